@@ -1,0 +1,64 @@
+/**
+ * Where the set-up puts what it builds. Paths are the same from run to run; whether the files are there and current is `ensureSetup`'s business.
+ *
+ *   <cache>/debian/disk.raw              full Debian with systemd
+ *   <cache>/tiny/disk.raw                the same userland with a small init
+ *   <cache>/landing/{kernel,initrd}      what a destination boots while its disks are filled
+ *   <cache>/agent-bundle/                agent.mjs, node, lib/*.so*, run (launcher), and all of them packed as bundle.tar.gz
+ *   <cache>/keys/                        SSH keys of the guests, 0600
+ */
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+export interface Artifacts {
+  cacheDirectory: string
+  /** Raw, sparse, 2 GiB, boots by itself (BIOS). 512 MiB of RAM is enough. HTTP workload on port 8080, SSH on 22. */
+  debianImage: string
+  /** The same, smaller and quicker to boot. */
+  tinyImage: string
+  landing: { kernelPath: string; initrdPath: string; commandLine: string; memoryBytes: number }
+  /** Holds `run` (start it as `./run <role> <bootstrap.json>`), agent.mjs, node, lib/, and bundle.tar.gz with all of these. */
+  agentBundleDirectory: string
+  /** How to log in to either image. `readGuestAccess` gives the contents. */
+  guestAccess: { user: string; privateKeyPath: string; hostKeysPath: string }
+}
+
+/** RAM for guests under software emulation: 512 MiB less 8 KiB, off the 256 KiB grid where QEMU's dirty log can lose pages. */
+export const guestMemoryBytes = 524_280 * 1024
+
+/** `$PORTOLAN_CACHE`, else `$XDG_CACHE_HOME/portolan`, else `~/.cache/portolan`. */
+export function cacheDirectory(environment: NodeJS.ProcessEnv = process.env): string {
+  if (environment['PORTOLAN_CACHE']) return resolve(environment['PORTOLAN_CACHE'])
+  return join(environment['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'portolan')
+}
+
+/** Absolute paths of everything the set-up builds. Reads nothing: the files exist only after `ensureSetup`. */
+export function artifacts(directory: string = cacheDirectory()): Artifacts {
+  return {
+    cacheDirectory: directory,
+    debianImage: join(directory, 'debian', 'disk.raw'),
+    tinyImage: join(directory, 'tiny', 'disk.raw'),
+    landing: {
+      kernelPath: join(directory, 'landing', 'kernel'),
+      initrdPath: join(directory, 'landing', 'initrd'),
+      commandLine: 'console=ttyS0 quiet panic=-1',
+      memoryBytes: guestMemoryBytes,
+    },
+    agentBundleDirectory: join(directory, 'agent-bundle'),
+    guestAccess: {
+      user: 'root',
+      privateKeyPath: join(directory, 'keys', 'client-key'),
+      hostKeysPath: join(directory, 'keys', 'host-keys.pub'),
+    },
+  }
+}
+
+/** The login of both images, ready for a cloud's `guestAccess` option. Throws when the set-up hasn't run. */
+export function readGuestAccess(from: Artifacts = artifacts()): { user: string; privateKey: string; hostKeys: string[] } {
+  return {
+    user: from.guestAccess.user,
+    privateKey: readFileSync(from.guestAccess.privateKeyPath, 'utf8'),
+    hostKeys: readFileSync(from.guestAccess.hostKeysPath, 'utf8').trim().split('\n'),
+  }
+}
