@@ -1,0 +1,91 @@
+import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import type { Finding } from '../../domain/finding.ts'
+import { cutoverPolicies, desiredStates, migrationPhases, migrationStates } from '../../domain/migration.ts'
+import type { Downtime } from '../../domain/migration.ts'
+import type { MigrationRequest } from '../../domain/migration-request.ts'
+
+export const migrations = sqliteTable('migrations', {
+  id: text().primaryKey(),
+  /** Grows with each retry; records and events carry it. */
+  attempt: integer().notNull(),
+  phaseListVersion: integer().notNull(),
+  state: text({ enum: migrationStates }).notNull(),
+  phase: text({ enum: migrationPhases }).notNull(),
+  desired: text({ enum: desiredStates }).notNull(),
+  cutoverPolicy: text({ enum: cutoverPolicies }).notNull(),
+  /** Set by cutOverMigration. */
+  cutoverRequestedAt: integer({ mode: 'timestamp_ms' }),
+  sourceCloudId: text().notNull(),
+  destinationCloudId: text().notNull(),
+  sourceVirtualMachineId: text().notNull(),
+  /** Our row id, once instantiated. */
+  destinationVirtualMachineId: text(),
+  request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),
+  permittedDowntimeMs: integer().notNull(),
+  estimatedRemainingMs: integer(),
+  etaMs: integer(),
+  rateBytesPerSecond: real(),
+  bottleneck: text(),
+  diskBytes: integer(),
+  bytesSent: integer().notNull().default(0),
+  trackingMode: text({ enum: ['TRACEFS', 'RESCAN'] }),
+  /** DIRECT or RELAY, once the agents are connected. */
+  via: text({ enum: ['DIRECT', 'RELAY'] }),
+  /** Hex roots of both disks at the comparison, once compared. */
+  sourceRoot: text(),
+  destinationRoot: text(),
+  downtime: text({ mode: 'json' }).$type<Downtime>(),
+  findings: text({ mode: 'json' }).$type<Finding[]>().notNull(),
+  errorCode: text(),
+  errorMessage: text(),
+  errorRemedy: text(),
+  errorRetryable: integer({ mode: 'boolean' }),
+  createdAt: integer({ mode: 'timestamp_ms' }).notNull(),
+  startedAt: integer({ mode: 'timestamp_ms' }),
+  endedAt: integer({ mode: 'timestamp_ms' }),
+  updatedAt: integer({ mode: 'timestamp_ms' }).notNull(),
+})
+
+export const rounds = sqliteTable(
+  'rounds',
+  {
+    migrationId: text().notNull(),
+    attempt: integer().notNull(),
+    round: integer().notNull(),
+    mode: text({ enum: ['FULL', 'CHANGED'] }).notNull(),
+    state: text({ enum: ['RUNNING', 'DONE'] }).notNull(),
+    scannedBytes: integer().notNull(),
+    totalBytes: integer().notNull(),
+    changedBytes: integer().notNull(),
+    bytesSent: integer().notNull(),
+    verifiedBytes: integer().notNull(),
+    durationMs: integer(),
+    startedAt: integer({ mode: 'timestamp_ms' }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.migrationId, table.attempt, table.round] })],
+)
+
+/** What happened, append-only, in order of `sequence` within a migration. Upserted by (migrationId, attempt, sequence). */
+export const migrationEvents = sqliteTable(
+  'migration_events',
+  {
+    id: text().primaryKey(),
+    migrationId: text().notNull(),
+    attempt: integer().notNull(),
+    sequence: integer().notNull(),
+    kind: text({ enum: ['PHASE_STARTED', 'PHASE_ENDED', 'PHASE_FAILED', 'ROUND_ENDED', 'STATE_CHANGED', 'NOTICE', 'UNDO'] }).notNull(),
+    phase: text({ enum: migrationPhases }),
+    message: text().notNull(),
+    at: integer({ mode: 'timestamp_ms' }).notNull(),
+  },
+  (table) => [index('migration_events_migration').on(table.migrationId, table.sequence)],
+)
+
+/** One active migration a VM: the primary key is the lock. */
+export const activeMigrations = sqliteTable('active_migrations', {
+  virtualMachineId: text().primaryKey(),
+  migrationId: text().notNull(),
+})
+
+/** Certificate authorities and the like; sealed, deleted when the migration ends. */
+export const migrationSecrets = sqliteTable('migration_secrets', { migrationId: text().primaryKey(), sealed: text().notNull() })

@@ -1,0 +1,217 @@
+/**
+ * The provider contract, version 1.
+ *
+ * A plugin is a function of its options that gives a plain object. What a provider can't do is an absent member, which the API shows
+ * as an absent capability. Every plugin runs in a child process of its own, so all that crosses is structured-clonable
+ * (except `signal` and `log`, which the plugin's process provides on its side).
+ *
+ * Every call that changes something takes an `operationId`; sent twice it happens once and answers the second time as the first: the id is
+ * found again in the cloud (tag, metadata, file), never only in memory. Sizes are bytes, durations milliseconds.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+
+export const contractVersion = { major: 1, minor: 0 } as const
+
+export interface Plugin<Options = unknown> {
+  /** Stable id, lower case, such as `qemu`. */
+  id: string
+  apiVersion: { major: number; minor: number }
+  /** Any Standard Schema. An unknown option must be refused. */
+  options: StandardSchemaV1<unknown, Options>
+  connect(options: Options, context: { signal: AbortSignal; log: PluginLog }): Promise<ProviderConnection>
+}
+
+export type PluginLog = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>) => void
+
+/** What every changing call takes. */
+export interface Operation {
+  operationId: string
+  signal?: AbortSignal
+}
+export interface Query {
+  signal?: AbortSignal
+}
+
+export type PowerState = 'RUNNING' | 'SUSPENDED' | 'STOPPED' | 'UNKNOWN'
+
+export interface DiskDescription {
+  /** The provider's id of the disk. */
+  id: string
+  /** Position as the guest sees it, from 0. */
+  index: number
+  sizeBytes: number
+  bus: 'virtio' | 'scsi' | 'sata' | 'nvme' | 'ide'
+  /** A path or volume that a tool outside the guest can compare, where there is one (tests do). */
+  backingPath?: string
+}
+
+export interface NicDescription {
+  id: string
+  index: number
+  /** Lower case, colon separated. */
+  mac: string
+  networkId: string
+  addresses: string[]
+}
+
+export interface VirtualMachineDescription {
+  /** The provider's id. */
+  id: string
+  /** Immutable and unique over all clouds (SMBIOS UUID, lower case). VMs are matched on it, never on a name. */
+  uniqueId: string
+  name: string
+  power: PowerState
+  hostId: string
+  architecture: 'x86_64' | 'aarch64'
+  firmware: 'BIOS' | 'UEFI'
+  cpuCount: number
+  memoryBytes: number
+  disks: DiskDescription[]
+  nics: NicDescription[]
+}
+
+export interface Topology {
+  regions: { id: string; name: string; zones: { id: string; name: string; hosts: HostDescription[] }[] }[]
+  networks: { id: string; name: string; subnets: { id: string; name: string; cidr: string }[] }[]
+  virtualMachines: VirtualMachineDescription[]
+}
+
+export interface HostDescription {
+  id: string
+  name: string
+  architecture: 'x86_64' | 'aarch64'
+  cpuCount: number
+  memoryBytes: number
+  /** Free room for new disks, as far as the provider tells. */
+  freeDiskBytes?: number
+  freeMemoryBytes?: number
+}
+
+/** A kernel and an initramfs, all in RAM, with Node and the migration agent: what a destination runs while disks are filled. Local paths. */
+export interface LandingImage {
+  kernelPath: string
+  initrdPath: string
+  commandLine: string
+  /** What a VM needs at least to run it. */
+  memoryBytes: number
+}
+
+/** A file that the provider puts into a guest before the agent starts. Holds one-time secrets: never logged, never in a name or argument. */
+export interface InjectedFile {
+  /** Absolute path in the guest, such as `/etc/portolan/bootstrap.json`. */
+  path: string
+  content: string
+  mode: number
+}
+
+export interface NewVirtualMachine {
+  name: string
+  uniqueId: string
+  cpuCount: number
+  memoryBytes: number
+  firmware: 'BIOS'
+  disks: { index: number; sizeBytes: number }[]
+  nics: { index: number; mac: string; networkId: string }[]
+}
+
+export interface InstantiateRequest extends Operation {
+  virtualMachine: NewVirtualMachine
+  landing: LandingImage
+  /** Appended to the initramfs as a cpio archive of its own (see landing-initrd.ts). */
+  inject: InjectedFile[]
+  /** TCP ports of the guest that `reachability` is to answer for later. */
+  inboundPorts: number[]
+}
+
+export interface Endpoint {
+  host: string
+  port: number
+}
+
+export interface Reachability {
+  /** Where this machine reaches the guest's TCP port; null when it can't. */
+  fromControlPlane: Endpoint | null
+  /** Under which address the guest reaches this machine (its loopback or the network's gateway); null when it can't. */
+  controlPlaneFromGuest: string | null
+}
+
+/** How the SDK's SSH installer logs in. */
+export interface SshAccess {
+  endpoint: Endpoint
+  user: string
+  privateKey: string
+  /** Public host keys, OpenSSH format. From the provider or the operator: there is no trust on first use. */
+  hostKeys: string[]
+}
+
+export interface AgentInstallRequest extends Operation {
+  vmId: string
+  /** The directory with `agent.mjs`, `node` and libraries (see installers/ssh.ts). */
+  bundleDirectory: string
+  /** Files put beside the agent on its tmpfs. */
+  inject: InjectedFile[]
+}
+
+export interface SiteRecord {
+  /** Unique within the site. Putting it again with the same content is a no-op; with other content a CONFLICT. */
+  key: string
+  /** ISO 8601, UTC. */
+  writtenAt: string
+  content: Record<string, string | number | boolean | null>
+}
+
+export interface ProviderConnection {
+  discoverTopology(query: Query): Promise<Topology>
+  virtualMachines: {
+    /** Throws NOT_FOUND only when the provider answered that it does not exist. A provider that can't be asked throws UNREACHABLE. */
+    describe(query: Query & { vmId: string }): Promise<VirtualMachineDescription>
+    start(operation: Operation & { vmId: string }): Promise<void>
+    /** `force` pulls the plug; otherwise the guest is asked and the call ends when it is off. */
+    stop(operation: Operation & { vmId: string; force: boolean }): Promise<void>
+    /** vCPUs stop; memory stays. Idempotent. */
+    suspend(operation: Operation & { vmId: string }): Promise<void>
+    resume(operation: Operation & { vmId: string }): Promise<void>
+    /** Optional: an ordinary VM from a disk image (raw, local path), for demos and tests. */
+    create?(operation: Operation & { virtualMachine: NewVirtualMachine; imagePath: string; inboundPorts: number[] }): Promise<{ vmId: string }>
+    /** Optional: undo of create. Deleting what does not exist is a success. */
+    delete?(operation: Operation & { vmId: string }): Promise<void>
+  }
+  destination: {
+    /** Creates the VM with empty (all zero) disks and boots the landing image. Disk N shows serial `portolan-disk-N` in the guest. */
+    instantiate(request: InstantiateRequest): Promise<{ vmId: string }>
+    /** From now on the guest's writes go to an overlay; the copied disks stay as they were verified. Called while the landing image runs. */
+    sealCopiedDisks(operation: Operation & { vmId: string }): Promise<void>
+    /** Powers off the landing image and boots from the (overlaid) copied disk, isolated: see network.isolate. */
+    bootFromCopiedDisk(operation: Operation & { vmId: string }): Promise<void>
+    /** Drops what was written since sealCopiedDisks, and boots the landing image again. The way back from a failed boot. */
+    discardOverlay(operation: Operation & { vmId: string; inject: InjectedFile[] }): Promise<void>
+    /** Merges the overlay into the copied disks, live, and forgets the landing image. After the commit only. */
+    flattenOverlay(operation: Operation & { vmId: string }): Promise<void>
+    /** Undo of instantiate: VM, disks, overlays, landing files. Deleting what does not exist is a success. */
+    delete(operation: Operation & { vmId: string }): Promise<void>
+  }
+  network: {
+    /** The VM can be health-checked from this machine, and reaches and is reached by nothing else. */
+    isolate(operation: Operation & { vmId: string }): Promise<void>
+    /** Puts the VM on the networks of its NICs. */
+    expose(operation: Operation & { vmId: string }): Promise<void>
+    reachability(query: Query & { vmId: string; guestPort: number }): Promise<Reachability>
+  }
+  migrationAgent: {
+    install(request: AgentInstallRequest): Promise<void>
+    /** Removes every trace of install, also of an interrupted one. */
+    uninstall(operation: Operation & { vmId: string }): Promise<void>
+  }
+  copyGuestData: { method: 'agent-to-agent' }
+  records: {
+    /** Durable (fsynced) at this site when it returns; readable without the other site. */
+    put(operation: Operation & { record: SiteRecord }): Promise<void>
+    list(query: Query & { keyPrefix: string }): Promise<SiteRecord[]>
+  }
+  close(): Promise<void>
+}
+
+/** Checks the shape at compile time and returns its argument. */
+export function definePlugin<Options>(plugin: Plugin<Options>): Plugin<Options> {
+  return plugin
+}

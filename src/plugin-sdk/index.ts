@@ -1,0 +1,5 @@
+/** All that a plugin needs: the contract, its errors, and what most providers share. */
+export * from './contract.ts'
+export * from './errors.ts'
+export { accessFor, guestAccessOptions, type GuestAccess } from './guest-access.ts'
+export { writeLandingInitrd } from './landing-initrd.ts'
