@@ -172,7 +172,9 @@ export interface ProviderConnection {
     suspend(operation: Operation & { vmId: string }): Promise<void>
     resume(operation: Operation & { vmId: string }): Promise<void>
     /** Optional: an ordinary VM from a disk image (raw, local path), for demos and tests. */
-    create?(operation: Operation & { virtualMachine: NewVirtualMachine; imagePath: string; inboundPorts: number[] }): Promise<{ vmId: string }>
+    create?(
+      operation: Operation & { virtualMachine: NewVirtualMachine; imagePath: string; inboundPorts: number[] },
+    ): Promise<{ vmId: string }>
     /** Optional: undo of create. Deleting what does not exist is a success. */
     delete?(operation: Operation & { vmId: string }): Promise<void>
   }
@@ -210,6 +212,9 @@ export interface ProviderConnection {
   }
   close(): Promise<void>
 }
+
+/** For `copyGuestData`: the SDK's migration agents copy from guest to guest, and the plugin does nothing. */
+export const agentToAgentCopy = { method: 'agent-to-agent' } as const
 
 /** Checks the shape at compile time and returns its argument. */
 export function definePlugin<Options>(plugin: Plugin<Options>): Plugin<Options> {

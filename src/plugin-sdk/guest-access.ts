@@ -12,9 +12,7 @@ export const guestAccessOptions = z
         .string()
         .regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/, 'A login name, such as root')
         .describe('A user that is root, or may run sudo without a password'),
-      privateKey: z
-        .string()
-        .includes('PRIVATE KEY', { message: 'A private key in PEM or OpenSSH format, without a passphrase' }),
+      privateKey: z.string().includes('PRIVATE KEY', { message: 'A private key in PEM or OpenSSH format, without a passphrase' }),
       hostKeys: z
         .array(z.string().regex(/^[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?$/, 'A line such as "ssh-ed25519 AAAA…"'))
         .min(1)
@@ -26,10 +24,7 @@ export const guestAccessOptions = z
 export type GuestAccess = z.output<typeof guestAccessOptions>[number]
 
 /** The entry for the VM: by its unique id, else by its name, else `*`. Throws ProviderError INVALID_OPTIONS where there is none. */
-export function accessFor(
-  entries: readonly GuestAccess[],
-  vm: Pick<VirtualMachineDescription, 'uniqueId' | 'name'>,
-): GuestAccess {
+export function accessFor(entries: readonly GuestAccess[], vm: Pick<VirtualMachineDescription, 'uniqueId' | 'name'>): GuestAccess {
   const entry =
     entries.find(({ match }) => match.toLowerCase() === vm.uniqueId.toLowerCase()) ??
     entries.find(({ match }) => match === vm.name) ??

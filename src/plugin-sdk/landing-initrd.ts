@@ -17,11 +17,7 @@ const regularFile = 0o100000
  * Writes `basePath` followed by a cpio archive of `files` to `outputPath`, mode 0600 (the files hold one-time secrets), fsynced with its directory.
  * Writing again replaces the file in one step. Throws ProviderError INTERNAL where a file's path is not absolute and plain, before anything is written.
  */
-export async function writeLandingInitrd(
-  basePath: string,
-  files: readonly InjectedFile[],
-  outputPath: string,
-): Promise<void> {
+export async function writeLandingInitrd(basePath: string, files: readonly InjectedFile[], outputPath: string): Promise<void> {
   const archive = cpioArchive(files)
   const partialPath = `${outputPath}.${randomUUID()}.partial`
   try {
@@ -54,8 +50,7 @@ export function cpioArchive(files: readonly InjectedFile[]): Buffer {
   const parts: Buffer[] = []
   const seen = new Set<string>()
   let inode = 0
-  const add = (name: string, mode: number, content: Buffer) =>
-    parts.push(cpioEntry({ name, mode, inode: ++inode, content }))
+  const add = (name: string, mode: number, content: Buffer) => parts.push(cpioEntry({ name, mode, inode: ++inode, content }))
 
   for (const file of files) {
     const segments = pathSegments(file.path)
