@@ -1,0 +1,46 @@
+/**
+ * `npm test`: set-up, then Vitest, in a private network namespace (bridges and servers of the tests exist nowhere else).
+ *   --full          the whole fault matrices too
+ *   anything else   goes to Vitest, such as a file's name
+ * The last line is `tests: N passed, N failed`; the exit code is 0 only when at least one test ran and none failed.
+ */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { ensureSetup } from '../setup/setup.ts'
+import { enterPrivateNetwork } from '../src/cli/private-site/enter-private-network.ts'
+
+const root = resolve(import.meta.dirname, '..')
+const full = process.argv.includes('--full')
+const rest = process.argv.slice(2).filter((argument) => argument !== '--full')
+
+await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`) })
+await enterPrivateNetwork()
+
+const directory = mkdtempSync(join(tmpdir(), 'portolan-tests-'))
+const report = join(directory, 'report.json')
+const vitest = spawn(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...rest], {
+  cwd: root,
+  stdio: 'inherit',
+  // A new seed each day rotates the part of the fault matrices that runs; the seed is printed with each failure, so a failing day replays.
+  env: { ...process.env, PORTOLAN_TEST_SEED: process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10), ...(full ? { PORTOLAN_TEST_FULL: '1' } : {}) },
+})
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => vitest.kill(signal))
+const exitCode = await new Promise<number>((done) => vitest.on('exit', (code) => done(code ?? 1)))
+
+const counts = readCounts()
+rmSync(directory, { recursive: true, force: true })
+process.stdout.write(`tests: ${counts.passed} passed, ${counts.failed} failed\n`)
+process.exitCode = exitCode === 0 && counts.failed === 0 && counts.passed > 0 ? 0 : 1
+
+/** A run that died before its report counts as one failure: nothing that can't be counted is called green. */
+function readCounts(): { passed: number; failed: number } {
+  try {
+    const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>
+    const failed = Math.max(numFailedTests ?? 0, exitCode === 0 ? 0 : Math.max(1, numFailedTestSuites ?? 0))
+    return { passed: numPassedTests ?? 0, failed }
+  } catch {
+    return { passed: 0, failed: 1 }
+  }
+}
