@@ -68,6 +68,8 @@ export interface VirtualMachineDescription {
   memoryBytes: number
   disks: DiskDescription[]
   nics: NicDescription[]
+  /** Guest TCP ports that are reached elsewhere than at a NIC's address: the provider's port forwards, floating addresses, load balancers. */
+  endpoints?: { guestPort: number; host: string; port: number }[]
 }
 
 export interface Topology {

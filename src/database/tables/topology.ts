@@ -55,6 +55,7 @@ export const virtualMachines = sqliteTable(
     firmware: text({ enum: ['BIOS', 'UEFI'] }).notNull(),
     cpuCount: integer().notNull(),
     memoryBytes: integer().notNull(),
+    endpoints: text({ mode: 'json' }).$type<{ guestPort: number; host: string; port: number }[]>().notNull().default([]),
     /** False when the last complete read of the cloud did not contain it: missing is not stopped. */
     present: integer({ mode: 'boolean' }).notNull(),
     seenAt: integer({ mode: 'timestamp_ms' }).notNull(),
