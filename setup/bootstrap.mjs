@@ -30,8 +30,14 @@ function installModules() {
   if (existsSync(node) && existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return
   process.stderr.write('portolan: installing the npm packages of package-lock.json (npm ci), since node_modules is missing or older\n')
   const npm = spawnSync('npm', ['ci', '--no-progress', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] })
-  if (npm.status !== 0) fail(`npm ci failed (${npm.error?.message ?? `exit ${npm.status}`}); nothing else was changed. Mend what it printed above, then run the command again.`)
-  if (!existsSync(node)) fail(`There is no build of Node 26 for ${process.platform}-${process.arch} among this project's optional dependencies; use Linux on x64 or arm64.`)
+  if (npm.status !== 0)
+    fail(
+      `npm ci failed (${npm.error?.message ?? `exit ${npm.status}`}); nothing else was changed. Mend what it printed above, then run the command again.`,
+    )
+  if (!existsSync(node))
+    fail(
+      `There is no build of Node 26 for ${process.platform}-${process.arch} among this project's optional dependencies; use Linux on x64 or arm64.`,
+    )
   writeFileSync(stamp, lock)
 }
 

@@ -24,7 +24,11 @@ process.exitCode = results.every((result) => result.code === 0) ? 0 : 1
 function run({ name, command }) {
   const started = performance.now()
   return new Promise((done) => {
-    const child = spawn(command[0], command.slice(1), { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: `${root}/node_modules/.bin:${process.env.PATH}` } })
+    const child = spawn(command[0], command.slice(1), {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, PATH: `${root}/node_modules/.bin:${process.env.PATH}` },
+    })
     let output = ''
     child.stdout.on('data', (chunk) => (output += chunk))
     child.stderr.on('data', (chunk) => (output += chunk))

@@ -4,7 +4,7 @@ import { z } from 'zod'
 
 const listenAddress = z.strictObject({ host: z.string().min(1), port: z.number().int().min(0).max(65_535) })
 
-/** What portolan.config.ts may say. Unknown keys are refused, so that a typing error is not a silent default. */
+/** What portolan.config.ts (or a .json of the same shape) may say. Unknown keys are refused, so that a typing error is not a silent default. */
 const configurationSchema = z.strictObject({
   /** Where the embedded database, the engine's journal and keys live. */
   dataDirectory: z.string().default('data'),
@@ -13,14 +13,20 @@ const configurationSchema = z.strictObject({
   agents: z
     .strictObject({
       /** Where migration agents dial in. A guest must reach one of these: add the address that your guests' networks know this machine by. */
-      listen: z.array(listenAddress).min(1).default([{ host: '127.0.0.1', port: 0 }]),
+      listen: z
+        .array(listenAddress)
+        .min(1)
+        .default([{ host: '127.0.0.1', port: 0 }]),
       /** Addresses told to agents before those that the providers suggest, such as this machine's public name. */
       advertise: z.array(z.string()).default([]),
     })
     .prefault({}),
   /** `embedded` runs Restate's server as a child; a URL uses a server or cluster of yours. */
   engine: z
-    .union([z.literal('embedded'), z.strictObject({ ingressUrl: z.url(), adminUrl: z.url(), serviceHost: z.string(), servicePort: z.number().int() })])
+    .union([
+      z.literal('embedded'),
+      z.strictObject({ ingressUrl: z.url(), adminUrl: z.url(), serviceHost: z.string(), servicePort: z.number().int() }),
+    ])
     .default('embedded'),
   /** Package names, or paths from the configuration's directory. */
   plugins: z.array(z.string()).default([]),
@@ -37,11 +43,15 @@ export function defineConfiguration(input: ConfigurationInput): ConfigurationInp
 /** @throws Error with one sentence that names the file and the entry at fault. */
 export async function loadConfiguration(path: string): Promise<Configuration> {
   const file = resolve(path)
-  const loaded = (await import(pathToFileURL(file).href)) as { default?: unknown }
+  const loaded = (await import(pathToFileURL(file).href, file.endsWith('.json') ? { with: { type: 'json' } } : undefined)) as {
+    default?: unknown
+  }
   const parsed = configurationSchema.safeParse(loaded.default)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]
-    throw new Error(`${file}: ${issue?.path.join('.') || 'the default export'}: ${issue?.message}. Nothing was started; correct the file and start again.`)
+    throw new Error(
+      `${file}: ${issue?.path.join('.') || 'the default export'}: ${issue?.message}. Nothing was started; correct the file and start again.`,
+    )
   }
   const directory = resolve(file, '..')
   return { ...parsed.data, dataDirectory: resolve(directory, parsed.data.dataDirectory), directory }

@@ -20,12 +20,20 @@ await enterPrivateNetwork()
 
 const directory = mkdtempSync(join(tmpdir(), 'portolan-tests-'))
 const report = join(directory, 'report.json')
-const vitest = spawn(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...rest], {
-  cwd: root,
-  stdio: 'inherit',
-  // A new seed each day rotates the part of the fault matrices that runs; the seed is printed with each failure, so a failing day replays.
-  env: { ...process.env, PORTOLAN_TEST_SEED: process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10), ...(full ? { PORTOLAN_TEST_FULL: '1' } : {}) },
-})
+const vitest = spawn(
+  process.execPath,
+  [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...rest],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    // A new seed each day rotates the part of the fault matrices that runs; the seed is printed with each failure, so a failing day replays.
+    env: {
+      ...process.env,
+      PORTOLAN_TEST_SEED: process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10),
+      ...(full ? { PORTOLAN_TEST_FULL: '1' } : {}),
+    },
+  },
+)
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => vitest.kill(signal))
 const exitCode = await new Promise<number>((done) => vitest.on('exit', (code) => done(code ?? 1)))
 
