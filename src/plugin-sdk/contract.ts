@@ -74,8 +74,16 @@ export interface VirtualMachineDescription {
 
 export interface Topology {
   regions: { id: string; name: string; zones: { id: string; name: string; hosts: HostDescription[] }[] }[]
-  networks: { id: string; name: string; subnets: { id: string; name: string; cidr: string }[] }[]
+  networks: NetworkDescription[]
   virtualMachines: VirtualMachineDescription[]
+}
+
+export interface NetworkDescription {
+  id: string
+  name: string
+  subnets: { id: string; name: string; cidr: string }[]
+  /** Address under which guests on this network reach the machine where the plugin runs (the gateway's, say); null or absent when they can't. A landing image dials it. */
+  controlPlaneFromGuest?: string | null
 }
 
 export interface HostDescription {
