@@ -1,4 +1,4 @@
-import type { CutoverPolicy } from './migration.ts'
+import type { CutoverPolicy, NonConvergencePolicy } from './migration.ts'
 
 export interface MigrationRequest {
   /** Row id of the virtual machine to move (virtual_machines.id). */
@@ -8,6 +8,8 @@ export interface MigrationRequest {
   networkMap: { sourceNetworkId: string; destinationNetworkId: string }[]
   permittedDowntimeMs: number
   cutoverPolicy: CutoverPolicy
+  /** KEEP_SYNCING when absent. */
+  nonConvergencePolicy?: NonConvergencePolicy
   /** How the destination proves that it works, while isolated. */
   healthCheck: { kind: 'HTTP'; port: number; path: string; timeoutMs: number } | { kind: 'TCP'; port: number; timeoutMs: number }
 }

@@ -33,6 +33,18 @@ export const migrationPhases = [
 ] as const
 export type MigrationPhase = (typeof migrationPhases)[number]
 
+/** FORWARD through the list of phases; BACK_TO_SYNC undoes a voided switchover; BACK_TO_START undoes everything, before the commit only. */
+export const migrationDirections = ['FORWARD', 'BACK_TO_SYNC', 'BACK_TO_START'] as const
+export type MigrationDirection = (typeof migrationDirections)[number]
+
+/** Whether rounds get smaller fast enough for the criterion to be met some day (see convergence.ts). */
+export const convergences = ['CONVERGING', 'NOT_CONVERGING'] as const
+export type Convergence = (typeof convergences)[number]
+
+export const nonConvergencePolicies = ['KEEP_SYNCING', 'ABORT', 'FORCE'] as const
+/** What happens when the criterion won't be met: go on syncing, give up, or cut over with a longer downtime than permitted. */
+export type NonConvergencePolicy = (typeof nonConvergencePolicies)[number]
+
 /** What the operator wants; the workflow's closures poll it. */
 export const desiredStates = ['RUN', 'PAUSE', 'CANCEL'] as const
 export type DesiredState = (typeof desiredStates)[number]

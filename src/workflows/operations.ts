@@ -12,7 +12,10 @@ export interface Actor {
  * refused (IDEMPOTENCY_KEY_REUSED). All throw PortolanError.
  */
 export interface Operations {
-  connectCloud(actor: Actor, input: { idempotencyKey: string; name: string; pluginId: string; options: unknown }): Promise<{ cloudId: string }>
+  connectCloud(
+    actor: Actor,
+    input: { idempotencyKey: string; name: string; pluginId: string; options: unknown },
+  ): Promise<{ cloudId: string }>
   disconnectCloud(actor: Actor, input: { idempotencyKey: string; cloudId: string }): Promise<{ cloudId: string }>
   refreshTopology(actor: Actor, input: { idempotencyKey: string; cloudId: string }): Promise<{ cloudId: string }>
   validateMigration(actor: Actor, input: MigrationRequest): Promise<Finding[]>
@@ -20,6 +23,7 @@ export interface Operations {
   startMigration(actor: Actor, input: MigrationRequest & { idempotencyKey: string }): Promise<{ migrationId: string }>
   pauseMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   resumeMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
-  cutOverMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** Cuts over once the criterion holds, and not before `at` where given. */
+  cutOverMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string; at?: Date }): Promise<{ migrationId: string }>
   cancelMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
 }

@@ -1,50 +1,73 @@
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 import type { Finding } from '../../domain/finding.ts'
-import { cutoverPolicies, desiredStates, migrationPhases, migrationStates } from '../../domain/migration.ts'
+import {
+  convergences,
+  cutoverPolicies,
+  desiredStates,
+  migrationDirections,
+  migrationPhases,
+  migrationStates,
+} from '../../domain/migration.ts'
 import type { Downtime } from '../../domain/migration.ts'
 import type { MigrationRequest } from '../../domain/migration-request.ts'
 
-export const migrations = sqliteTable('migrations', {
-  id: text().primaryKey(),
-  /** Grows with each retry; records and events carry it. */
-  attempt: integer().notNull(),
-  phaseListVersion: integer().notNull(),
-  state: text({ enum: migrationStates }).notNull(),
-  phase: text({ enum: migrationPhases }).notNull(),
-  desired: text({ enum: desiredStates }).notNull(),
-  cutoverPolicy: text({ enum: cutoverPolicies }).notNull(),
-  /** Set by cutOverMigration. */
-  cutoverRequestedAt: integer({ mode: 'timestamp_ms' }),
-  sourceCloudId: text().notNull(),
-  destinationCloudId: text().notNull(),
-  sourceVirtualMachineId: text().notNull(),
-  /** Our row id, once instantiated. */
-  destinationVirtualMachineId: text(),
-  request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),
-  permittedDowntimeMs: integer().notNull(),
-  estimatedRemainingMs: integer(),
-  etaMs: integer(),
-  rateBytesPerSecond: real(),
-  bottleneck: text(),
-  diskBytes: integer(),
-  bytesSent: integer().notNull().default(0),
-  trackingMode: text({ enum: ['TRACEFS', 'RESCAN'] }),
-  /** DIRECT or RELAY, once the agents are connected. */
-  via: text({ enum: ['DIRECT', 'RELAY'] }),
-  /** Hex roots of both disks at the comparison, once compared. */
-  sourceRoot: text(),
-  destinationRoot: text(),
-  downtime: text({ mode: 'json' }).$type<Downtime>(),
-  findings: text({ mode: 'json' }).$type<Finding[]>().notNull(),
-  errorCode: text(),
-  errorMessage: text(),
-  errorRemedy: text(),
-  errorRetryable: integer({ mode: 'boolean' }),
-  createdAt: integer({ mode: 'timestamp_ms' }).notNull(),
-  startedAt: integer({ mode: 'timestamp_ms' }),
-  endedAt: integer({ mode: 'timestamp_ms' }),
-  updatedAt: integer({ mode: 'timestamp_ms' }).notNull(),
-})
+export const migrations = sqliteTable(
+  'migrations',
+  {
+    id: text().primaryKey(),
+    /** Grows with each retry; records and events carry it. */
+    attempt: integer().notNull(),
+    phaseListVersion: integer().notNull(),
+    /** The engine that runs it (see src/engine): another control plane on this database leaves it alone. */
+    engineId: text().notNull(),
+    state: text({ enum: migrationStates }).notNull(),
+    phase: text({ enum: migrationPhases }).notNull(),
+    /** FORWARD, or which way the phases are being undone. */
+    direction: text({ enum: migrationDirections }).notNull().default('FORWARD'),
+    /** Counts the tries to switch over within this attempt, from 1. A voided one is undone back to SYNC. */
+    switchover: integer().notNull().default(1),
+    /** What it becomes once everything is undone. */
+    endState: text({ enum: ['FAILED', 'CANCELLED'] }),
+    desired: text({ enum: desiredStates }).notNull(),
+    cutoverPolicy: text({ enum: cutoverPolicies }).notNull(),
+    /** Set by cutOverMigration. */
+    cutoverRequestedAt: integer({ mode: 'timestamp_ms' }),
+    sourceCloudId: text().notNull(),
+    destinationCloudId: text().notNull(),
+    sourceVirtualMachineId: text().notNull(),
+    /** Our row id, once instantiated. */
+    destinationVirtualMachineId: text(),
+    request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),
+    permittedDowntimeMs: integer().notNull(),
+    estimatedRemainingMs: integer(),
+    /** Null until there is something to judge by. */
+    convergence: text({ enum: convergences }),
+    etaMs: integer(),
+    rateBytesPerSecond: real(),
+    bottleneck: text(),
+    diskBytes: integer(),
+    bytesSent: integer().notNull().default(0),
+    trackingMode: text({ enum: ['TRACEFS', 'RESCAN'] }),
+    /** DIRECT or RELAY, once the agents are connected. */
+    via: text({ enum: ['DIRECT', 'RELAY'] }),
+    /** Hex roots of both disks at the comparison, once compared. */
+    sourceRoot: text(),
+    destinationRoot: text(),
+    downtime: text({ mode: 'json' }).$type<Downtime>(),
+    findings: text({ mode: 'json' }).$type<Finding[]>().notNull(),
+    /** What it waits for at present or tries again, as a sentence. Null when nothing is in its way. */
+    problem: text(),
+    errorCode: text(),
+    errorMessage: text(),
+    errorRemedy: text(),
+    errorRetryable: integer({ mode: 'boolean' }),
+    createdAt: integer({ mode: 'timestamp_ms' }).notNull(),
+    startedAt: integer({ mode: 'timestamp_ms' }),
+    endedAt: integer({ mode: 'timestamp_ms' }),
+    updatedAt: integer({ mode: 'timestamp_ms' }).notNull(),
+  },
+  (table) => [index('migrations_created').on(table.createdAt), index('migrations_state').on(table.state)],
+)
 
 export const rounds = sqliteTable(
   'rounds',
@@ -53,7 +76,7 @@ export const rounds = sqliteTable(
     attempt: integer().notNull(),
     round: integer().notNull(),
     mode: text({ enum: ['FULL', 'CHANGED'] }).notNull(),
-    state: text({ enum: ['RUNNING', 'DONE'] }).notNull(),
+    state: text({ enum: ['RUNNING', 'DONE', 'FAILED'] }).notNull(),
     scannedBytes: integer().notNull(),
     totalBytes: integer().notNull(),
     changedBytes: integer().notNull(),
@@ -63,6 +86,23 @@ export const rounds = sqliteTable(
     startedAt: integer({ mode: 'timestamp_ms' }).notNull(),
   },
   (table) => [primaryKey({ columns: [table.migrationId, table.attempt, table.round] })],
+)
+
+/** What the workflow did of each phase: its own memory, from which it goes on after any crash. Not for users. */
+export const migrationSteps = sqliteTable(
+  'migration_steps',
+  {
+    migrationId: text().notNull(),
+    attempt: integer().notNull(),
+    switchover: integer().notNull(),
+    phase: text({ enum: migrationPhases }).notNull(),
+    state: text({ enum: ['DOING', 'DONE', 'UNDOING', 'UNDONE'] }).notNull(),
+    /** What later phases and the undo need of it. */
+    result: text({ mode: 'json' }).$type<Record<string, unknown>>(),
+    startedAt: integer({ mode: 'timestamp_ms' }).notNull(),
+    endedAt: integer({ mode: 'timestamp_ms' }),
+  },
+  (table) => [primaryKey({ columns: [table.migrationId, table.attempt, table.switchover, table.phase] })],
 )
 
 /** What happened, append-only, in order of `sequence` within a migration. Upserted by (migrationId, attempt, sequence). */

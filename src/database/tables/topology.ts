@@ -7,7 +7,12 @@ const cloudId = () =>
     .notNull()
     .references(() => clouds.id, { onDelete: 'cascade' })
 
-export const regions = sqliteTable('regions', { id: text().primaryKey(), cloudId: cloudId(), providerId: text().notNull(), name: text().notNull() })
+export const regions = sqliteTable('regions', {
+  id: text().primaryKey(),
+  cloudId: cloudId(),
+  providerId: text().notNull(),
+  name: text().notNull(),
+})
 export const zones = sqliteTable('zones', {
   id: text().primaryKey(),
   cloudId: cloudId(),
