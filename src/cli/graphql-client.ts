@@ -48,7 +48,8 @@ interface Answer<Data> {
 }
 
 function unwrap<Data>(answer: Answer<Data>): Data {
-  if (answer.errors?.length || answer.data === undefined) throw new ApiError(answer.errors?.map((error) => error.message).join('; ') ?? 'The API answered without data.')
+  if (answer.errors?.length || answer.data === undefined)
+    throw new ApiError(answer.errors?.map((error) => error.message).join('; ') ?? 'The API answered without data.')
   return answer.data
 }
 
@@ -60,7 +61,11 @@ async function* serverSentEvents(response: Response): AsyncGenerator<{ name: str
     for (let end = buffered.indexOf('\n\n'); end >= 0; end = buffered.indexOf('\n\n')) {
       const lines = buffered.slice(0, end).split('\n')
       buffered = buffered.slice(end + 2)
-      const field = (name: string) => lines.find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim()
+      const field = (name: string) =>
+        lines
+          .find((line) => line.startsWith(`${name}:`))
+          ?.slice(name.length + 1)
+          .trim()
       const name = field('event') ?? 'next'
       if (name === 'complete' || field('data')) yield { name, data: field('data') ?? '' }
     }

@@ -1,0 +1,116 @@
+/**
+ * The demo's two clouds, and the busy VM in one of them. This is what stands before the demo begins, as your own VMs would; the demo itself
+ * talks to the GraphQL API only.
+ */
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { artifacts, guestMemoryBytes, readGuestAccess } from '../../setup/artifacts.ts'
+import type { Endpoint, ProviderConnection } from '../plugin-sdk/index.ts'
+import { loadPlugin } from '../plugin-sdk/registry/load-plugin.ts'
+import { startPrivateLibvirt } from './private-site/start-private-libvirt.ts'
+
+export interface DemoCloud {
+  name: 'east' | 'west'
+  pluginId: 'qemu' | 'libvirt'
+  /** What `connectCloud` is given. */
+  options: Record<string, unknown>
+  /** For making and removing the demo's VMs outside the API. */
+  connection: ProviderConnection
+}
+
+export interface DemoSite {
+  east: DemoCloud
+  west: DemoCloud
+  /** Where migration agents of both clouds' guests reach this machine. */
+  agentAddresses: string[]
+  /** Boots a VM from the set-up's image and waits for its workload. */
+  bootSource(cloud: DemoCloud, image: string): Promise<{ vmId: string; uniqueId: string; workload: Endpoint; bootMs: number }>
+  /** Ends every VM and server that was made here. */
+  close(): Promise<void>
+}
+
+const workloadPort = 8080
+const root = join(import.meta.dirname, '../..')
+
+/** @param libvirtUri a libvirt of the user's, used as it is; null starts a private one below `directory`. */
+export async function openDemoSite(directory: string, libvirtUri: string | null): Promise<DemoSite> {
+  await mkdir(directory, { recursive: true })
+  const libvirt = libvirtUri === null ? await startPrivateLibvirt({ directory: join(directory, 'libvirt') }) : null
+  const guestAccess = [{ match: '*', ...readGuestAccess() }]
+  const [east, west] = await Promise.all([
+    openCloud('east', 'qemu', { stateDirectory: join(directory, 'east'), guestAccess }),
+    openCloud('west', 'libvirt', {
+      uri: libvirt?.uri ?? libvirtUri,
+      guestAccess,
+      ...(libvirt && { consoleDirectory: libvirt.consoleDirectory }),
+    }),
+  ])
+  const networks = (await Promise.all([east, west].map((cloud) => cloud.connection.discoverTopology({})))).flatMap(
+    (topology) => topology.networks,
+  )
+
+  return {
+    east,
+    west,
+    agentAddresses: networks.map((network) => network.controlPlaneFromGuest ?? null).filter((address) => address !== null),
+    async bootSource(cloud, image) {
+      const started = performance.now()
+      const uniqueId = randomUUID()
+      const network = (await cloud.connection.discoverTopology({})).networks[0]
+      if (network === undefined)
+        throw new Error(`The cloud ${cloud.name} has no network for the demo's VM. Define one and run the demo again.`)
+      if (cloud.connection.virtualMachines.create === undefined)
+        throw new Error(`The plugin ${cloud.pluginId} cannot create the demo's VM from an image.`)
+      const { vmId } = await cloud.connection.virtualMachines.create({
+        operationId: `demo-${uniqueId}`,
+        imagePath: image,
+        inboundPorts: [22, workloadPort],
+        virtualMachine: {
+          name: `demo-${uniqueId.slice(0, 8)}`,
+          uniqueId,
+          cpuCount: 1,
+          memoryBytes: guestMemoryBytes,
+          firmware: 'BIOS',
+          disks: [{ index: 0, sizeBytes: 0 }],
+          nics: [{ index: 0, mac: `52:54:00:${randomBytes(3).toString('hex').match(/../g)!.join(':')}`, networkId: network.id }],
+        },
+      })
+      const workload = await waitForWorkload(cloud.connection, vmId)
+      return { vmId, uniqueId, workload, bootMs: performance.now() - started }
+    },
+    async close() {
+      for (const { connection } of [east, west]) {
+        const { virtualMachines } = await connection.discoverTopology({}).catch(() => ({ virtualMachines: [] }))
+        // A user's own libvirt may hold other VMs: only those of the demo go.
+        for (const vm of virtualMachines.filter(({ name }) => name.startsWith('demo-')))
+          await connection.virtualMachines.delete?.({ operationId: `demo-delete-${vm.id}`, vmId: vm.id })
+        await connection.close()
+      }
+      await libvirt?.stop()
+    },
+  }
+}
+
+async function openCloud(name: DemoCloud['name'], pluginId: DemoCloud['pluginId'], options: Record<string, unknown>): Promise<DemoCloud> {
+  const plugin = await loadPlugin(join(root, 'plugins', pluginId), { log: () => {} })
+  return { name, pluginId, options, connection: await plugin.connect(options) }
+}
+
+async function waitForWorkload(connection: ProviderConnection, vmId: string): Promise<Endpoint> {
+  const deadline = performance.now() + 180_000
+  while (performance.now() < deadline) {
+    const { fromControlPlane } = await connection.network.reachability({ vmId, guestPort: workloadPort })
+    if (fromControlPlane && (await answers(fromControlPlane))) return fromControlPlane
+    await new Promise((done) => setTimeout(done, 500))
+  }
+  throw new Error("The demo's source VM did not answer on port 8080 within 180 s. Look at its serial console, then run the demo again.")
+}
+
+async function answers({ host, port }: Endpoint): Promise<boolean> {
+  try {
+    return (await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(5_000) })).ok
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * `npm run demo`: a busy Linux VM leaves one cloud and comes up in another of a different provider, driven through the GraphQL API only.
+ *   --from east --to west   the direction (default); `--from west --to east` reverses it
+ *   --tiny                  a smaller guest that boots faster
+ *   --keep                  leaves all running until Ctrl-C, and prints the address of GraphiQL and the token
+ *   --json                  the last line is one JSON object
+ */
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { artifacts } from '../../setup/artifacts.ts'
+import { ensureSetup } from '../../setup/setup.ts'
+import { startControlPlane } from './control-plane-process.ts'
+import { connectCloud, migrate, readClouds, resultOf, workloadEndpoint } from './demo-migration.ts'
+import { summary } from './demo-report.ts'
+import { openDemoSite } from './demo-site.ts'
+import { createGraphqlClient } from './graphql-client.ts'
+import { enterPrivateNetwork, isInPrivateNetwork } from './private-site/enter-private-network.ts'
+import { findLibvirt } from './private-site/find-libvirt.ts'
+import { offerPort, publishOnLoopback } from './publish-loopback.ts'
+import { startRecordClient } from './record-client.ts'
+
+/** The demo's parts that run in the private network know by this variable where the machine's own loopback leads in. */
+const publishVariable = 'PORTOLAN_DEMO_PUBLISH'
+const permittedDowntimeMs = 120_000
+
+const { values: options } = parseArgs({
+  options: {
+    from: { type: 'string', default: 'east' },
+    to: { type: 'string', default: 'west' },
+    tiny: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+const directions = ['east', 'west']
+if (options.help || !directions.includes(options.from) || !directions.includes(options.to) || options.from === options.to) {
+  process.stderr.write('usage: npm run demo -- [--from east --to west | --from west --to east] [--tiny] [--keep] [--json]\n')
+  process.exit(options.help ? 0 : 2)
+}
+
+const say = (line: string) => process.stdout.write(`${line}\n`)
+const demoStarted = performance.now()
+
+if (process.env[publishVariable] === undefined && !isInPrivateNetwork()) await outside()
+else {
+  await enterPrivateNetwork()
+  await run(null)
+}
+
+/** Set-up, then the demo: with the user's own libvirt right here, else in a private network, whose API is published on this machine's loopback. */
+async function outside() {
+  await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`) })
+  const libvirt = await findLibvirt()
+  if (libvirt !== null) return run(libvirt.uri)
+
+  const directory = await mkdtemp(join(tmpdir(), 'portolan-demo-'))
+  const socketPath = join(directory, 'api.sock')
+  const published = options.keep ? await publishOnLoopback(socketPath, 0) : null
+  try {
+    const child = spawn(process.execPath, process.argv.slice(1), {
+      stdio: 'inherit',
+      env: { ...process.env, [publishVariable]: JSON.stringify({ socketPath, port: published?.port ?? null }) },
+    })
+    // Ctrl-C reaches the child by itself, through the terminal.
+    process.on('SIGINT', () => {})
+    process.on('SIGTERM', () => child.kill('SIGTERM'))
+    process.exitCode = await new Promise<number>((done) => child.on('exit', (code) => done(code ?? 1)))
+  } finally {
+    published?.server.close()
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+async function run(libvirtUri: string | null) {
+  const undo: (() => Promise<unknown>)[] = []
+  const interrupted = Promise.withResolvers<never>()
+  interrupted.promise.catch(() => {})
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.reject(new Error(`Stopped by ${signal}.`)))
+  try {
+    await Promise.race([story(libvirtUri, undo), interrupted.promise])
+  } catch (error) {
+    process.exitCode = 1
+    process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`)
+  } finally {
+    say('cleaning up')
+    for (const step of undo.toReversed()) await step().catch((error: unknown) => process.stderr.write(`demo: clean-up: ${String(error)}\n`))
+  }
+  if (result !== null && options.json) say(JSON.stringify(result))
+  process.exit()
+}
+
+let result: Awaited<ReturnType<typeof resultOf>> | null = null
+
+async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]) {
+  const directory = await mkdtemp(join(tmpdir(), 'portolan-site-'))
+  undo.push(() => rm(directory, { recursive: true, force: true }))
+
+  say('clouds: east (plugin qemu) and west (plugin libvirt)')
+  const site = await openDemoSite(join(directory, 'site'), libvirtUri)
+  undo.push(() => site.close())
+  const source = options.from === 'east' ? site.east : site.west
+  const destination = options.to === 'east' ? site.east : site.west
+
+  say(`booting the source VM in ${source.name}: a Debian disk with its own boot loader`)
+  const booting = site.bootSource(source, options.tiny ? artifacts().tinyImage : artifacts().debianImage)
+  booting.catch(() => {})
+  const controlPlane = await startControlPlane(directory, {
+    api: { host: '127.0.0.1', port: 0 },
+    // Guests behind a bridge reach this machine at the bridge's address. In the private network, that is nobody else's.
+    agents: {
+      listen:
+        libvirtUri === null ? [{ host: '0.0.0.0', port: 0 }] : ['127.0.0.1', ...site.agentAddresses].map((host) => ({ host, port: 0 })),
+    },
+    plugins: ['qemu', 'libvirt'].map((id) => join(import.meta.dirname, '../../plugins', id)),
+  })
+  undo.push(() => controlPlane.stop())
+  const vm = await booting
+  say(`the source VM answers after ${(vm.bootMs / 1000).toFixed(1)} s, and is busy writing`)
+
+  const api = createGraphqlClient(controlPlane.url, controlPlane.token)
+  for (const cloud of [site.east, site.west]) await connectCloud(api, cloud)
+  const clouds = await readClouds(api)
+  for (const cloud of clouds)
+    say(
+      `topology: ${cloud.name} (${cloud.plugin?.id}): ${cloud.virtualMachines.nodes.map(({ name, power }) => `${name} ${power}`).join(', ') || 'no VMs'}`,
+    )
+  const sourceVm = clouds.flatMap((cloud) => cloud.virtualMachines.nodes).find(({ uniqueId }) => uniqueId === vm.uniqueId)
+  const destinationCloud = clouds.find(({ name }) => name === destination.name)
+  if (sourceVm === undefined || destinationCloud === undefined)
+    throw new Error('The API does not show the source VM or the destination cloud.')
+
+  const records = startRecordClient(vm.workload)
+  undo.push(() => records.stop())
+  const migration = await migrate(api, {
+    sourceVirtualMachineId: sourceVm.id,
+    destinationCloudId: destinationCloud.id,
+    permittedDowntimeMs,
+    say: (line) => say(`${elapsed()} ${line}`),
+    progress: (line) => showProgress(line),
+  })
+  records.moveTo(workloadEndpoint(migration, 8080))
+  await new Promise((done) => setTimeout(done, 2_000))
+  await records.stop()
+  result = await resultOf(migration, records, { source: source.pluginId, destination: destination.pluginId })
+  say(summary(result))
+  if (!result.verified) throw new Error('The move could not be verified: see the summary.')
+  if (options.keep) await keep(controlPlane.url, controlPlane.token)
+}
+
+const elapsed = () => `[${((performance.now() - demoStarted) / 1000).toFixed(0).padStart(3)} s]`
+
+/** A terminal gets one line that changes; a log gets a line when something new is to be said. */
+let lastShown = { line: '', at: 0 }
+function showProgress(line: string) {
+  if (process.stdout.isTTY) return void process.stdout.write(`\r\u001b[K${elapsed()} ${line}`)
+  const samePhase = line.split(' · ')[0] === lastShown.line.split(' · ')[0]
+  if (samePhase && performance.now() - lastShown.at < 2_000) return
+  lastShown = { line, at: performance.now() }
+  say(`${elapsed()} ${line}`)
+}
+
+async function keep(url: string, token: string) {
+  const publish =
+    process.env[publishVariable] === undefined ? null : (JSON.parse(process.env[publishVariable]) as { socketPath: string; port: number })
+  if (publish !== null) await offerPort(publish.socketPath, Number(new URL(url).port))
+  say(
+    `GraphiQL: ${publish === null ? url : `http://127.0.0.1:${publish.port}/graphql`}\ntoken:    ${token}\nAll is left running. Ctrl-C ends it and cleans up.`,
+  )
+  await new Promise(() => setInterval(() => {}, 60_000))
+}

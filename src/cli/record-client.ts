@@ -1,0 +1,68 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { Endpoint } from '../plugin-sdk/index.ts'
+
+export interface RecordClient {
+  /** Records whose durability the guest acknowledged so far. */
+  acknowledged(): number
+  /** From now on talks to the guest's copy at this endpoint. */
+  moveTo(endpoint: Endpoint): void
+  /** Ends the writing; waits for the request that is under way. */
+  stop(): Promise<void>
+  /** Asks the guest for every acknowledged record, re-read from its disk. @returns how many are there, intact, and with the acknowledged content. */
+  count(): Promise<number>
+}
+
+const bodyBytes = 2048
+const pauseMs = 100
+const answerWithinMs = 5_000
+/** The guest answers at most so many records to one request. */
+const pageRecords = 5_000
+
+/** An ordinary client of the workload in the guest: posts records one after the other and keeps every acknowledgement. */
+export function startRecordClient(first: Endpoint): RecordClient {
+  let endpoint = first
+  let running = true
+  const acknowledgements = new Map<number, string>()
+  const url = (path: string) => `http://${endpoint.host}:${endpoint.port}${path}`
+
+  async function post() {
+    const body = randomBytes(bodyBytes)
+    const response = await fetch(url('/records'), { method: 'POST', body, signal: AbortSignal.timeout(answerWithinMs) })
+    if (response.status >= 300) throw new Error(`The workload answered ${response.status}.`)
+    const { number, sha256 } = (await response.json()) as { number: number; sha256: string }
+    if (sha256 !== createHash('sha256').update(body).digest('hex'))
+      throw new Error(`The workload acknowledged record ${number} with another content.`)
+    acknowledgements.set(number, sha256)
+  }
+
+  const writing = (async () => {
+    while (running) {
+      // A request without an answer acknowledges nothing: while the VM moves that is expected, and the next one tells.
+      await post().catch(() => undefined)
+      await new Promise((done) => setTimeout(done, pauseMs))
+    }
+  })()
+
+  return {
+    acknowledged: () => acknowledgements.size,
+    moveTo(next) {
+      endpoint = next
+    },
+    async stop() {
+      running = false
+      await writing
+    },
+    async count() {
+      const newest = Math.max(0, ...acknowledgements.keys())
+      let found = 0
+      for (let from = 1; from <= newest; from += pageRecords) {
+        const response = await fetch(url(`/records?from=${from}&to=${Math.min(newest, from + pageRecords - 1)}`), {
+          signal: AbortSignal.timeout(120_000),
+        })
+        const { records } = (await response.json()) as { records: ({ number: number; sha256: string; intact: boolean } | null)[] }
+        found += records.filter((record) => record?.intact && acknowledgements.get(record.number) === record.sha256).length
+      }
+      return found
+    },
+  }
+}
