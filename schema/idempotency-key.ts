@@ -1,0 +1,19 @@
+import type { InputFieldBuilder } from '@pothos/core'
+import type { ResolvedTypes } from './builder.ts'
+import { invalidInput } from './invalid-input.ts'
+
+/** The field that every mutation's input has. */
+export function idempotencyKey(t: InputFieldBuilder<ResolvedTypes, 'InputObject'>) {
+  return t.string({
+    required: true,
+    description:
+      'Chosen by the client, 1 to 200 characters, such as a UUID. The same key with the same input answers as the first time and does nothing more; with another input it is refused.',
+  })
+}
+
+/** @throws PortolanError INVALID_INPUT for an empty or overlong key. */
+export function checkedKey(input: { idempotencyKey: string }): string {
+  const { length } = input.idempotencyKey
+  if (length < 1 || length > 200) throw invalidInput(`must have 1 to 200 characters, and has ${length}`, ['input', 'idempotencyKey'])
+  return input.idempotencyKey
+}

@@ -1,0 +1,20 @@
+/** What one operation may ask for. Chosen so that GraphiQL's introspection and every example pass with room, and a page of pages of pages does not. */
+export const limits = {
+  /** Nested selections, counting each fragment as one. */
+  depth: 16,
+  /** Aliases in a document. */
+  aliases: 20,
+  /** Directives in a document. */
+  directives: 20,
+  /** Lexical tokens in a document. */
+  tokens: 2_000,
+  /** Fields that could come back: one each, times the length of the pages and lists around it. */
+  cost: 20_000,
+  /** Longest page of a connection, and the one taken when none is asked for. */
+  pageSize: 100,
+  defaultPageSize: 20,
+  /** What a list that is no connection counts for. */
+  assumedListLength: 4,
+  /** Bytes of a request's body or of a WebSocket message. */
+  bodyBytes: 262_144,
+} as const

@@ -1,0 +1,136 @@
+import type { Finding } from '../src/domain/finding.ts'
+import type { Operations } from '../src/workflows/operations.ts'
+import { builder } from './builder.ts'
+import { acting, payload } from './errors.ts'
+import { FindingType } from './finding.ts'
+import { rowIdOf } from './global-id.ts'
+import { checkedKey, idempotencyKey } from './idempotency-key.ts'
+import { Migration } from './migration.ts'
+import { migrationRequestFields, toMigrationRequest } from './migration-request-input.ts'
+
+const ValidateMigrationInput = builder.inputType('ValidateMigrationInput', {
+  description: 'Which migration to check.',
+  fields: migrationRequestFields,
+})
+
+const ValidateMigrationSuccess = builder.objectRef<{ findings: Finding[] }>('ValidateMigrationSuccess').implement({
+  description: 'What pre-flight found.',
+  fields: (t) => ({
+    canStart: t.boolean({
+      description: 'Whether `startMigration` with the same input would be accepted: whether no finding is a blocker.',
+      resolve: ({ findings }) => findings.every((finding) => finding.severity !== 'BLOCKER'),
+    }),
+    findings: t.expose('findings', { type: [FindingType], description: 'All findings.' }),
+  }),
+})
+
+builder.mutationField('validateMigration', (t) =>
+  t.field({
+    type: ValidateMigrationSuccess,
+    errors: payload('validateMigration'),
+    authScopes: { operator: true },
+    description: 'Pre-flight alone: checks both sides and changes nothing. For operators.',
+    args: { input: t.arg({ type: ValidateMigrationInput, required: true, description: 'Which migration to check.' }) },
+    resolve: (_, { input }, { operations, actor }) =>
+      acting(async () => ({ findings: await operations.validateMigration(actor, toMigrationRequest(input)) })),
+  }),
+)
+
+interface Changed {
+  migrationId: string
+}
+
+function migrationSuccess(name: string, description: string) {
+  return builder.objectRef<Changed>(name).implement({
+    description,
+    fields: (t) => ({
+      migration: t.field({ type: Migration, description: 'The migration as it is now.', resolve: ({ migrationId }) => migrationId }),
+    }),
+  })
+}
+
+const StartMigrationInput = builder.inputType('StartMigrationInput', {
+  description: 'What to move, where to, and how.',
+  fields: migrationRequestFields,
+})
+
+builder.mutationField('startMigration', (t) =>
+  t.field({
+    type: migrationSuccess('StartMigrationSuccess', 'The migration was accepted and goes on by itself.'),
+    errors: payload('startMigration'),
+    authScopes: { operator: true },
+    description:
+      'Begins to move a running virtual machine to a cloud of another provider, and answers at once. Watch it with `migrationProgress`. For operators.',
+    args: { input: t.arg({ type: StartMigrationInput, required: true, description: 'What to move, where to, and how.' }) },
+    resolve: (_, { input }, { operations, actor }) => acting(async () => operations.startMigration(actor, toMigrationRequest(input))),
+  }),
+)
+
+type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration'
+
+/** These mutations differ in their words only. */
+function steering(mutation: Steering & keyof Operations, description: string, success: string) {
+  const name = `${mutation[0]?.toUpperCase()}${mutation.slice(1)}`
+  const Input = builder.inputType(`${name}Input`, {
+    description: 'Which migration.',
+    fields: (t) => ({
+      idempotencyKey: idempotencyKey(t),
+      migrationId: t.id({ required: true, description: "The migration's `id`." }),
+    }),
+  })
+  builder.mutationField(mutation, (t) =>
+    t.field({
+      type: migrationSuccess(`${name}Success`, success),
+      errors: payload(mutation),
+      authScopes: { operator: true },
+      description: `${description} For operators.`,
+      args: { input: t.arg({ type: Input, required: true, description: 'Which migration.' }) },
+      resolve: (_, { input }, { operations, actor }) =>
+        acting(async () =>
+          operations[mutation](actor, {
+            idempotencyKey: checkedKey(input),
+            migrationId: rowIdOf('Migration', input.migrationId, ['input', 'migrationId']),
+          }),
+        ),
+    }),
+  )
+}
+
+steering(
+  'pauseMigration',
+  'Lets a migration stand still; the source runs on, and what was copied is kept.',
+  'The pause was asked for; `state` follows.',
+)
+steering('resumeMigration', 'Lets a paused migration go on from what was copied.', 'Going on was asked for; `state` follows.')
+steering(
+  'cancelMigration',
+  'Ends a migration before its commit: the source goes on, and the destination is deleted.',
+  'The cancel was asked for; `state` follows.',
+)
+
+const CutOverMigrationInput = builder.inputType('CutOverMigrationInput', {
+  description: 'Which migration, and when.',
+  fields: (t) => ({
+    idempotencyKey: idempotencyKey(t),
+    migrationId: t.id({ required: true, description: "The migration's `id`." }),
+    at: t.field({ type: 'DateTime', description: 'Not before this moment; at once when left away.' }),
+  }),
+})
+
+builder.mutationField('cutOverMigration', (t) =>
+  t.field({
+    type: migrationSuccess('CutOverMigrationSuccess', 'The cutover was asked for; `phase` follows.'),
+    errors: payload('cutOverMigration'),
+    authScopes: { operator: true },
+    description: 'Asks for the cutover, as soon as the criterion holds: what a migration with the MANUAL policy waits for. For operators.',
+    args: { input: t.arg({ type: CutOverMigrationInput, required: true, description: 'Which migration, and when.' }) },
+    resolve: (_, { input }, { operations, actor }) =>
+      acting(async () =>
+        operations.cutOverMigration(actor, {
+          idempotencyKey: checkedKey(input),
+          migrationId: rowIdOf('Migration', input.migrationId, ['input', 'migrationId']),
+          ...(input.at && { at: input.at }),
+        }),
+      ),
+  }),
+)

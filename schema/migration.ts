@@ -1,0 +1,200 @@
+import type { Downtime } from '../src/domain/migration.ts'
+import type { MigrationRequest } from '../src/domain/migration-request.ts'
+import { migrations } from '../src/database/tables/migration.ts'
+import { builder } from './builder.ts'
+import { Cloud } from './cloud.ts'
+import { ErrorInterface, toApiError } from './errors.ts'
+import { FindingType } from './finding.ts'
+import { HealthCheck } from './health-check.ts'
+import {
+  BottleneckEnum,
+  ConvergenceEnum,
+  CutoverPolicyEnum,
+  DesiredStateEnum,
+  MigrationDirectionEnum,
+  MigrationPhaseEnum,
+  MigrationStateEnum,
+  NonConvergencePolicyEnum,
+  TrackingModeEnum,
+  TransportEnum,
+} from './migration-enums.ts'
+import { Network } from './network.ts'
+import { rowNode } from './row-node.ts'
+import { VirtualMachine } from './virtual-machine.ts'
+import type { ErrorCode } from '../src/domain/errors.ts'
+
+const DowntimeType = builder.objectRef<Downtime>('Downtime').implement({
+  description: 'How the downtime is made up, from the freeze of the source to the exposed destination. All in milliseconds.',
+  fields: (t) => ({
+    freezeMs: t.exposeInt('freezeMs', { description: 'Holding the writes in the source, in milliseconds.' }),
+    transferMs: t.exposeInt('transferMs', { description: 'Copying the remainder, in milliseconds.' }),
+    verifyMs: t.exposeInt('verifyMs', { description: "Comparing both sides' hash trees, in milliseconds." }),
+    bootMs: t.exposeInt('bootMs', {
+      description: 'Suspending the source and booting the destination from the copied disk, in milliseconds.',
+    }),
+    healthMs: t.exposeInt('healthMs', { description: 'Health check, commit and exposure, in milliseconds.' }),
+    totalMs: t.int({
+      description: 'The sum of all parts, in milliseconds.',
+      resolve: (parts) => parts.freezeMs + parts.transferMs + parts.verifyMs + parts.bootMs + parts.healthMs,
+    }),
+  }),
+})
+
+const NetworkMapping = builder.objectRef<MigrationRequest['networkMap'][number]>('NetworkMapping').implement({
+  description: "Where interfaces on one of the source's networks go.",
+  fields: (t) => ({
+    source: t.field({
+      type: Network,
+      nullable: true,
+      description: 'A network of the source; null where its cloud no longer has it.',
+      resolve: (entry) => entry.sourceNetworkId,
+    }),
+    destination: t.field({
+      type: Network,
+      nullable: true,
+      description: 'The network of the destination in its place; null where its cloud no longer has it.',
+      resolve: (entry) => entry.destinationNetworkId,
+    }),
+  }),
+})
+
+export const Migration = rowNode('Migration', migrations)
+Migration.implement({
+  description: 'The move of a virtual machine to another cloud, from `startMigration` to its end. Its workflow alone writes it.',
+  fields: (t) => ({
+    state: t.expose('state', { type: MigrationStateEnum, description: 'Its life as a whole.' }),
+    phase: t.expose('phase', { type: MigrationPhaseEnum, description: 'What it works at, or worked at last.' }),
+    desired: t.expose('desired', { type: DesiredStateEnum, description: 'What operators last asked for; `state` follows.' }),
+    direction: t.expose('direction', { type: MigrationDirectionEnum, description: 'Whether it goes on or is being undone.' }),
+    attempt: t.exposeInt('attempt', { description: 'Counted from 1; grows with each retry.' }),
+    switchover: t.exposeInt('switchover', {
+      description: 'Counts the tries to switch over within the attempt, from 1; a voided one is undone and tried again.',
+    }),
+    problem: t.exposeString('problem', {
+      nullable: true,
+      description: 'What it waits for or tries again at present: one sentence. Null when nothing is in its way.',
+    }),
+    source: t.field({
+      type: VirtualMachine,
+      description: 'The virtual machine that is moved.',
+      resolve: (row) => row.sourceVirtualMachineId,
+    }),
+    sourceCloud: t.field({ type: Cloud, description: 'The cloud it leaves.', resolve: (row) => row.sourceCloudId }),
+    destination: t.field({
+      type: VirtualMachine,
+      nullable: true,
+      description: 'The virtual machine that takes its place; null before it is instantiated and after it was deleted.',
+      resolve: (row) => row.destinationVirtualMachineId,
+    }),
+    destinationCloud: t.field({ type: Cloud, description: 'The cloud it goes to.', resolve: (row) => row.destinationCloudId }),
+    networkMap: t.field({
+      type: [NetworkMapping],
+      description: "Where its interfaces go; those on other networks go to the destination's first one.",
+      resolve: (row) => row.request.networkMap,
+    }),
+    healthCheck: t.field({
+      type: HealthCheck,
+      description: 'How the destination proves that it works.',
+      resolve: (row) => row.request.healthCheck,
+    }),
+    cutoverPolicy: t.expose('cutoverPolicy', { type: CutoverPolicyEnum, description: 'When the cutover comes.' }),
+    cutoverRequestedAt: t.expose('cutoverRequestedAt', {
+      type: 'DateTime',
+      nullable: true,
+      description: 'When `cutOverMigration` asked for the cutover; null where it did not.',
+    }),
+    nonConvergencePolicy: t.field({
+      type: NonConvergencePolicyEnum,
+      description: 'What happens when the guest writes faster than the copy can follow.',
+      resolve: (row) => row.request.nonConvergencePolicy ?? 'KEEP_SYNCING',
+    }),
+    convergence: t.expose('convergence', {
+      type: ConvergenceEnum,
+      nullable: true,
+      description: 'Whether the criterion can be met; null before there is something to judge by.',
+    }),
+    permittedDowntimeMs: t.exposeInt('permittedDowntimeMs', {
+      description: 'The criterion is `estimatedRemainingMs <= permittedDowntimeMs`. In milliseconds.',
+    }),
+    estimatedRemainingMs: t.exposeInt('estimatedRemainingMs', {
+      nullable: true,
+      description:
+        'Downtime that a cutover would take now, by estimate: freeze, transfer, verification and boot, in milliseconds; null before there is one.',
+    }),
+    etaMs: t.exposeInt('etaMs', {
+      nullable: true,
+      description: 'Estimated time until the present round ends, in milliseconds; null where there is no estimate.',
+    }),
+    rateBytesPerSecond: t.exposeFloat('rateBytesPerSecond', {
+      nullable: true,
+      description: 'How fast the disks are gone through at present, in bytes a second.',
+    }),
+    bottleneck: t.field({
+      type: BottleneckEnum,
+      nullable: true,
+      description: 'What the copy waits for most; null where it does not copy.',
+      resolve: (row) => row.bottleneck as 'LINK' | null,
+    }),
+    trackingMode: t.expose('trackingMode', {
+      type: TrackingModeEnum,
+      nullable: true,
+      description: 'How the source agent learns what changed; null before it does.',
+    }),
+    transport: t.expose('via', {
+      type: TransportEnum,
+      nullable: true,
+      description: 'How the agents reach each other; null before they do.',
+    }),
+    diskBytes: t.expose('diskBytes', {
+      type: 'ByteCount',
+      nullable: true,
+      description: 'Size of all disks together, in bytes; null before it was read.',
+    }),
+    bytesSent: t.expose('bytesSent', { type: 'ByteCount', description: 'All that went from agent to agent, hash trees too, in bytes.' }),
+    sourceRoot: t.exposeString('sourceRoot', {
+      nullable: true,
+      description: "Root of the hash tree over the source's disks, 64 hex digits; null before the comparison.",
+    }),
+    destinationRoot: t.exposeString('destinationRoot', {
+      nullable: true,
+      description: "Root of the hash tree over the destination's disks as read back, 64 hex digits; null before the comparison.",
+    }),
+    verified: t.boolean({
+      nullable: true,
+      description:
+        "Whether both roots are equal: whether the destination's disks hold what the frozen source's held. Null before the comparison.",
+      resolve: (row) => (row.sourceRoot === null || row.destinationRoot === null ? null : row.sourceRoot === row.destinationRoot),
+    }),
+    downtime: t.expose('downtime', {
+      type: DowntimeType,
+      nullable: true,
+      description: 'How long nothing answered, and why; null before it is over.',
+    }),
+    findings: t.expose('findings', { type: [FindingType], description: 'What pre-flight found.' }),
+    error: t.field({
+      type: ErrorInterface,
+      nullable: true,
+      description: 'Why it failed; null where it did not.',
+      resolve: (row) => (row.errorCode === null ? null : storedError(row)),
+    }),
+    createdAt: t.expose('createdAt', { type: 'DateTime', description: 'When it was asked for.' }),
+    startedAt: t.expose('startedAt', { type: 'DateTime', nullable: true, description: 'When its workflow began; null before.' }),
+    endedAt: t.expose('endedAt', { type: 'DateTime', nullable: true, description: 'When all was done, clean-up included; null before.' }),
+    updatedAt: t.expose('updatedAt', { type: 'DateTime', description: 'When anything of it last changed.' }),
+    durationMs: t.int({
+      nullable: true,
+      description: 'From its start to its end, in milliseconds; null while it runs.',
+      resolve: (row) => (row.startedAt && row.endedAt ? row.endedAt.getTime() - row.startedAt.getTime() : null),
+    }),
+  }),
+})
+
+function storedError(row: typeof migrations.$inferSelect) {
+  return toApiError({
+    code: row.errorCode as ErrorCode,
+    message: row.errorMessage ?? '',
+    retryable: row.errorRetryable ?? false,
+    remedy: row.errorRemedy ?? '',
+    path: [],
+  })
+}
