@@ -162,6 +162,15 @@ export interface AgentInstallRequest extends Operation {
   inject: InjectedFile[]
 }
 
+/** Shown to the operator as it is. `BLOCKER`: installing would fail. */
+export interface GuestFinding {
+  /** Such as `NO_TRACEFS`. */
+  code: string
+  severity: 'BLOCKER' | 'WARNING' | 'INFORMATION'
+  message: string
+  remedy: string
+}
+
 export interface SiteRecord {
   /** Unique within the site. Putting it again with the same content is a no-op; with other content a CONFLICT. */
   key: string
@@ -211,6 +220,11 @@ export interface ProviderConnection {
   }
   migrationAgent: {
     install(request: AgentInstallRequest): Promise<void>
+    /**
+     * Optional: what would keep the agent from working in that guest, changing nothing. An empty list: nothing was found. Throws only where the guest can't be
+     * looked at (UNREACHABLE, UNAUTHORIZED, INVALID_OPTIONS).
+     */
+    inspect?(query: Query & { vmId: string; bundleDirectory: string }): Promise<GuestFinding[]>
     /** Removes every trace of install, also of an interrupted one. */
     uninstall(operation: Operation & { vmId: string }): Promise<void>
   }
