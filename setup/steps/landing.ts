@@ -19,7 +19,6 @@ const modules = [
   'failover',
   'net_failover',
   'virtio_net',
-  'rng-core',
   'virtio-rng',
   'button',
   'evdev',
