@@ -6,7 +6,7 @@
  * with the same key.
  */
 import 'reflect-metadata'
-import { createPublicKey, KeyObject, randomBytes, webcrypto } from 'node:crypto'
+import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 import type { AgentRole } from '../transfer/control-protocol.ts'
 
@@ -27,7 +27,7 @@ const authorityValidityMs = 365 * dayMs
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 
 export async function makeCertificateAuthority(migrationId: string, now: () => number = Date.now): Promise<CertificateAuthority> {
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+  const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
     name: subject('AUTHORITY', migrationId),
@@ -41,7 +41,7 @@ export async function makeCertificateAuthority(migrationId: string, now: () => n
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
     ],
   })
-  const privateKeyPem = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }).toString()
+  const privateKeyPem = await privateKeyPemOf(keys.privateKey)
   return openCertificateAuthority(migrationId, { certificatePem: certificate.toString('pem'), privateKeyPem }, now)
 }
 
@@ -53,7 +53,7 @@ export async function openCertificateAuthority(
 ): Promise<CertificateAuthority> {
   const authority = new x509.X509Certificate(stored.certificatePem)
   const der = x509.PemConverter.decodeFirst(stored.privateKeyPem)
-  const signingKey = await webcrypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign'])
+  const signingKey = await crypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign'])
 
   async function issue(name: string, publicKey: x509.PublicKey, extensions: x509.Extension[]): Promise<x509.X509Certificate> {
     return x509.X509CertificateGenerator.create({
@@ -77,18 +77,18 @@ export async function openCertificateAuthority(
   return {
     ...stored,
     async issueServer(serverName) {
-      const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+      const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
       const certificate = await issue('CONTROL_PLANE', await x509.PublicKey.create(keys.publicKey), [
         new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
         new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: serverName }]),
       ])
-      const keyPem = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }).toString()
+      const keyPem = await privateKeyPemOf(keys.privateKey)
       return { keyPem, certificatePem: certificate.toString('pem'), notAfter: certificate.notAfter }
     },
     async issueLeaf(role, publicKeyPem) {
       const { clientAuth, serverAuth } = x509.ExtendedKeyUsage
       const usages = role === 'DESTINATION' ? [clientAuth, serverAuth] : [clientAuth]
-      const publicKey = new x509.PublicKey(canonicalPublicKey(publicKeyPem))
+      const publicKey = new x509.PublicKey(new Uint8Array(canonicalPublicKey(publicKeyPem)))
       return (await issue(role, publicKey, [new x509.ExtendedKeyUsageExtension(usages)])).toString('pem')
     },
   }
@@ -107,6 +107,10 @@ export function canonicalPublicKey(publicKeyPem: string): Buffer {
   const accepted = key.asymmetricKeyType === 'ed25519' || key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
   if (!accepted) throw new TypeError('not an EC P-256 or Ed25519 key')
   return key.export({ type: 'spki', format: 'der' })
+}
+
+async function privateKeyPemOf(key: CryptoKey): Promise<string> {
+  return x509.PemConverter.encode(await crypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY')
 }
 
 function subject(commonName: string, migrationId: string): x509.JsonName {
