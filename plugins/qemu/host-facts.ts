@@ -1,0 +1,34 @@
+import { constants, open, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import type { HostFacts } from './command-line.ts'
+import { kvmWorks } from './kvm-probe.ts'
+import type { QemuOptions } from './options.ts'
+
+/** Asks this machine, at connect. */
+export async function readHostFacts(options: QemuOptions): Promise<HostFacts> {
+  const kvm =
+    options.accelerator === 'kvm' ||
+    (options.accelerator === 'auto' && (await kvmWorks(options.qemuBinary, join(options.stateDirectory, 'kvm-probe'))))
+  return {
+    accelerator: kvm ? 'kvm' : 'tcg',
+    cpuModel: options.cpuModel ?? (kvm ? 'host' : 'max'),
+    directIo: await allowsDirectIo(options.stateDirectory),
+    forwardAddress: options.forwardAddress,
+  }
+}
+
+/** Some file systems, such as older tmpfs and overlays, refuse O_DIRECT. */
+async function allowsDirectIo(directory: string): Promise<boolean> {
+  const path = join(directory, `.direct-io-${randomUUID()}`)
+  try {
+    const file = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | constants.O_DIRECT, 0o600)
+    await file.close()
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EINVAL') return false
+    throw error
+  } finally {
+    await rm(path, { force: true })
+  }
+}

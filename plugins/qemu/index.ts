@@ -1,0 +1,49 @@
+/**
+ * The qemu provider: VMs are QEMU processes of this machine, started and steered through QMP, with no daemon. They outlive this plugin and the
+ * control plane; all that is known of them is in the state directory, in the process table, and in QEMU itself.
+ */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { agentToAgentCopy, contractVersion, definePlugin } from '../../src/plugin-sdk/index.ts'
+import { copiedDisks } from './copied-disks.ts'
+import { createFromImage, instantiate } from './create.ts'
+import { deleteMachine } from './delete.ts'
+import { describe } from './describe.ts'
+import { flattenOverlay } from './flatten-overlay.ts'
+import { readHostFacts } from './host-facts.ts'
+import { openMachineStore } from './machine-store.ts'
+import { migrationAgent } from './migration-agent.ts'
+import { network } from './network.ts'
+import { qemuOptions } from './options.ts'
+import { power } from './power.ts'
+import { openRecords } from './records.ts'
+import { requireTools } from './required-tools.ts'
+import type { Site } from './site.ts'
+import { discoverTopology } from './topology.ts'
+
+export default definePlugin({
+  id: 'qemu',
+  apiVersion: contractVersion,
+  options: qemuOptions,
+  async connect(options, { signal, log }) {
+    await requireTools(options, signal)
+    await mkdir(options.stateDirectory, { recursive: true, mode: 0o700 })
+    const site: Site = { options, log, store: await openMachineStore(options.stateDirectory), host: await readHostFacts(options) }
+    const networks = network(site)
+    return {
+      discoverTopology: discoverTopology(site),
+      virtualMachines: { describe: describe(site), ...power(site), create: createFromImage(site), delete: deleteMachine(site) },
+      destination: {
+        instantiate: instantiate(site),
+        ...copiedDisks(site),
+        flattenOverlay: flattenOverlay(site),
+        delete: deleteMachine(site),
+      },
+      network: networks,
+      migrationAgent: migrationAgent(site, networks.reachability),
+      copyGuestData: agentToAgentCopy,
+      records: await openRecords(join(options.stateDirectory, 'records')),
+      async close() {},
+    }
+  },
+})

@@ -1,0 +1,116 @@
+/**
+ * QEMU processes, found and ended by identity. A process is a VM's when its arguments name that VM's pid file; a pid is used only together with
+ * the start time that the kernel gives, so a reused pid is never taken for a VM. QEMU holds a lock on the pid file, which keeps a second one out.
+ */
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { type QmpSession, withQmp } from './qmp.ts'
+
+export interface QemuProcess {
+  pid: number
+  /** Clock ticks since boot, from /proc/<pid>/stat. */
+  startTicks: string
+}
+
+const pollMs = 25
+
+export const pidFile = (directory: string) => join(directory, 'qemu.pid')
+
+/** The VM's process, or null when it is known that there is none. */
+export async function findProcess(directory: string): Promise<QemuProcess | null> {
+  return (await findProcesses()).get(pidFile(directory)) ?? null
+}
+
+/** All QEMU processes with a pid file, by its path. One walk of /proc. */
+export async function findProcesses(): Promise<Map<string, QemuProcess>> {
+  const found = new Map<string, QemuProcess>()
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  await Promise.all(
+    pids.map(async (pid) => {
+      const commandLine = await readProcFile(`/proc/${pid}/cmdline`)
+      const words = commandLine?.split('\0') ?? []
+      const path = words[words.indexOf('-pidfile') + 1]
+      if (!words.includes('-pidfile') || path === undefined) return
+      const startTicks = await readStartTicks(Number(pid))
+      if (startTicks !== null) found.set(path, { pid: Number(pid), startTicks })
+    }),
+  )
+  return found
+}
+
+/** False once the process is gone, its pid reused, or only its exit status left. */
+export async function isAlive(process: QemuProcess): Promise<boolean> {
+  return (await readStartTicks(process.pid)) === process.startTicks
+}
+
+/** A session on the socket through which changes go. Call it under the VM's lock. */
+export function control<Result>(
+  process: QemuProcess,
+  signal: AbortSignal | undefined,
+  work: (session: QmpSession) => Promise<Result>,
+): Promise<Result> {
+  return withQmp(socketPath(process, 'qmp.sock'), { signal }, work)
+}
+
+/** What QEMU says of the vCPUs. Throws UNREACHABLE after `timeoutMs` without an answer. */
+export async function askStatus(
+  process: QemuProcess,
+  signal: AbortSignal | undefined,
+  timeoutMs = 3_000,
+): Promise<{ running: boolean; status: string }> {
+  return withQmp(socketPath(process, 'status.sock'), { signal, answerTimeoutMs: timeoutMs }, (session) => session.execute('query-status'))
+}
+
+/** Ends the process: asks QEMU to quit, which flushes its disks, and kills it when it doesn't within 5 s. */
+export async function endProcess(directory: string, signal: AbortSignal | undefined): Promise<void> {
+  const process = await findProcess(directory)
+  if (!process) return
+  await withQmp(socketPath(process, 'qmp.sock'), { signal, answerTimeoutMs: 3_000 }, (session) => session.execute('quit')).catch(
+    (error: unknown) => {
+      // Only a cancelled call stops here; whatever else QEMU failed at, it is killed below.
+      if (signal?.aborted) throw error
+    },
+  )
+  if (await isGoneWithin(process, 5_000, signal)) return
+  if (await isAlive(process)) globalThis.process.kill(process.pid, 'SIGKILL')
+  if (await isGoneWithin(process, 10_000, signal)) return
+  throw new ProviderError('TIMED_OUT', `The QEMU process ${process.pid} did not end within 10 s of being killed.`, {
+    retryable: true,
+    remedy: 'It hangs in the kernel, most likely on its storage; repair that and call again.',
+  })
+}
+
+/** Waits until the process is gone; false when it isn't in time. */
+export async function isGoneWithin(process: QemuProcess, timeoutMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs
+  while (await isAlive(process)) {
+    if (performance.now() > deadline) return false
+    await sleep(pollMs, undefined, { signal })
+  }
+  return true
+}
+
+/** QEMU runs in the VM's directory. By way of /proc the socket's path is short, whatever the directory's, and surely that process's. */
+function socketPath(process: QemuProcess, name: 'qmp.sock' | 'status.sock'): string {
+  return `/proc/${process.pid}/cwd/${name}`
+}
+
+async function readStartTicks(pid: number): Promise<string | null> {
+  const stat = await readProcFile(`/proc/${pid}/stat`)
+  if (stat === null) return null
+  // The second field, the name in parentheses, may hold spaces: count from its end. State is field 3, start time field 22.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? null)
+}
+
+async function readProcFile(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ESRCH') return null
+    throw error
+  }
+}

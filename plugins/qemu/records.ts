@@ -1,0 +1,72 @@
+/** Records of this site: one file each, whole and durable once `put` returns. */
+import { createHash } from 'node:crypto'
+import { link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
+import { syncPath } from './durable-file.ts'
+
+const longestFileName = 200
+
+/** `directory` is made when missing. */
+export async function openRecords(directory: string): Promise<ProviderConnection['records']> {
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  await syncPath(join(directory, '..'))
+  return {
+    async put({ operationId, record }) {
+      const path = join(directory, fileName(record.key))
+      // Named by the operation: a repeat of an interrupted put writes over what that left.
+      const partialPath = join(directory, `.${createHash('sha256').update(`${record.key}\0${operationId}`).digest('hex')}.partial`)
+      const file = await open(partialPath, 'w', 0o600)
+      try {
+        await file.writeFile(JSON.stringify(record))
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+      try {
+        // Unlike a rename, a link never replaces a record that is there.
+        await link(partialPath, path)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+        if (!isDeepStrictEqual((await readRecord(path)).content, record.content)) throw otherContent(record.key)
+      } finally {
+        await rm(partialPath, { force: true })
+      }
+      await syncPath(directory)
+    },
+
+    async list({ keyPrefix }) {
+      const names = (await readdir(directory)).filter((name) => name.endsWith('.json'))
+      const records = await Promise.all(names.map((name) => readRecord(join(directory, name))))
+      return records.filter(({ key }) => key.startsWith(keyPrefix)).toSorted((left, right) => (left.key < right.key ? -1 : 1))
+    },
+  }
+}
+
+/** Escaped, so that no key is a path. The ending keeps `.` and `..` from being names. */
+function fileName(key: string): string {
+  const name = key.isWellFormed() ? `${encodeURIComponent(key).replace(/^\./, '%2E')}.json` : ''
+  if (key !== '' && name !== '' && name.length <= longestFileName) return name
+  throw new ProviderError(
+    'UNSUPPORTED',
+    `A record can't have the key ${JSON.stringify(key.slice(0, 80))}: it is empty, too long, or not text.`,
+    {
+      retryable: false,
+      remedy: 'Use a key of 1 to 60 characters. Nothing was stored.',
+      path: ['record', 'key'],
+    },
+  )
+}
+
+async function readRecord(path: string): Promise<SiteRecord> {
+  return JSON.parse(await readFile(path, 'utf8')) as SiteRecord
+}
+
+function otherContent(key: string): ProviderError {
+  return new ProviderError('CONFLICT', `The record ${JSON.stringify(key)} is there already, with other content. It is as it was.`, {
+    retryable: false,
+    remedy: 'List the records, and decide from what is there.',
+    path: ['record', 'key'],
+  })
+}

@@ -1,0 +1,40 @@
+import { cpus, totalmem } from 'node:os'
+import type { ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { freeDiskBytes, freeMemoryBytes } from './capacity.ts'
+import { describeMachine } from './describe.ts'
+import { userNetwork } from './machine.ts'
+import { findProcesses, pidFile } from './qemu-process.ts'
+import type { Site } from './site.ts'
+
+/** One region, one zone, one host, named by the options; the user-mode network; all VMs. */
+export function discoverTopology(site: Site): ProviderConnection['discoverTopology'] {
+  return async ({ signal }) => {
+    const { region, zone, host, maxMemoryBytes } = site.options
+    const [machines, processes] = await Promise.all([site.store.list(), findProcesses()])
+    const hostDescription = {
+      id: host,
+      name: host,
+      architecture: 'x86_64' as const,
+      cpuCount: cpus().length,
+      memoryBytes: Math.min(totalmem(), maxMemoryBytes ?? Infinity),
+      freeDiskBytes: await freeDiskBytes(site),
+      freeMemoryBytes: await freeMemoryBytes(site),
+    }
+    return {
+      regions: [{ id: region, name: region, zones: [{ id: zone, name: zone, hosts: [hostDescription] }] }],
+      networks: [
+        {
+          id: userNetwork.id,
+          name: userNetwork.name,
+          subnets: [{ id: `${userNetwork.id}-subnet`, name: userNetwork.cidr, cidr: userNetwork.cidr }],
+          controlPlaneFromGuest: userNetwork.hostAddress,
+        },
+      ],
+      virtualMachines: await Promise.all(
+        machines.map((machine) =>
+          describeMachine(site, machine, processes.get(pidFile(site.store.directoryOf(machine.vmId))) ?? null, signal),
+        ),
+      ),
+    }
+  }
+}
