@@ -2,7 +2,6 @@
  * The control plane's side of the migration agents: one listener and one relay for all migrations, one authority for each.
  * A migration is opened again after a restart of the control plane, and its agents, which redial for ever, come back by themselves.
  */
-import type { SealKey } from '../secrets/seal.ts'
 import type { AgentBootstrap, AgentRole, RoundProgress } from '../transfer/control-protocol.ts'
 import { AgentError } from './agent-error.ts'
 import { createAgentListener, type ListenAddress, type OpenMigration } from './agent-listener.ts'
@@ -13,7 +12,7 @@ import type { GatewayLog } from './gateway-log.ts'
 import { defaultListenerLimits, type ListenerLimits } from './listener-limits.ts'
 import { createMigrationTrust, serverNameOf } from './migration-trust.ts'
 import { createRelay, defaultRelayLimits, type RelayLimits } from './relay.ts'
-import { loadOrMakeAuthority, saveAuthority } from './stored-authority.ts'
+import { loadOrMakeAuthority, saveAuthority, type AuthoritySeal } from './stored-authority.ts'
 
 export interface MigrationAgents {
   readonly migrationId: string
@@ -54,7 +53,7 @@ export async function createAgentGateway(options: {
   listen?: ListenAddress[]
   relayListen?: ListenAddress[]
   authorityStore: AuthorityStore
-  sealKey: SealKey
+  sealKey: AuthoritySeal
   log: GatewayLog
   limits?: Partial<ListenerLimits>
   relayLimits?: Partial<RelayLimits>

@@ -4,9 +4,14 @@
  */
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
-import type { SealKey } from '../secrets/seal.ts'
 import type { AuthorityStore } from './authority-store.ts'
 import { makeCertificateAuthority } from './certificate-authority.ts'
+
+/** What `openSealKey` of src/secrets gives. */
+export interface AuthoritySeal {
+  seal(plain: string, context: string): string
+  unseal(sealed: string, context: string): string
+}
 
 const enrolment = z.object({
   token: z.string(),
@@ -28,7 +33,7 @@ export function newEnrolment(): Enrolment {
 }
 
 /** What is stored for the migration, or a new authority, stored. Throws SealError when it was sealed with another key. */
-export async function loadOrMakeAuthority(migrationId: string, store: AuthorityStore, sealKey: SealKey): Promise<StoredAuthority> {
+export async function loadOrMakeAuthority(migrationId: string, store: AuthorityStore, sealKey: AuthoritySeal): Promise<StoredAuthority> {
   const sealed = await store.load(migrationId)
   if (sealed !== null) return storedAuthority.parse(JSON.parse(sealKey.unseal(sealed, context(migrationId))))
   const { certificatePem, privateKeyPem } = await makeCertificateAuthority(migrationId)
@@ -47,7 +52,7 @@ export async function saveAuthority(
   migrationId: string,
   authority: StoredAuthority,
   store: AuthorityStore,
-  sealKey: SealKey,
+  sealKey: AuthoritySeal,
 ): Promise<void> {
   await store.save(migrationId, sealKey.seal(JSON.stringify(authority), context(migrationId)))
 }
