@@ -12,7 +12,7 @@ export const migrationFields = `
 `
 
 export const connectCloud = `mutation Connect($input: ConnectCloudInput!) {
-  connectCloud(input: $input) { ... on ConnectCloudPayload { cloud { id name } } ${problem} }
+  connectCloud(input: $input) { ... on ConnectCloudSuccess { cloud { id name } } ${problem} }
 }`
 
 export const topology = `query Topology {
@@ -21,15 +21,15 @@ export const topology = `query Topology {
 }`
 
 export const validateMigration = `mutation Validate($input: ValidateMigrationInput!) {
-  validateMigration(input: $input) { ... on ValidateMigrationPayload { findings { severity code message remedy } } ${problem} }
+  validateMigration(input: $input) { ... on ValidateMigrationSuccess { findings { severity code message remedy } } ${problem} }
 }`
 
 export const startMigration = `mutation Start($input: StartMigrationInput!) {
-  startMigration(input: $input) { ... on StartMigrationPayload { migration { id } } ${problem} }
+  startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ${problem} }
 }`
 
 export const cutOverMigration = `mutation CutOver($input: CutOverMigrationInput!) {
-  cutOverMigration(input: $input) { ... on CutOverMigrationPayload { migration { id } } ${problem} }
+  cutOverMigration(input: $input) { ... on CutOverMigrationSuccess { migration { id } } ${problem} }
 }`
 
 export const migrationProgress = `subscription Progress($id: ID!) { migrationProgress(migrationId: $id) { ${migrationFields} } }`
