@@ -4,6 +4,7 @@ import dataloader from '@pothos/plugin-dataloader'
 import errors from '@pothos/plugin-errors'
 import relay from '@pothos/plugin-relay'
 import scopeAuth from '@pothos/plugin-scope-auth'
+import { GraphQLError } from 'graphql'
 import type { ByteCount } from './scalars.ts'
 import type { Context } from './context.ts'
 import { limits } from './limits.ts'
@@ -31,6 +32,10 @@ export const builder = new SchemaBuilder<SchemaTypes>({
   errors: { directResult: true },
   scopeAuth: {
     authorizeOnSubscribe: true,
+    unauthorizedError: (_, { actor }, { parentType, fieldName }) =>
+      new GraphQLError(`A token with the role ${actor.role} may not use ${parentType.name}.${fieldName}; its description says who may.`, {
+        extensions: { code: 'FORBIDDEN' },
+      }),
     authScopes: ({ actor }) => ({
       viewer: true,
       operator: actor.role !== 'VIEWER',
@@ -49,6 +54,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     nodesQueryOptions: {
       description: 'The objects with these ids, in their order; null where there is none.',
       args: { ids: { description: 'Ids that this API gave out.' } },
+      complexity: ({ ids }) => ({ field: 1, multiplier: ids.length }),
     },
     pageInfoTypeOptions: { description: 'Where a page of a connection begins and ends.' },
     hasNextPageFieldOptions: { description: 'Whether there is more after `endCursor`.' },

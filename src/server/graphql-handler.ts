@@ -1,0 +1,35 @@
+import { useCSRFPrevention } from '@graphql-yoga/plugin-csrf-prevention'
+import { createYoga } from 'graphql-yoga'
+import type { Context } from '../../schema/context.ts'
+import { schema } from '../../schema/index.ts'
+import { limits } from '../../schema/limits.ts'
+import type { Actor } from '../workflows/operations.ts'
+import type { Log } from './log.ts'
+import { createMaskError } from './mask-error.ts'
+import type { Metrics } from './metrics.ts'
+import { operationLimits } from './operation-limits.ts'
+
+export const endpoint = '/graphql'
+/** A request without a JSON body (such as a subscription by GET) must carry it, so that no foreign page can send it. Its value does not matter. */
+export const csrfHeader = 'x-graphql-yoga-csrf'
+
+export type GraphqlServices = Omit<Context, 'actor'>
+
+/** GraphQL over HTTP and server-sent events. Whoever calls it has authenticated the request, and hands the actor over. */
+export function createGraphqlHandler({ services, metrics, log }: { services: GraphqlServices; metrics: Metrics; log: Log }) {
+  return createYoga<{ actor: Actor }, Context>({
+    schema,
+    context: ({ actor }) => ({ ...services, actor }),
+    graphqlEndpoint: endpoint,
+    plugins: [...operationLimits(), metrics.plugin, useCSRFPrevention({ requestHeaders: [csrfHeader] })],
+    maskedErrors: { maskError: createMaskError(log) },
+    maxRequestBodySize: limits.bodyBytes,
+    cors: false,
+    graphiql: false,
+    landingPage: false,
+    multipart: false,
+    batching: false,
+    // maskError logs what is ours to know; the rest are clients' mistakes.
+    logging: { debug() {}, info() {}, warn() {}, error() {} },
+  })
+}
