@@ -41,7 +41,7 @@ describe('a landing initrd', () => {
     await writeFile(join(directory, 'out'), 'earlier', { mode: 0o644 })
     await writeLandingInitrd(join(directory, 'base'), [secret], join(directory, 'out'))
     expect((await stat(join(directory, 'out'))).mode & 0o777).toBe(0o600)
-    expect((await readdir(directory)).sort()).toEqual(['base', 'out'])
+    expect((await readdir(directory)).toSorted()).toEqual(['base', 'out'])
   })
 
   test('is not written where the base is missing', async () => {

@@ -1,0 +1,112 @@
+/**
+ * What the SSH installer runs in a guest: POSIX sh as root, content to work with dash, bash and busybox alike.
+ *
+ * Everything lives on one tmpfs, `<base>/portolan-agent`, whose mount point lies on a file system in RAM too, so that the guest's disk sees nothing:
+ *   node, agent.mjs, lib/, run   the bundle
+ *   bootstrap.json …             injected files, 0600
+ *   agent.log                    standard output and error of the agent
+ *   process                      "<pid> <start time in ticks since boot>"
+ *   frozen                       written by the agent: mount points it has frozen, one a line
+ *   operation                    digest of the operation's id, written last
+ */
+
+/** Where a mount point may be made, if the guest has a file system in RAM there, in order. */
+export const installBases = ['/run', '/dev/shm', '/dev'] as const
+
+const name = 'portolan-agent'
+
+const functions = `
+pause() { sleep 0.2 2>/dev/null || sleep 1; }
+start_time() {
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  set -- \${stat##*) }
+  [ "$1" != Z ] && echo "\${20}"
+}
+recorded() {
+  read -r pid started <"$dir/process" 2>/dev/null || return 1
+  [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
+}
+mounted() { grep -q " $dir " /proc/self/mounts; }
+ours() {
+  recorded
+  for entry in /proc/[0-9]*; do
+    case $(readlink "$entry/exe" 2>/dev/null) in "$dir"/*) echo "\${entry#/proc/}" ;; esac
+  done
+}`
+
+/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), base, installed (an operation's digest whose agent lives). */
+export const probeScript = `${functions}
+echo "uid=$(id -u)"
+echo "machine=$(uname -m)"
+echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+set -- $(grep MemAvailable: /proc/meminfo)
+echo "memory_kib=$2"
+for tool in grep gzip tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
+for base in ${installBases.join(' ')}; do
+  grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
+  dir=$base/${name}
+  [ -f "$dir/operation" ] && recorded >/dev/null && echo "installed=$(cat "$dir/operation")"
+done
+exit 0`
+
+/** Mounts the tmpfs, and unpacks the bundle that comes as a compressed archive on standard input. `noswap` needs Linux 6.4. */
+export function unpackScript(base: (typeof installBases)[number], sizeBytes: number): string {
+  return `umask 077; dir=${base}/${name}
+mkdir -m 0700 "$dir" || exit 1
+options=mode=0700,nosuid,nodev,exec,size=${Math.ceil(sizeBytes / 1024)}k
+mount -t tmpfs -o "$options,noswap" ${name} "$dir" 2>/dev/null || mount -t tmpfs -o "$options" ${name} "$dir" || exit 1
+cd "$dir" && gzip -d | tar xf -`
+}
+
+/** Unpacks the injected files, which come as an archive on standard input. */
+export function injectScript(base: (typeof installBases)[number]): string {
+  return `umask 077; cd ${base}/${name} && tar xf -`
+}
+
+/**
+ * Starts the agent, detached, and waits a second to see it live; `operationDigest` is hexadecimal.
+ * Under memory pressure the kernel is to end the agent rather than what the guest is there for.
+ */
+export function startScript(base: (typeof installBases)[number], operationDigest: string): string {
+  return `umask 077; dir=${base}/${name}; cd "$dir" || exit 1
+${functions}
+(
+  trap '' HUP
+  echo 500 >/proc/self/oom_score_adj
+  exec ./run SOURCE "$dir/bootstrap.json" </dev/null >"$dir/agent.log" 2>&1
+) </dev/null >/dev/null 2>&1 &
+echo "$! $(start_time $!)" >process
+for round in 1 2 3 4 5; do
+  pause
+  recorded >/dev/null || { tail -n 20 agent.log >&2; exit 1; }
+done
+echo ${operationDigest} >operation`
+}
+
+/**
+ * Ends the agent, thaws what it had frozen, and removes tmpfs and mount point, whatever is there of them. The agent is asked first and has 5 s;
+ * its watchdog thaws when the agent is gone; only then is the rest killed. Fails where something is left.
+ */
+export const removeScript = `${functions}
+left=0
+for base in ${installBases.join(' ')}; do
+  dir=$base/${name}
+  [ -e "$dir" ] || continue
+  if agent=$(recorded); then
+    kill -TERM "$agent"
+    round=0
+    while [ $round -lt 25 ] && [ -n "$(ours)" ]; do pause; round=$((round + 1)); done
+  fi
+  if [ -f "$dir/frozen" ]; then
+    while read -r target; do fsfreeze --unfreeze "$target" 2>/dev/null; done <"$dir/frozen"
+  fi
+  for round in 1 2 3 4 5; do
+    remaining=$(ours)
+    [ -z "$remaining" ] && break
+    kill -KILL $remaining 2>/dev/null
+    pause
+  done
+  while mounted; do umount "$dir" || umount -l "$dir" || break; done
+  rmdir "$dir" || left=1
+done
+exit $left`

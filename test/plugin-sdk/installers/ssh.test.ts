@@ -1,0 +1,206 @@
+import { execFileSync } from 'node:child_process'
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import ssh2 from 'ssh2'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { sshInstaller } from '../../../src/plugin-sdk/installers/ssh.ts'
+import { type GuestOverSsh, newKey, startGuestOverSsh } from '../guest-over-ssh.ts'
+
+const directory = '/run/portolan-agent'
+const bootstrap = { path: '/etc/portolan/bootstrap.json', content: `{"token":"$(touch /run/pwned) '\\"; é"}`, mode: 0o644 }
+
+let bundleDirectory: string
+let guest: GuestOverSsh
+
+beforeAll(async () => {
+  bundleDirectory = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
+  await mkdir(join(bundleDirectory, 'lib'))
+  // A shell stands in for Node: an ELF program that runs from the tmpfs.
+  await copyFile('/bin/sh', join(bundleDirectory, 'node'))
+  await writeFile(join(bundleDirectory, 'run'), '#!/bin/sh\nexec ./node ./agent.sh "$@"\n', { mode: 0o755 })
+  await writeFile(
+    join(bundleDirectory, 'agent.sh'),
+    'echo "started $*"\ntrap "kill \\$!; exit" TERM\n./node -c "while :; do sleep 0.1; done" &\nwait\n',
+  )
+  execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run', 'agent.sh', 'lib'], { cwd: bundleDirectory })
+})
+afterAll(() => rm(bundleDirectory, { recursive: true, force: true }))
+
+beforeEach(async () => {
+  guest = await startGuestOverSsh()
+})
+afterEach(() => guest.close())
+
+const installer = () => sshInstaller({ access: () => Promise.resolve(guest.access) })
+const install = (operationId = 'one') => installer().install({ operationId, vmId: 'vm', bundleDirectory, inject: [bootstrap] })
+const uninstall = () => installer().uninstall({ operationId: 'un', vmId: 'vm' })
+const nothingLeft = async () => {
+  expect(await guest.look('ls -A /run | grep -v mount')).toBe('')
+  expect(await guest.look('grep -c portolan /proc/self/mounts')).toBe('0')
+  expect(await guest.look('ps -eo args | grep -c "[.]/node"')).toBe('0')
+}
+
+describe('install', () => {
+  test('starts the agent on a tmpfs of its own, with the injected files for root alone', async () => {
+    await install()
+    expect(await guest.look(`cat ${directory}/bootstrap.json`)).toBe(bootstrap.content)
+    expect(await guest.look(`stat -c %a ${directory} ${directory}/bootstrap.json`)).toBe('700\n600')
+    expect(await guest.look(`cat ${directory}/agent.log`)).toBe(`started SOURCE ${directory}/bootstrap.json`)
+    expect(await guest.look(`grep -c "^portolan-agent ${directory} tmpfs" /proc/self/mounts`)).toBe('1')
+    expect(await guest.look('ls -A /run | grep -v mount')).toBe('portolan-agent')
+  })
+
+  test('sent twice happens once; a new operation replaces what an earlier one left', async () => {
+    await install()
+    const first = await guest.look(`cat ${directory}/process`)
+    await install()
+    expect(await guest.look(`cat ${directory}/process`)).toBe(first)
+    await install('two')
+    expect(await guest.look(`cat ${directory}/process`)).not.toBe(first)
+    expect(await guest.look('ps -eo args | grep -c "[.]/node -c"')).toBe('1')
+  })
+
+  test('starts over where the agent has died since', async () => {
+    await install()
+    const first = await guest.look(`cat ${directory}/process`)
+    await guest.look(`kill -9 ${first.split(' ')[0]}`)
+    await install()
+    expect(await guest.look(`cat ${directory}/process`)).not.toBe(first)
+  })
+
+  test('puts no secret and no input into a command', async () => {
+    await install('$(touch /run/pwned)')
+    expect(guest.commands.join()).not.toContain('pwned')
+    expect(guest.commands.join()).not.toContain('token')
+  })
+
+  test('says what the agent printed when it does not stay up', async () => {
+    const broken = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
+    await copyFile('/bin/sh', join(broken, 'node'))
+    await writeFile(join(broken, 'run'), '#!/bin/sh\necho no libatomic >&2; exit 127\n', { mode: 0o755 })
+    execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run'], { cwd: broken })
+    const failing = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: broken, inject: [bootstrap] })
+    await expect(failing).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('no libatomic') })
+    await uninstall()
+    await nothingLeft()
+    await rm(broken, { recursive: true })
+  })
+
+  test('is cancelled in the middle and cleaned up after', async () => {
+    const cancel = new AbortController()
+    guest.onCommand = (count) => {
+      if (count === 4) cancel.abort()
+      return true
+    }
+    const cancelled = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory, inject: [bootstrap], signal: cancel.signal })
+    await expect(cancelled).rejects.toMatchObject({ code: 'CANCELLED' })
+    await uninstall()
+    await nothingLeft()
+  })
+
+  test('refuses a directory that is no bundle before it connects', async () => {
+    const refused = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: tmpdir(), inject: [] })
+    await expect(refused).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('not an agent bundle') })
+    expect(guest.commands).toEqual([])
+  })
+})
+
+describe('uninstall', () => {
+  test('leaves nothing, with children of the agent still running, and may be repeated', async () => {
+    await install()
+    await uninstall()
+    await nothingLeft()
+    await uninstall()
+  })
+
+  test('finds an agent whose record was lost', async () => {
+    await install()
+    await guest.look(`rm ${directory}/process`)
+    await uninstall()
+    await nothingLeft()
+  })
+
+  test('spares a process that has the recorded number but is another', async () => {
+    await install()
+    await guest.look(`echo "1 123" > ${directory}/process`)
+    await uninstall()
+    await nothingLeft()
+    expect(await guest.look('ps -p 1 -o comm=')).toBe('sleep')
+  })
+})
+
+describe('a guest that will not do', () => {
+  test.each([['too little memory', '/proc/meminfo', 'MemAvailable: 20480 kB\\n', 'INSUFFICIENT_CAPACITY', '20 MiB']])(
+    '%s is refused before anything is written',
+    async (_, path, content, code, text) => {
+      await guest.close()
+      guest = await startGuestOverSsh({
+        prepare: `mount -t tmpfs none /mnt && printf '${content}' > /mnt/file && mount --bind /mnt/file ${path}`,
+      })
+      await expect(install()).rejects.toMatchObject({ code, message: expect.stringContaining(text) })
+      expect(await guest.look('ls -A /run | grep -v mount')).toBe('')
+    },
+  )
+
+  test.each([
+    ['another architecture', 'uname', 'echo armv7l', 'armv7l'],
+    ['an old glibc', 'getconf', 'echo glibc 2.27', 'glibc 2.27'],
+    ['no glibc', 'getconf', 'exit 1', 'no glibc'],
+  ])('%s is UNSUPPORTED', async (_, tool, script, text) => {
+    const glibcBundle = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
+    await copyFile('/bin/sh', join(glibcBundle, 'node'))
+    await mkdir(join(glibcBundle, 'lib'))
+    await writeFile(join(glibcBundle, 'lib', 'libatomic.so.1'), 'GLIBC_2.4 GLIBC_2.28')
+    await writeFile(join(glibcBundle, 'bundle.tar.gz'), '')
+    await guest.close()
+    guest = await startGuestOverSsh({
+      prepare: `mount -t tmpfs none /mnt && printf '#!/bin/sh\\n${script}\\n' > /mnt/tool && chmod 755 /mnt/tool && mount --bind /mnt/tool $(command -v ${tool})`,
+    })
+    const refused = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: glibcBundle, inject: [] })
+    await expect(refused).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(text) })
+    await rm(glibcBundle, { recursive: true })
+  })
+})
+
+describe('the connection', () => {
+  test('is refused where the host key is another one, before anything is sent', async () => {
+    guest.access.hostKeys = [newKey().public]
+    await expect(uninstall()).rejects.toMatchObject({ code: 'UNAUTHORIZED', retryable: false, path: ['guestAccess', 'hostKeys'] })
+    guest.access.hostKeys = [ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).public]
+    await expect(uninstall()).rejects.toMatchObject({ code: 'UNAUTHORIZED', path: ['guestAccess', 'hostKeys'] })
+    expect(guest.commands).toEqual([])
+  })
+
+  test('accepts any of several host keys', async () => {
+    guest.access.hostKeys = [newKey().public, ...guest.access.hostKeys]
+    await uninstall()
+  })
+
+  test('names a refused key, an unusable one, and a broken host key', async () => {
+    const { privateKey } = guest.access
+    guest.access.privateKey = newKey().private
+    await expect(uninstall()).rejects.toMatchObject({ code: 'UNAUTHORIZED', path: ['guestAccess', 'privateKey'] })
+    guest.access.privateKey = 'PRIVATE KEY'
+    await expect(uninstall()).rejects.toMatchObject({ code: 'INVALID_OPTIONS', path: ['guestAccess', 'privateKey'] })
+    guest.access.privateKey = privateKey
+    guest.access.hostKeys = ['ssh-ed25519 nonsense']
+    await expect(uninstall()).rejects.toMatchObject({ code: 'INVALID_OPTIONS', path: ['guestAccess', 'hostKeys'] })
+  })
+
+  test('is UNREACHABLE, and worth a retry, where nobody listens', async () => {
+    await guest.close()
+    await expect(uninstall()).rejects.toMatchObject({ code: 'UNREACHABLE', retryable: true })
+  })
+
+  test('can be cancelled while the guest does not answer', async () => {
+    const cancel = new AbortController()
+    guest.onCommand = () => {
+      setImmediate(() => cancel.abort())
+      return false
+    }
+    await expect(installer().uninstall({ operationId: 'un', vmId: 'vm', signal: cancel.signal })).rejects.toMatchObject({
+      code: 'CANCELLED',
+    })
+  })
+})
