@@ -1,0 +1,59 @@
+/** Refuses a VM for which there is no room, before anything is made. */
+import { ProviderError, type NewVirtualMachine } from '../../src/plugin-sdk/index.ts'
+import { describeMachine } from './describe-machine.ts'
+import { readMemory } from './host.ts'
+import { readMetadata } from './machine-metadata.ts'
+import type { Site } from './site.ts'
+
+/** Disks are sparse, but a copy may fill them: their full size counts. */
+export async function requireCapacity(site: Site, vm: NewVirtualMachine, signal?: AbortSignal): Promise<void> {
+  const diskBytes = sum(vm.disks.map(({ sizeBytes }) => sizeBytes))
+  requireRoom('disk', diskBytes, await site.volumes.availableBytes(signal), `in the storage pool ${site.options.storagePool}`)
+  requireRoom('memory', vm.memoryBytes, (await readMemory(site.client, signal)).freeBytes, 'on the host')
+
+  const { maxDiskBytes, maxMemoryBytes, maxVirtualMachines } = site.options.limits
+  if (maxDiskBytes === undefined && maxMemoryBytes === undefined && maxVirtualMachines === undefined) return
+  const ours = await machinesMadeHere(site, signal)
+  const limit = "within the cloud's option limits"
+  if (maxDiskBytes !== undefined) requireRoom('disk', diskBytes, maxDiskBytes - sum(ours.map((machine) => machine.diskBytes)), limit)
+  if (maxMemoryBytes !== undefined)
+    requireRoom('memory', vm.memoryBytes, maxMemoryBytes - sum(ours.map((machine) => machine.memoryBytes)), limit)
+  if (maxVirtualMachines !== undefined && ours.length >= maxVirtualMachines)
+    throw insufficient(`There are ${ours.length} virtual machines of Portolan already, and the option limits allows ${maxVirtualMachines}.`)
+}
+
+async function machinesMadeHere(site: Site, signal?: AbortSignal): Promise<{ diskBytes: number; memoryBytes: number }[]> {
+  const ids = (await site.client.call(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal }))
+    .split('\n')
+    .filter(Boolean)
+  const found = []
+  for (const id of ids) {
+    if (readMetadata(await site.domain(id, signal)).createdBy === undefined) continue
+    const machine = await describeMachine(site, id, '', signal)
+    found.push({ diskBytes: sum(machine.disks.map(({ sizeBytes }) => sizeBytes)), memoryBytes: machine.memoryBytes })
+  }
+  return found
+}
+
+function requireRoom(of: 'disk' | 'memory', neededBytes: number, availableBytes: number, where: string): void {
+  if (neededBytes <= availableBytes) return
+  throw insufficient(
+    `The virtual machine needs ${mebibytes(neededBytes)} MiB of ${of}, and ${where} there are ${mebibytes(Math.max(0, availableBytes))} MiB; nothing was created.`,
+  )
+}
+
+function insufficient(message: string): ProviderError {
+  return new ProviderError('INSUFFICIENT_CAPACITY', message, {
+    retryable: true,
+    remedy: 'Make room, raise the limit, or choose another destination.',
+    path: ['virtualMachine'],
+  })
+}
+
+function sum(values: number[]): number {
+  return values.reduce((total, value) => total + value, 0)
+}
+
+function mebibytes(bytes: number): number {
+  return Math.round(bytes / 1024 ** 2)
+}

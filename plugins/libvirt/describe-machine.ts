@@ -1,0 +1,112 @@
+/** A domain, made by us or not, in the contract's words. */
+import type { DiskDescription, NicDescription, PowerState, VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
+import { readMetadata } from './machine-metadata.ts'
+import { leasedAddresses, networkIdOf, readNetwork } from './networks.ts'
+import type { Site } from './site.ts'
+import { childAt, childrenNamed, textOf, type XmlElement } from './xml.ts'
+
+/** Throws NOT_FOUND only when libvirtd said that there is no such domain. */
+export async function describeMachine(site: Site, vmId: string, hostId: string, signal?: AbortSignal): Promise<VirtualMachineDescription> {
+  const tree = await site.runningDomain(vmId, signal)
+  const power = await powerOf(site, vmId, signal)
+  const architecture = childAt(tree, 'os', 'type')?.attributes['arch']
+  return {
+    id: vmId,
+    uniqueId: textOf(childAt(tree, 'uuid')).toLowerCase(),
+    name: textOf(childAt(tree, 'name')),
+    power,
+    hostId,
+    architecture: architecture === 'aarch64' ? 'aarch64' : 'x86_64',
+    firmware: hasUefi(tree) ? 'UEFI' : 'BIOS',
+    cpuCount: Number(textOf(childAt(tree, 'vcpu')) || 1),
+    memoryBytes: bytesOf(childAt(tree, 'memory')),
+    disks: await disksOf(site, tree, vmId, signal),
+    nics: await nicsOf(site, tree, power, signal),
+  }
+}
+
+/** What is neither running, paused nor off (being saved, crashed, no answer from QEMU) is UNKNOWN, never taken for stopped. */
+export async function powerOf(site: Site, vmId: string, signal?: AbortSignal): Promise<PowerState> {
+  const state = await site.client.call(['domstate', '--domain', vmId], { what: `ask for the state of the virtual machine ${vmId}`, signal })
+  const states: Record<string, PowerState> = { running: 'RUNNING', paused: 'SUSPENDED', 'shut off': 'STOPPED' }
+  return states[state] ?? 'UNKNOWN'
+}
+
+function hasUefi(domain: XmlElement): boolean {
+  const os = childAt(domain, 'os')
+  return os?.attributes['firmware'] === 'efi' || childAt(os, 'loader')?.attributes['type'] === 'pflash'
+}
+
+const unitBytes: Record<string, number> = { b: 1, bytes: 1, KiB: 1024, k: 1024, MiB: 1024 ** 2, M: 1024 ** 2, GiB: 1024 ** 3, G: 1024 ** 3 }
+
+function bytesOf(memory: XmlElement | undefined): number {
+  return Number(textOf(memory)) * (unitBytes[memory?.attributes['unit'] ?? 'KiB'] ?? 1024)
+}
+
+/** `<disk>` elements that are disks to the guest: no CD-ROM, no floppy. */
+export function diskElements(domain: XmlElement): XmlElement[] {
+  return childrenNamed(childAt(domain, 'devices'), 'disk').filter(({ attributes }) => (attributes['device'] ?? 'disk') === 'disk')
+}
+
+/** A disk's file, device, or whatever else its source names. */
+export function diskPath(disk: XmlElement): string | undefined {
+  const source = childAt(disk, 'source')?.attributes ?? {}
+  return source['file'] ?? source['dev'] ?? source['volume'] ?? source['name']
+}
+
+async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: AbortSignal): Promise<DiskDescription[]> {
+  const table = await site.client.call(['domblkinfo', '--domain', vmId, '--all'], { what: `measure the disks of ${vmId}`, signal })
+  const sizes = new Map(
+    table
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+      .map(([target, capacity]) => [target, Number(capacity)]),
+  )
+  return diskElements(domain).map((disk, index) => {
+    const target = childAt(disk, 'target')?.attributes['dev'] ?? `disk-${index}`
+    const sizeBytes = sizes.get(target)
+    // A network disk of a stopped domain has no size that libvirt knows.
+    if (sizeBytes === undefined || Number.isNaN(sizeBytes)) site.log('warn', 'libvirt does not tell the size of a disk', { vmId, target })
+    const path = diskPath(disk)
+    return {
+      id: target,
+      index,
+      sizeBytes: Number.isFinite(sizeBytes) ? sizeBytes! : 0,
+      bus: busOf(childAt(disk, 'target')?.attributes['bus']),
+      // Under an overlay it is the copied disk that can be compared.
+      ...(path === undefined ? {} : { backingPath: path.replace(/\.overlay\.qcow2$/, '.raw') }),
+    }
+  })
+}
+
+/** USB storage and virtio-scsi both speak SCSI to the guest. */
+function busOf(bus: string | undefined): DiskDescription['bus'] {
+  return bus === 'virtio' || bus === 'sata' || bus === 'ide' || bus === 'nvme' ? bus : 'scsi'
+}
+
+export function nicElements(domain: XmlElement): XmlElement[] {
+  return childrenNamed(childAt(domain, 'devices'), 'interface')
+}
+
+export function macOf(nic: XmlElement): string {
+  return (childAt(nic, 'mac')?.attributes['address'] ?? '').toLowerCase()
+}
+
+async function nicsOf(site: Site, domain: XmlElement, power: PowerState, signal?: AbortSignal): Promise<NicDescription[]> {
+  const { ownNetworks } = readMetadata(domain)
+  return Promise.all(
+    nicElements(domain).map(async (nic, index) => {
+      const mac = macOf(nic)
+      const connected = networkIdOf(nic)
+      const up = power === 'RUNNING' || power === 'SUSPENDED'
+      const network = up && nic.attributes['type'] === 'network' ? await readNetwork(site.client, connected, signal) : undefined
+      return {
+        id: mac,
+        index,
+        mac,
+        networkId: ownNetworks.find((own) => own.mac === mac)?.networkId ?? connected,
+        addresses: network ? await leasedAddresses(site.client, network, mac, signal) : [],
+      }
+    }),
+  )
+}

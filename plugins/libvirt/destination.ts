@@ -1,0 +1,104 @@
+/** `destination`: a VM from the landing image to the copied disk. What each step leaves when it is killed, the same step completes. */
+import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { createMachine } from './create-machine.ts'
+import { deleteMachine } from './delete-machine.ts'
+import { setBoot, setMetadata, setRawDisks } from './domain-xml.ts'
+import { exposeConfiguration, isolateConfiguration } from './isolation.ts'
+import { removeIsolatedNetwork } from './isolated-network.ts'
+import { deleteLanding, uploadLanding } from './landing-volumes.ts'
+import { readMetadata, type Stage } from './machine-metadata.ts'
+import { deleteOverlays, flatten, machineOf, rawPaths, seal } from './overlays.ts'
+import { defineDomain, destroyMachine, startMachine, wrongState } from './power.ts'
+import type { Site } from './site.ts'
+import type { XmlElement } from './xml.ts'
+
+export function destination(site: Site): ProviderConnection['destination'] {
+  /** The domain, when it is in one of the stages from which a step may start. */
+  const domainIn = async (stages: Stage[], vmId: string, signal?: AbortSignal): Promise<XmlElement> => {
+    const domain = await site.domain(vmId, signal)
+    const { stage } = readMetadata(domain)
+    if (stages.includes(stage)) return domain
+    throw wrongState(
+      vmId,
+      `in the stage "${stage}", and this step wants ${stages.join(' or ')}`,
+      'Follow the order instantiate, seal, boot, flatten.',
+    )
+  }
+
+  return {
+    async instantiate({ virtualMachine, landing, inject, ...operation }) {
+      if (virtualMachine.memoryBytes < landing.memoryBytes) throw tooLittleMemory(virtualMachine.memoryBytes, landing.memoryBytes)
+      const machine = { ...virtualMachine, uniqueId: virtualMachine.uniqueId.toLowerCase() }
+      const files = { kernelPath: landing.kernelPath, initrdPath: landing.initrdPath, commandLine: landing.commandLine }
+      return createMachine(site, operation, {
+        virtualMachine,
+        stage: 'landing',
+        landing: files,
+        fill: async () => ({ landing: await uploadLanding(site, machine, files, inject, operation.signal) }),
+        start: true,
+      })
+    },
+
+    sealCopiedDisks: (operation) =>
+      site.once(operation, async () => {
+        const { vmId, signal } = operation
+        await domainIn(['landing', 'sealed'], vmId, signal)
+        await seal(site, vmId, signal)
+        await site.note(vmId, { stage: 'sealed' }, signal)
+      }),
+
+    bootFromCopiedDisk: (operation) =>
+      site.once(operation, async () => {
+        const { operationId, vmId, signal } = operation
+        const domain = await domainIn(['sealed', 'booted'], vmId, signal)
+        if (readMetadata(domain).bootedBy !== operationId) {
+          await destroyMachine(site, vmId, signal)
+          const metadata = await isolateConfiguration(site, vmId, domain, signal)
+          setBoot(domain)
+          setMetadata(domain, { ...metadata, stage: 'booted', bootedBy: operationId })
+          await defineDomain(site, domain, signal)
+        }
+        await startMachine(site, vmId, signal)
+        await deleteLanding(site, machineOf(domain), signal)
+      }),
+
+    discardOverlay: ({ inject, ...operation }) =>
+      site.once(operation, async () => {
+        const { operationId, vmId, signal } = operation
+        const domain = await domainIn(['landing', 'sealed', 'booted'], vmId, signal)
+        const metadata = readMetadata(domain)
+        if (metadata.bootedBy !== operationId) {
+          if (!metadata.landing) throw wrongState(vmId, 'without a landing image to go back to', 'Delete it and instantiate it again.')
+          await destroyMachine(site, vmId, signal)
+          const landing = await uploadLanding(site, machineOf(domain), metadata.landing, inject, signal)
+          setRawDisks(domain, await rawPaths(site, domain, signal))
+          setBoot(domain, landing)
+          exposeConfiguration(domain)
+          setMetadata(domain, { ...metadata, stage: 'landing', bootedBy: operationId, ownNetworks: [] })
+          await defineDomain(site, domain, signal)
+        }
+        await deleteOverlays(site, domain, signal)
+        await startMachine(site, vmId, signal)
+        await removeIsolatedNetwork(site, vmId, signal)
+      }),
+
+    flattenOverlay: (operation) =>
+      site.once(operation, async () => {
+        const { vmId, signal } = operation
+        const domain = await domainIn(['booted', 'ordinary'], vmId, signal)
+        await flatten(site, vmId, signal)
+        await deleteLanding(site, machineOf(domain), signal)
+        await site.note(vmId, { stage: 'ordinary', landing: undefined }, signal)
+      }),
+
+    delete: (operation) => deleteMachine(site, operation),
+  }
+}
+
+function tooLittleMemory(hasBytes: number, needsBytes: number): ProviderError {
+  return new ProviderError(
+    'INSUFFICIENT_CAPACITY',
+    `The virtual machine has ${Math.floor(hasBytes / 1024)} KiB of memory, and the landing image needs ${Math.ceil(needsBytes / 1024)} KiB; nothing was created.`,
+    { retryable: false, remedy: 'Give the virtual machine more memory.', path: ['virtualMachine', 'memoryBytes'] },
+  )
+}

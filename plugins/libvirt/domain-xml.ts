@@ -1,0 +1,109 @@
+/** The definition of a VM that the plugin makes, and the changes it makes to one. Everything is built as a tree, so that names are escaped in one place. */
+import type { NewVirtualMachine } from '../../src/plugin-sdk/index.ts'
+import { diskElements } from './describe-machine.ts'
+import { metadataElement, type MachineMetadata } from './machine-metadata.ts'
+import { nicSource } from './networks.ts'
+import type { LibvirtOptions } from './options.ts'
+import { childAt, element, elementsOf, type XmlElement } from './xml.ts'
+
+export interface LandingBoot {
+  kernelPath: string
+  initrdPath: string
+  commandLine: string
+}
+
+/**
+ * BIOS, q35, virtio throughout. libvirt rounds memory up to whole MiB, so a guest here can't have RAM off the 256 KiB grid on which QEMU's
+ * software emulation loses dirty pages; nothing in this plugin migrates RAM.
+ */
+export function domainXml(
+  vm: NewVirtualMachine,
+  site: { options: LibvirtOptions; diskPaths: readonly string[]; metadata: MachineMetadata; landing?: LandingBoot },
+): XmlElement {
+  const { options } = site
+  const kvm = options.acceleration === 'kvm'
+  return element(
+    'domain',
+    { type: kvm ? 'kvm' : 'qemu' },
+    element('name', {}, vm.name),
+    element('uuid', {}, vm.uniqueId),
+    element('metadata', {}, metadataElement(site.metadata)),
+    element('memory', { unit: 'b' }, String(vm.memoryBytes)),
+    element('vcpu', {}, String(vm.cpuCount)),
+    withBoot(element('os', {}, element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm')), site.landing),
+    element('features', {}, element('acpi'), element('apic')),
+    element('cpu', { mode: kvm ? 'host-passthrough' : 'maximum' }),
+    element('clock', { offset: 'utc' }),
+    element('on_poweroff', {}, 'destroy'),
+    element('on_reboot', {}, 'restart'),
+    element('on_crash', {}, 'destroy'),
+    element(
+      'devices',
+      {},
+      ...vm.disks.map((_, index) => diskElement(index, site.diskPaths[index]!, options)),
+      ...vm.nics.map(nicElement),
+      consoleElement(vm.uniqueId, options),
+      element('rng', { model: 'virtio' }, element('backend', { model: 'random' }, '/dev/urandom')),
+      element('memballoon', { model: 'none' }),
+    ),
+  )
+}
+
+/** Serials let the guest's agent tell disks apart: letters depend on the order of probing. */
+function diskElement(index: number, path: string, options: LibvirtOptions): XmlElement {
+  return element(
+    'disk',
+    { type: 'file', device: 'disk' },
+    element('driver', { name: 'qemu', type: 'raw', cache: options.diskCache, discard: 'unmap' }),
+    element('source', { file: path }),
+    element('target', { dev: `vd${String.fromCharCode(97 + index)}`, bus: 'virtio' }),
+    element('serial', {}, `portolan-disk-${index}`),
+  )
+}
+
+function nicElement(nic: NewVirtualMachine['nics'][number]): XmlElement {
+  const { type, source } = nicSource(nic.networkId)
+  return element('interface', { type }, element('mac', { address: nic.mac }), source, element('model', { type: 'virtio' }))
+}
+
+function consoleElement(uniqueId: string, options: LibvirtOptions): XmlElement {
+  if (options.consoleDirectory === undefined) return element('serial', { type: 'pty' })
+  return element('serial', { type: 'file' }, element('source', { path: `${options.consoleDirectory}/${uniqueId}.log`, append: 'on' }))
+}
+
+/** `<os>` for the landing image, or for booting from the first disk. */
+function withBoot(os: XmlElement, landing?: LandingBoot): XmlElement {
+  const kept = elementsOf(os).filter(({ name }) => !['kernel', 'initrd', 'cmdline', 'boot'].includes(name))
+  const boot = landing
+    ? [element('kernel', {}, landing.kernelPath), element('initrd', {}, landing.initrdPath), element('cmdline', {}, landing.commandLine)]
+    : [element('boot', { dev: 'hd' })]
+  return { ...os, children: [...kept, ...boot] }
+}
+
+export function setBoot(domain: XmlElement, landing?: LandingBoot): void {
+  Object.assign(childAt(domain, 'os')!, withBoot(childAt(domain, 'os')!, landing))
+}
+
+/** Replaces our element, and no other, in `<metadata>`. */
+export function setMetadata(domain: XmlElement, metadata: MachineMetadata): void {
+  if (!childAt(domain, 'metadata')) domain.children.unshift(element('metadata'))
+  const holder = childAt(domain, 'metadata')!
+  holder.children = [...elementsOf(holder).filter((child) => !/(^|:)machine$/.test(child.name)), metadataElement(metadata)]
+}
+
+/** Puts an interface onto another network, whatever it was on. What belonged to the old connection only is dropped. */
+export function setNicNetwork(nic: XmlElement, networkId: string): void {
+  const { type, source } = nicSource(networkId)
+  nic.attributes['type'] = type
+  const kept = elementsOf(nic).filter(({ name }) => !['source', 'target', 'virtualport', 'alias', 'link'].includes(name))
+  nic.children = [...kept, source]
+}
+
+/** Points the disks at raw files: what they lie on without overlays. */
+export function setRawDisks(domain: XmlElement, paths: readonly string[]): void {
+  diskElements(domain).forEach((disk, index) => {
+    childAt(disk, 'driver')!.attributes['type'] = 'raw'
+    childAt(disk, 'source')!.attributes = { file: paths[index]! }
+    disk.children = elementsOf(disk).filter(({ name }) => name !== 'backingStore' && name !== 'mirror')
+  })
+}

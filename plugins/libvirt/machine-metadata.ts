@@ -1,0 +1,85 @@
+/**
+ * What the plugin knows about a VM, kept in the domain itself, in an element of our own namespace: it survives this process and is seen over any URI.
+ * libvirt writes it to disk with fsync and replaces it in one step. Only its persistent configuration counts; a transient domain has none, and is tagged live.
+ *
+ *   creating --> landing --> sealed --> booted --> ordinary
+ *                   ^__________|__________|
+ *
+ * Single writer: this plugin, one operation a VM at a time (see site.ts).
+ */
+import type { LibvirtClient } from './client.ts'
+import { childAt, childrenNamed, element, writeXml, type XmlElement } from './xml.ts'
+
+export const metadataNamespace = 'https://portolan.dev/xmlns/libvirt/1'
+/** Late repetitions are told apart among this many of a VM's latest operations. */
+const rememberedOperations = 64
+
+/** foreign: not made by us. creating: volumes may be incomplete. landing: runs the landing image. sealed: on overlays. booted: runs the copied disk. */
+export type Stage = 'foreign' | 'creating' | 'landing' | 'sealed' | 'booted' | 'ordinary'
+
+export interface MachineMetadata {
+  stage: Stage
+  /** The operation that made the VM, and the one that last booted it otherwise than `start` does. */
+  createdBy?: string | undefined
+  bootedBy?: string | undefined
+  /** Files on the plugin's machine: the landing image is uploaded again from there after a failed boot. */
+  landing?: { kernelPath: string; initrdPath: string; commandLine: string } | undefined
+  /** While the VM is isolated: the network of each of its NICs. */
+  ownNetworks: { mac: string; networkId: string }[]
+  /** Ids of operations that have ended, latest last. */
+  operations: string[]
+}
+
+export function readMetadata(domain: XmlElement): MachineMetadata {
+  const machine = childAt(domain, 'metadata', 'machine')
+  const landing = childAt(machine, 'landing')?.attributes
+  return {
+    stage: (machine?.attributes['stage'] as Stage | undefined) ?? 'foreign',
+    createdBy: machine?.attributes['created-by'],
+    bootedBy: machine?.attributes['booted-by'],
+    landing: landing && {
+      kernelPath: landing['kernel'] ?? '',
+      initrdPath: landing['initrd'] ?? '',
+      commandLine: landing['command-line'] ?? '',
+    },
+    ownNetworks: childrenNamed(machine, 'nic').map(({ attributes }) => ({
+      mac: attributes['mac'] ?? '',
+      networkId: attributes['network'] ?? '',
+    })),
+    operations: childrenNamed(machine, 'operation').map(({ attributes }) => attributes['id'] ?? ''),
+  }
+}
+
+/** The element as it stands inside `<metadata>`. */
+export function metadataElement(metadata: MachineMetadata): XmlElement {
+  const { landing } = metadata
+  return element(
+    'portolan:machine',
+    {
+      'xmlns:portolan': metadataNamespace,
+      stage: metadata.stage,
+      'created-by': metadata.createdBy,
+      'booted-by': metadata.bootedBy,
+    },
+    landing
+      ? element('portolan:landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine })
+      : null,
+    ...metadata.ownNetworks.map(({ mac, networkId }) => element('portolan:nic', { mac, network: networkId })),
+    ...metadata.operations.slice(-rememberedOperations).map((id) => element('portolan:operation', { id })),
+  )
+}
+
+/** Replaces our element in the domain's persistent configuration (in the running one where there is no other). */
+export async function writeMetadata(client: LibvirtClient, vmId: string, metadata: MachineMetadata, signal?: AbortSignal): Promise<void> {
+  // libvirt adds the namespace and the prefix itself.
+  const bare = writeXml(metadataElement(metadata)).replaceAll('portolan:', '').replace(` xmlns:portolan="${metadataNamespace}"`, '')
+  const what = 'note the operation in the virtual machine'
+  const tag = (where: '--config' | '--live') =>
+    client.call(['metadata', '--domain', vmId, '--uri', metadataNamespace, '--key', 'portolan', '--set', bare, where], { what, signal })
+  try {
+    await tag('--config')
+  } catch (error) {
+    if (!(error instanceof Error) || !/transient domain/.test(error.message)) throw error
+    await tag('--live')
+  }
+}

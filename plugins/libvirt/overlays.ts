@@ -1,0 +1,119 @@
+/** Overlays: what the guest writes after the copied disks were verified goes to qcow2 volumes above them, to be kept or dropped as a whole. */
+import { setTimeout as pause } from 'node:timers/promises'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { cancelled } from './client.ts'
+import { diskElements, diskPath, powerOf } from './describe-machine.ts'
+import { destroyMachine, startMachine, wrongState } from './power.ts'
+import type { Site } from './site.ts'
+import { volumeNames } from './volume-names.ts'
+import { childAt, textOf, type XmlElement } from './xml.ts'
+
+const pollIntervalMs = 200
+
+export function machineOf(domain: XmlElement): { name: string; uniqueId: string } {
+  return { name: textOf(childAt(domain, 'name')), uniqueId: textOf(childAt(domain, 'uuid')) }
+}
+
+interface OverlaidDisk {
+  /** libvirt's name of the disk, such as `vda`. */
+  target: string
+  rawVolume: string
+  overlayVolume: string
+  sealed: boolean
+}
+
+function overlaidDisks(domain: XmlElement): OverlaidDisk[] {
+  const names = volumeNames(machineOf(domain))
+  return diskElements(domain).map((disk, index) => ({
+    target: childAt(disk, 'target')?.attributes['dev'] ?? '',
+    rawVolume: names.disk(index),
+    overlayVolume: names.overlay(index),
+    sealed: diskPath(disk)?.endsWith(`/${names.overlay(index)}`) ?? false,
+  }))
+}
+
+/** Puts all disks of a running VM onto overlays at one moment. Those of an earlier, killed call are complete or were never used. */
+export async function seal(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
+  const domain = await site.runningDomain(vmId, signal)
+  const disks = overlaidDisks(domain)
+  if (disks.every(({ sealed }) => sealed)) return
+  if ((await powerOf(site, vmId, signal)) === 'STOPPED')
+    throw wrongState(vmId, 'off, so its disks were not sealed', 'Seal them while the landing image runs.')
+  const directory = await site.volumes.directory(signal)
+  for (const { rawVolume, overlayVolume } of disks)
+    await site.volumes.createOverlay(overlayVolume, rawVolume, await site.volumes.sizeBytes(rawVolume, signal), signal)
+  const specifications = disks.flatMap(({ target, overlayVolume }) => [
+    '--diskspec',
+    `${target},snapshot=external,driver=qcow2,stype=file,file=${directory}/${overlayVolume}`,
+  ])
+  await site.client.call(
+    ['snapshot-create-as', '--domain', vmId, '--disk-only', '--atomic', '--no-metadata', '--reuse-external', ...specifications],
+    { what: `seal the disks of ${vmId}`, signal },
+  )
+}
+
+/** Paths of the raw volumes below, in order. */
+export async function rawPaths(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<string[]> {
+  const directory = await site.volumes.directory(signal)
+  return overlaidDisks(domain).map(({ rawVolume }) => `${directory}/${rawVolume}`)
+}
+
+export async function deleteOverlays(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<void> {
+  for (const { overlayVolume } of overlaidDisks(domain)) await site.volumes.delete(overlayVolume, signal)
+}
+
+/**
+ * Merges the overlays into the raw volumes while the guest runs, and deletes them. QEMU does the merging, also for a VM that is off: it is started
+ * paused, without an instruction of the guest, and ended again.
+ */
+export async function flatten(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
+  const configured = await site.domain(vmId, signal)
+  if (overlaidDisks(configured).some(({ sealed }) => sealed)) {
+    const wasOff = (await powerOf(site, vmId, signal)) === 'STOPPED'
+    if (wasOff) await startMachine(site, vmId, signal, true)
+    const disks = overlaidDisks(await site.runningDomain(vmId, signal)).filter(({ sealed }) => sealed)
+    for (const { target } of disks) await commitDisk(site, vmId, target, signal)
+    if (wasOff) await destroyMachine(site, vmId, signal)
+  }
+  await deleteOverlays(site, configured, signal)
+}
+
+async function commitDisk(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<void> {
+  const what = `merge the overlay of ${target} of ${vmId}`
+  const job = (...args: string[]) => site.client.call(['blockjob', '--domain', vmId, '--path', target, ...args], { what })
+  try {
+    // A job that a killed call left running is taken over.
+    if (!(await mirrorOf(site, vmId, target)))
+      await site.client.call(['blockcommit', '--domain', vmId, '--path', target, '--active'], { what, signal })
+    while ((await mirrorOf(site, vmId, target))?.attributes['ready'] !== 'yes') {
+      if (!(await mirrorOf(site, vmId, target))) throw ended(what)
+      if (signal?.aborted) throw cancelled(what)
+      await pause(pollIntervalMs)
+    }
+    await job('--pivot')
+  } catch (error) {
+    // The job goes on without us otherwise: a cancel says that nothing moves any more. The disk then stays on its overlay, whole.
+    if (signal?.aborted && (await mirrorOf(site, vmId, target))) await job('--abort')
+    throw error
+  }
+}
+
+/** libvirt shows a job, and whether it has caught up with the guest, as `<mirror>` in the disk. */
+async function mirrorOf(site: Site, vmId: string, target: string): Promise<XmlElement | undefined> {
+  const disks = diskElements(await site.runningDomain(vmId))
+  return childAt(
+    disks.find((disk) => childAt(disk, 'target')?.attributes['dev'] === target),
+    'mirror',
+  )
+}
+
+function ended(what: string): ProviderError {
+  return new ProviderError(
+    'INTERNAL',
+    `Could not ${what}: QEMU ended the job before it was done; the disk is still on its overlay, whole.`,
+    {
+      retryable: true,
+      remedy: "See QEMU's log of the domain on libvirt's host, make room in the storage pool, and try again.",
+    },
+  )
+}

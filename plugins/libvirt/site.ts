@@ -1,0 +1,79 @@
+/** What every capability of one connection shares. */
+import { ProviderError, type Operation, type PluginLog } from '../../src/plugin-sdk/index.ts'
+import { libvirtClient, type LibvirtClient } from './client.ts'
+import { readMetadata, writeMetadata, type MachineMetadata } from './machine-metadata.ts'
+import type { LibvirtOptions } from './options.ts'
+import { openVolumes, type Volumes } from './volumes.ts'
+import type { XmlElement } from './xml.ts'
+
+export interface Site {
+  client: LibvirtClient
+  options: LibvirtOptions
+  log: PluginLog
+  volumes: Volumes
+  /** The domain's configuration as the next start will use it. Throws NOT_FOUND only when libvirtd says so. */
+  domain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
+  /** The same of the VM as it runs; of a stopped one as configured. */
+  runningDomain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
+  /** Runs one piece of work on a VM at a time. */
+  exclusively<Result>(vmId: string, work: () => Promise<Result>): Promise<Result>
+  /** `work` at most once for an operation id, which is noted in the domain afterwards. `work` must be repeatable: a kill may come before the note. */
+  once(operation: Operation & { vmId: string }, work: () => Promise<void>): Promise<void>
+  /** Changes our metadata in the domain. */
+  note(vmId: string, change: Partial<MachineMetadata>, signal?: AbortSignal): Promise<void>
+}
+
+export function openSite(options: LibvirtOptions, log: PluginLog): Site {
+  const client = libvirtClient(options.uri)
+  const queues = new Map<string, Promise<unknown>>()
+
+  const dump = (vmId: string, flags: string[], signal?: AbortSignal) => {
+    requireId(vmId)
+    return client.read(['dumpxml', '--domain', vmId, ...flags], { what: `look at the virtual machine ${vmId}`, signal })
+  }
+  const domain: Site['domain'] = (vmId, signal) => dump(vmId, ['--inactive'], signal)
+
+  const exclusively: Site['exclusively'] = async (vmId, work) => {
+    const turn = (queues.get(vmId) ?? Promise.resolve()).then(work)
+    const settled = turn
+      .catch(() => undefined)
+      .finally(() => {
+        if (queues.get(vmId) === settled) queues.delete(vmId)
+      })
+    queues.set(vmId, settled)
+    return turn
+  }
+
+  const note: Site['note'] = async (vmId, change, signal) => {
+    await writeMetadata(client, vmId, { ...readMetadata(await domain(vmId, signal)), ...change }, signal)
+  }
+
+  return {
+    client,
+    options,
+    log,
+    volumes: openVolumes(client, options.storagePool),
+    domain,
+    runningDomain: (vmId, signal) => dump(vmId, [], signal),
+    exclusively,
+    note,
+    once: ({ operationId, signal, vmId }, work) =>
+      exclusively(vmId, async () => {
+        const done = readMetadata(await domain(vmId, signal)).operations
+        if (done.includes(operationId)) return
+        await work()
+        const { operations } = readMetadata(await domain(vmId, signal))
+        await note(vmId, { operations: [...operations, operationId] }, signal)
+      }),
+  }
+}
+
+/** virsh takes names and numbers for domains too; ours are unique ids only, so that `1` or a name never hits another VM. */
+function requireId(vmId: string): void {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(vmId)) return
+  throw new ProviderError('NOT_FOUND', `${JSON.stringify(vmId.slice(0, 100))} is not a virtual machine's unique id, so none has it.`, {
+    retryable: false,
+    remedy: 'Use the id that the topology gives.',
+    path: ['domain'],
+  })
+}

@@ -1,0 +1,110 @@
+/** What virsh prints when a call fails, as one of the SDK's errors. The texts are libvirt's own (src/util/virerror.c), in the C locale. */
+import { ProviderError, type ProviderErrorCode } from '../../src/plugin-sdk/index.ts'
+
+interface Meaning {
+  pattern: RegExp
+  code: ProviderErrorCode
+  retryable: boolean
+  remedy: string
+  path?: string[]
+}
+
+/** libvirt's words, also added by client.ts where virsh swallows them. */
+export const domainNotFound = 'Domain not found'
+
+const unreachable =
+  /failed to connect to the hypervisor|Cannot (recv|write) data|End of file while reading data|client socket is closed|keepalive timeout|Broken pipe/
+
+/** In this order: a refused login also says "failed to connect", so it comes before the connections. */
+const meanings: Meaning[] = [
+  {
+    pattern:
+      /authentication (failed|unavailable|cancelled)|access denied|failed to connect to the hypervisor.*(Permission denied|Host key verification failed|certificate)/i,
+    code: 'UNAUTHORIZED',
+    retryable: false,
+    remedy: 'Check that this user may use the URI (group libvirt, SSH key and host key, or TLS certificate), then connect again.',
+    path: ['options', 'uri'],
+  },
+  {
+    pattern: unreachable,
+    code: 'UNREACHABLE',
+    retryable: true,
+    remedy: 'Check that libvirtd runs and that the URI leads to it, then try again.',
+    path: ['options', 'uri'],
+  },
+  {
+    pattern: new RegExp(domainNotFound),
+    code: 'NOT_FOUND',
+    retryable: false,
+    remedy: 'Refresh the topology: the virtual machine is no longer defined in this libvirt.',
+    path: ['domain'],
+  },
+  {
+    pattern: /Storage pool not found/,
+    code: 'NOT_FOUND',
+    retryable: false,
+    remedy: "Create and start the storage pool, or name another one in the cloud's option storagePool.",
+    path: ['options', 'storagePool'],
+  },
+  { pattern: /Storage volume not found/, code: 'NOT_FOUND', retryable: false, remedy: 'Refresh the storage pool.', path: ['volume'] },
+  {
+    pattern: /Network not found/,
+    code: 'NOT_FOUND',
+    retryable: false,
+    remedy: 'Choose a network that `virsh net-list` shows.',
+    path: ['network'],
+  },
+  { pattern: /Secret not found/, code: 'NOT_FOUND', retryable: false, remedy: 'Nothing is recorded under this key.', path: ['secret'] },
+  {
+    pattern: /No space left|not enough free|exceeds available|Cannot allocate memory|Disk quota exceeded/i,
+    code: 'INSUFFICIENT_CAPACITY',
+    retryable: true,
+    remedy: "Free room on libvirt's host, then try again.",
+  },
+  {
+    pattern: /already exists|already in use|already defined/i,
+    code: 'CONFLICT',
+    retryable: false,
+    remedy: 'Choose another name, or remove what already has it.',
+  },
+  {
+    pattern: /pool .* is not active|network .* is not active/i,
+    code: 'CONFLICT',
+    retryable: true,
+    remedy: 'Start it with virsh, then try again.',
+  },
+  {
+    pattern: /not supported|unsupported|Operation not supported/i,
+    code: 'UNSUPPORTED',
+    retryable: false,
+    remedy: "See the message: this libvirt or QEMU can't do it.",
+  },
+]
+
+/** `what` says what was tried, as in "start the virtual machine". */
+export function virshFailure(what: string, stderr: string): ProviderError {
+  const said = stderr
+    .split('\n')
+    .map((line) => line.replace(/^error:\s*/, '').trim())
+    .filter((line) => line !== '')
+    .join(' ')
+  const meaning = meanings.find(({ pattern }) => pattern.test(said))
+  return new ProviderError(
+    meaning?.code ?? 'INTERNAL',
+    `Could not ${what}: libvirt says ${JSON.stringify(said.slice(0, 1000) || 'nothing')}.`,
+    {
+      retryable: meaning?.retryable ?? false,
+      remedy: meaning?.remedy ?? "See libvirt's message and its log, and try again once the cause is mended.",
+      path: meaning?.path ?? [],
+    },
+  )
+}
+
+/** libvirt refuses for a moment while it refreshes a pool after an upload. */
+export function isPassing(stderr: string): boolean {
+  return /asynchronous jobs running|is still being allocated|Timed out during operation: cannot acquire state change lock/.test(stderr)
+}
+
+export function isNotFound(error: unknown, what: 'domain' | 'volume' | 'network' | 'secret'): boolean {
+  return error instanceof ProviderError && error.code === 'NOT_FOUND' && error.path[0] === what
+}

@@ -1,0 +1,87 @@
+/** `virtualMachines`: describing, starting, stopping and suspending any domain; making one from an image, for demos and tests. */
+import { stat } from 'node:fs/promises'
+import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { createMachine } from './create-machine.ts'
+import { deleteMachine } from './delete-machine.ts'
+import { describeMachine } from './describe-machine.ts'
+import { hostName } from './host.ts'
+import { ensureIsolatedNetwork } from './isolated-network.ts'
+import { readMetadata } from './machine-metadata.ts'
+import { destroyMachine, resumeMachine, shutDownMachine, startMachine, suspendMachine, wrongState } from './power.ts'
+import type { Site } from './site.ts'
+import { volumeNames } from './volume-names.ts'
+
+export function virtualMachines(site: Site): ProviderConnection['virtualMachines'] {
+  return {
+    async describe({ vmId, signal }) {
+      return describeMachine(site, vmId, await hostName(site.client, signal), signal)
+    },
+
+    start: (operation) =>
+      site.once(operation, async () => {
+        const { vmId, signal } = operation
+        const { stage, ownNetworks } = readMetadata(await site.domain(vmId, signal))
+        if (stage === 'creating') throw wrongState(vmId, 'not complete', 'Send the operation that creates it again.')
+        // The isolated network doesn't outlive a restart of the host.
+        if (ownNetworks.length > 0)
+          await ensureIsolatedNetwork(
+            site,
+            vmId,
+            ownNetworks.map(({ mac }) => mac),
+            signal,
+          )
+        await startMachine(site, vmId, signal)
+      }),
+
+    stop: (operation) =>
+      site.once(operation, () => (operation.force ? destroyMachine : shutDownMachine)(site, operation.vmId, operation.signal)),
+
+    suspend: (operation) => site.once(operation, () => suspendMachine(site, operation.vmId, operation.signal)),
+
+    resume: (operation) => site.once(operation, () => resumeMachine(site, operation.vmId, operation.signal)),
+
+    async create({ virtualMachine, imagePath, ...operation }) {
+      const [boot] = virtualMachine.disks
+      const imageBytes = await imageSize(imagePath)
+      if (boot && imageBytes > boot.sizeBytes) throw imageTooLarge(imageBytes, boot.sizeBytes)
+      const machine = { ...virtualMachine, uniqueId: virtualMachine.uniqueId.toLowerCase() }
+      return createMachine(site, operation, {
+        virtualMachine,
+        stage: 'ordinary',
+        fill: async () => {
+          if (boot)
+            await site.volumes.upload(volumeNames(machine).disk(0), imagePath, { sizeBytes: boot.sizeBytes, signal: operation.signal })
+          return {}
+        },
+        start: false,
+      })
+    },
+
+    delete: (operation) => deleteMachine(site, operation),
+  }
+}
+
+async function imageSize(imagePath: string): Promise<number> {
+  try {
+    return (await stat(imagePath)).size
+  } catch (error) {
+    throw new ProviderError('NOT_FOUND', `The disk image ${imagePath} can't be read; nothing was created.`, {
+      retryable: false,
+      remedy: 'Name a raw disk image on this machine.',
+      path: ['imagePath'],
+      cause: error,
+    })
+  }
+}
+
+function imageTooLarge(imageBytes: number, diskBytes: number): ProviderError {
+  return new ProviderError(
+    'INSUFFICIENT_CAPACITY',
+    `The image of ${imageBytes} bytes does not fit the disk of ${diskBytes} bytes; nothing was created.`,
+    {
+      retryable: false,
+      remedy: 'Give the first disk at least the size of the image.',
+      path: ['virtualMachine', 'disks', '0', 'sizeBytes'],
+    },
+  )
+}

@@ -1,0 +1,81 @@
+/** Volumes of the site's storage pool. All go through libvirtd, so that a remote one works as a local one does. */
+import { stat } from 'node:fs/promises'
+import type { LibvirtClient } from './client.ts'
+import { isNotFound } from './virsh-failure.ts'
+import { childAt, textOf } from './xml.ts'
+
+const uploadTimeoutMs = 30 * 60_000
+
+export interface Volumes {
+  /** A raw, sparse, all-zero volume; one of that name is replaced. */
+  createEmpty(name: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
+  /** A qcow2 volume that shows `base` (raw) until it is written to; one of that name is replaced. */
+  createOverlay(name: string, base: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
+  /** A volume with a local file's content; one of that name is replaced. Holes stay holes. */
+  upload(name: string, localPath: string, options?: { sizeBytes?: number; signal?: AbortSignal | undefined }): Promise<void>
+  sizeBytes(name: string, signal?: AbortSignal): Promise<number>
+  /** Where the pool lies on libvirt's host. */
+  directory(signal?: AbortSignal): Promise<string>
+  /** Names of all volumes of a VM (see volume-names.ts). */
+  ofMachine(vmId: string, signal?: AbortSignal): Promise<string[]>
+  /** No such volume is a success. */
+  delete(name: string, signal?: AbortSignal): Promise<void>
+  availableBytes(signal?: AbortSignal): Promise<number>
+}
+
+export function openVolumes(client: LibvirtClient, pool: string): Volumes {
+  const create: (name: string, args: string[], signal?: AbortSignal) => Promise<void> = async (name, args, signal) => {
+    await remove(name, signal)
+    await client.call(['vol-create-as', '--pool', pool, '--name', name, ...args], { what: `create the volume ${name}`, signal })
+  }
+
+  const remove: Volumes['delete'] = async (name, signal) => {
+    try {
+      await client.call(['vol-delete', '--pool', pool, '--vol', name], { what: `delete the volume ${name}`, signal })
+    } catch (error) {
+      if (!isNotFound(error, 'volume')) throw error
+    }
+  }
+
+  const describePool = (signal?: AbortSignal) => client.read(['pool-dumpxml', '--pool', pool], { what: 'look at the storage pool', signal })
+
+  return {
+    createEmpty: (name, sizeBytes, signal) =>
+      create(name, ['--capacity', String(sizeBytes), '--allocation', '0', '--format', 'raw'], signal),
+
+    createOverlay: (name, base, sizeBytes, signal) =>
+      create(name, ['--capacity', String(sizeBytes), '--format', 'qcow2', '--backing-vol', base, '--backing-vol-format', 'raw'], signal),
+
+    async upload(name, localPath, options = {}) {
+      const { signal } = options
+      const sizeBytes = options.sizeBytes ?? (await stat(localPath)).size
+      await create(name, ['--capacity', String(sizeBytes), '--allocation', '0', '--format', 'raw'], signal)
+      await client.call(['vol-upload', '--pool', pool, '--vol', name, '--file', localPath, '--sparse'], {
+        what: `upload to the volume ${name}`,
+        timeoutMs: uploadTimeoutMs,
+        signal,
+      })
+    },
+
+    async sizeBytes(name, signal) {
+      const tree = await client.read(['vol-dumpxml', '--pool', pool, '--vol', name], { what: `measure the volume ${name}`, signal })
+      return Number(textOf(childAt(tree, 'capacity')))
+    },
+
+    directory: async (signal) => textOf(childAt(await describePool(signal), 'target', 'path')),
+
+    async ofMachine(vmId, signal) {
+      // What a killed libvirtd left behind is seen only after a refresh.
+      await client.call(['pool-refresh', '--pool', pool], { what: 'refresh the storage pool', signal })
+      const table = await client.call(['vol-list', '--pool', pool], { what: 'list the storage pool', signal })
+      return table.split('\n').flatMap((line) => {
+        const name = line.trim().split(/\s/)[0] ?? ''
+        return name.includes(`-${vmId}-`) ? [name] : []
+      })
+    },
+
+    delete: remove,
+
+    availableBytes: async (signal) => Number(textOf(childAt(await describePool(signal), 'available'))),
+  }
+}
