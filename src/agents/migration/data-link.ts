@@ -1,0 +1,89 @@
+/**
+ * The source's way to the destination: endpoints in order, then the relay. Dials anew whenever a connection is asked for and none lives.
+ */
+import { openChannel, type AgentIdentity, type Channel } from '../../transfer/channel.ts'
+import { decodeJson, encodeJson, frameTypes } from '../../transfer/data-messages.ts'
+import { dial, dialThroughRelay } from '../../transfer/dial.ts'
+import type { Frame } from '../../transfer/frame.ts'
+import { negotiate, transferHello, type Agreement } from '../../transfer/negotiate.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export interface DataLinkTarget {
+  endpoints: { host: string; port: number }[]
+  relay: { host: string; port: number; token: string } | null
+}
+
+export interface DataConnection {
+  channel: Channel
+  agreement: Agreement
+  via: 'DIRECT' | 'RELAY'
+}
+
+const dialMs = 3000
+const relayMs = 20_000
+const maxPauseMs = 2000
+
+/** Tries every way again and again until one works. Throws the last TransferError after `timeoutMs`, and at once when the signal aborts. */
+export async function connectToDestination(
+  target: DataLinkTarget,
+  identity: AgentIdentity,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<DataConnection> {
+  const until = performance.now() + timeoutMs
+  let failure: unknown = null
+  for (let pauseMs = 100; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
+    for (const way of waysTo(target)) {
+      try {
+        return await way(identity, Math.max(1, until - performance.now()), signal)
+      } catch (error) {
+        // A refusal says more than the silence of the next way.
+        if (!(failure instanceof TransferError && failure.code === 'PEER_REFUSED')) failure = error
+      }
+      signal.throwIfAborted()
+    }
+    if (performance.now() + pauseMs > until) throw failure
+    await sleep(pauseMs, undefined, { signal })
+  }
+}
+
+type Way = (identity: AgentIdentity, leftMs: number, signal: AbortSignal) => Promise<DataConnection>
+
+function waysTo(target: DataLinkTarget): Way[] {
+  const direct = target.endpoints.map<Way>((endpoint) => async (identity, leftMs, signal) => {
+    const socket = await dial(endpoint, Math.min(dialMs, leftMs), signal)
+    return introduce(await openChannel(socket, identity, signal), identity, 'DIRECT')
+  })
+  const { relay } = target
+  if (!relay) return direct
+  return [
+    ...direct,
+    async (identity, leftMs, signal) => {
+      const socket = await dialThroughRelay(relay, identity.role, Math.min(relayMs, leftMs), signal)
+      return introduce(await openChannel(socket, identity, signal), identity, 'RELAY')
+    },
+  ]
+}
+
+/** Both sides' hello. The source's handler for the frames after it is set by whoever gets the connection. */
+async function introduce(channel: Channel, identity: AgentIdentity, via: DataConnection['via']): Promise<DataConnection> {
+  const own = transferHello(identity.migrationId, identity.role)
+  channel.send(frameTypes.hello, 0, encodeJson(own)).catch(() => {})
+  const first = await firstFrame(channel)
+  try {
+    if (first.type !== frameTypes.hello)
+      throw new TransferError('PROTOCOL', 'The destination did not introduce itself first.', { retryable: true })
+    return { channel, agreement: negotiate(own, decodeJson(first)), via }
+  } catch (error) {
+    if (error instanceof TransferError) channel.close(error)
+    throw error
+  }
+}
+
+function firstFrame(channel: Channel): Promise<Frame> {
+  return new Promise((resolve, reject) => {
+    void channel.closed.then(reject)
+    channel.start((frame) => resolve(frame))
+  })
+}

@@ -1,0 +1,138 @@
+/**
+ * The destination's end of the copy: writes what comes, reads it again from its own disk, compares it with what the source says, and keeps the tree of
+ * what it read. Leaves never come from what was received.
+ *
+ * Lanes work side by side; the source sends no block twice before the first time is answered. A connection's successor waits until its lanes have ended.
+ */
+import { zstdDecompress } from 'node:zlib'
+import { createAlignedBuffers } from '../../transfer/aligned-buffers.ts'
+import { digestBytes } from '../../transfer/block-digest.ts'
+import { blockBytes, diskGeometry, extentBytes, maxExtentBlocks, type DiskGeometry } from '../../transfer/block-grain.ts'
+import { decodeExtent, decodeZeros } from '../../transfer/data-messages.ts'
+import type { Frame } from '../../transfer/frame.ts'
+import { createHashTree, type HashTree } from '../../transfer/hash-tree.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import { leavesOf } from './block-digests.ts'
+import type { DiskDevice } from './disk-device.ts'
+import { rereadLeaves } from './reread-leaves.ts'
+
+const leafBudgetBytes = 32 * 1024 * 1024
+const transferBuffers = 6
+
+export interface Receiver {
+  readonly geometry: DiskGeometry
+  /** Of what was read from the own disk. */
+  readonly tree: HashTree
+  /** True when what the disk holds now is what the source says. Throws TransferError. */
+  receiveExtent(frame: Frame): Promise<boolean>
+  receiveZeros(frame: Frame): Promise<boolean>
+  flush(): Promise<void>
+}
+
+/** `empty`: the disk is known to be all zero; otherwise it is read and hashed from end to end. `diskBytes` is the source's size. */
+export async function createReceiver(device: DiskDevice, diskBytes: number, empty: boolean, signal: AbortSignal): Promise<Receiver> {
+  const geometry = diskGeometry(diskBytes)
+  const buffers = createAlignedBuffers(transferBuffers, maxExtentBlocks * blockBytes)
+  const tree = createHashTree({
+    blockCount: geometry.blockCount,
+    leafBudgetBytes,
+    loadLeaves: (subtree) => rereadLeaves(device, geometry, buffers, subtree),
+  })
+  if (!empty) await scan()
+
+  async function scan(): Promise<void> {
+    let next = 0
+    async function lane(): Promise<void> {
+      const buffer = await buffers.acquire()
+      try {
+        while (next < geometry.blockCount) {
+          signal.throwIfAborted()
+          const first = next
+          next += maxExtentBlocks
+          const piece = buffer.subarray(0, extentBytes(geometry, first, Math.min(maxExtentBlocks, geometry.blockCount - first)))
+          await device.read(piece, first)
+          await tree.update(first, leavesOf(piece))
+        }
+      } finally {
+        buffers.release(buffer)
+      }
+    }
+    await Promise.all([lane(), lane()])
+  }
+
+  function checkOnDisk(first: number, count: number): void {
+    if (first + count <= geometry.blockCount) return
+    throw new TransferError(
+      'PROTOCOL',
+      `The source sent blocks ${first} to ${first + count - 1} of a disk of ${geometry.blockCount} blocks.`,
+      { retryable: true },
+    )
+  }
+
+  /** Writes the buffer's content, forgets it, reads it again, and puts what it read into the tree. */
+  async function writeAndReread(content: Buffer, first: number): Promise<Buffer> {
+    await device.write(content, first)
+    content.fill(0x5a)
+    await device.read(content, first)
+    const leaves = leavesOf(content)
+    await tree.update(first, leaves)
+    return leaves
+  }
+
+  return {
+    geometry,
+    tree,
+    async receiveExtent(frame) {
+      const { extent, data, dataBytes } = decodeExtent(frame)
+      checkOnDisk(extent.first, extent.count)
+      const bytes = extentBytes(geometry, extent.first, extent.count)
+      const buffer = await buffers.acquire()
+      try {
+        const content = buffer.subarray(0, bytes)
+        if (extent.codec === 'ZSTD') await unpack(data, content)
+        else fill(content, data, dataBytes)
+        return (await writeAndReread(content, extent.first)).equals(extent.digests)
+      } finally {
+        buffers.release(buffer)
+      }
+    },
+    async receiveZeros(frame) {
+      const { first, count } = decodeZeros(frame)
+      checkOnDisk(first, count)
+      const buffer = await buffers.acquire()
+      try {
+        for (let block = first; block < first + count; block += maxExtentBlocks) {
+          const length = Math.min(maxExtentBlocks, first + count - block)
+          const content = buffer.subarray(0, extentBytes(geometry, block, length)).fill(0)
+          const leaves = await writeAndReread(content, block)
+          if (!leaves.equals(Buffer.alloc(length * digestBytes))) return false
+        }
+        return true
+      } finally {
+        buffers.release(buffer)
+      }
+    },
+    flush: () => device.flush(),
+  }
+}
+
+function fill(content: Buffer, pieces: Buffer[], dataBytes: number): void {
+  if (dataBytes !== content.length) throw badData(`${dataBytes} bytes instead of ${content.length}`)
+  let at = 0
+  for (const piece of pieces) at += piece.copy(content, at)
+}
+
+async function unpack(pieces: Buffer[], content: Buffer): Promise<void> {
+  const unpacked = await new Promise<Buffer>((resolve, reject) => {
+    zstdDecompress(Buffer.concat(pieces), { maxOutputLength: content.length }, (error, result) =>
+      error ? reject(badData(`zstd: ${error.message}`)) : resolve(result),
+    )
+  })
+  fill(content, [unpacked], unpacked.length)
+}
+
+function badData(reason: string): TransferError {
+  return new TransferError('PROTOCOL', `The source sent an extent whose data is broken: ${reason}. Nothing of it was written.`, {
+    retryable: true,
+  })
+}

@@ -1,0 +1,107 @@
+/** The destination's side of one connection: takes the source's frames in turn, bounded, and answers each. */
+import type { Channel } from '../../transfer/channel.ts'
+import {
+  decodeJson,
+  decodeSubtree,
+  decodeSubtreeRange,
+  encodeJson,
+  encodeSubtree,
+  encodeSubtreeRange,
+  frameTypes,
+} from '../../transfer/data-messages.ts'
+import type { Frame } from '../../transfer/frame.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import type { Receiver } from './receiver.ts'
+
+/** Work taken off the wire and not finished: the source feels the rest. */
+const maxQueuedBytes = 8 * 1024 * 1024
+
+export interface ReceivingOptions {
+  receiverId: string
+  /** The receiver for a disk of that many bytes; scans the disk the first time where that is needed. */
+  openReceiver(diskBytes: number): Promise<Receiver>
+  onVerified(blocks: number): void
+}
+
+/** Serves until the channel closes, and resolves when no work of this connection is left. */
+export async function serveSource(channel: Channel, { receiverId, openReceiver }: ReceivingOptions): Promise<void> {
+  let receiver: Receiver | null = null
+  let queuedBytes = 0
+  const running = new Set<Promise<void>>()
+  let turn = Promise.resolve()
+
+  function opened(): Receiver {
+    if (receiver) return receiver
+    throw new TransferError('PROTOCOL', 'The source sent data before it opened the round.', { retryable: true })
+  }
+  function fail(error: unknown): void {
+    const failure = error instanceof TransferError ? error : new TransferError('INTERNAL', String(error), { retryable: true, cause: error })
+    const { code, message, retryable } = failure
+    const told = channel.send(frameTypes.failed, 0, encodeJson({ code, message, retryable }))
+    void told.catch(() => {}).finally(() => setTimeout(() => channel.close(failure), 200).unref())
+  }
+  /** Runs beside what runs; `queuedBytes` bounds how much of it. */
+  function beside(frame: Frame, work: () => Promise<boolean>): void {
+    queuedBytes += frame.payloadBytes
+    if (queuedBytes > maxQueuedBytes) channel.pause()
+    const job = work()
+      .then((equal) => channel.send(equal ? frameTypes.verified : frameTypes.mismatch, frame.sequence))
+      .catch(fail)
+      .finally(() => {
+        running.delete(job)
+        queuedBytes -= frame.payloadBytes
+        if (queuedBytes <= maxQueuedBytes) channel.resume()
+      })
+    running.add(job)
+  }
+  /** Runs after everything before it. */
+  function inTurn(work: () => Promise<void>): void {
+    turn = turn
+      .then(async () => {
+        await Promise.all(running)
+        await work()
+      })
+      .catch(fail)
+  }
+
+  async function answer(frame: Frame): Promise<void> {
+    switch (frame.type) {
+      case frameTypes.open: {
+        const { diskBytes } = decodeJson(frame)
+        if (typeof diskBytes !== 'number')
+          throw new TransferError('PROTOCOL', 'The source opened a round without a size.', { retryable: true })
+        receiver = await openReceiver(diskBytes)
+        return channel.send(frameTypes.opened, frame.sequence, encodeJson({ receiverId, allZero: receiver.tree.allZero }))
+      }
+      case frameTypes.digestsWanted: {
+        const { first, count } = decodeSubtreeRange(frame)
+        const { tree } = opened()
+        if (first + count > tree.subtreeCount)
+          throw new TransferError('PROTOCOL', 'The source asked for subtrees that are not on the disk.', { retryable: true })
+        const digests = Array.from({ length: count }, (_, index) => tree.subtreeDigest(first + index))
+        return channel.send(frameTypes.digests, frame.sequence, encodeSubtreeRange(first, 0).subarray(0, 4), Buffer.concat(digests))
+      }
+      case frameTypes.leavesWanted: {
+        const subtree = decodeSubtree(frame)
+        const { tree } = opened()
+        if (subtree >= tree.subtreeCount)
+          throw new TransferError('PROTOCOL', 'The source asked for a subtree that is not on the disk.', { retryable: true })
+        return channel.send(frameTypes.leaves, frame.sequence, encodeSubtree(subtree, await tree.leaves(subtree)))
+      }
+      case frameTypes.barrier:
+        await opened().flush()
+        return channel.send(frameTypes.barrierDone, frame.sequence, opened().tree.root())
+      default:
+        throw new TransferError('PROTOCOL', `The source sent a frame of unknown type ${frame.type}.`, { retryable: true })
+    }
+  }
+
+  channel.start((frame) => {
+    if (frame.type === frameTypes.extent) beside(frame, () => opened().receiveExtent(frame))
+    else if (frame.type === frameTypes.zeros) beside(frame, () => opened().receiveZeros(frame))
+    else inTurn(() => answer(frame))
+  })
+  await channel.closed
+  await turn
+  await Promise.all(running)
+}

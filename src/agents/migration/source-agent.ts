@@ -1,0 +1,188 @@
+/** What the agent in the live guest does for the control plane. It alone reads the source's disk, and it never writes to a file system of it, but for the canary. */
+import type { AgentIdentity } from '../../transfer/channel.ts'
+import { blockBytes } from '../../transfer/block-grain.ts'
+import type { ControlRequests, RoundProgress, RoundResult } from '../../transfer/control-protocol.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import type { ControlHandlers } from './control-link.ts'
+import { connectToDestination, type DataConnection, type DataLinkTarget } from './data-link.ts'
+import { createFreezer } from './freezer.ts'
+import { listNics } from './network-interfaces.ts'
+import { runCopy } from './round.ts'
+import { bottleneckOf, createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
+import { startTracking, type TrackedDisk } from './tracked-disk.ts'
+
+export interface SourceAgentOptions {
+  identity: AgentIdentity
+  /** On tmpfs; the agent's own. */
+  directory: string
+  report(progress: RoundProgress): void
+  log(message: string): void
+}
+
+/** A link that is gone longer than this fails the round; it goes on where it was when the round is run again. */
+const reconnectMs = 60_000
+const reportEveryMs = 500
+
+type RoundParams = ControlRequests['round.run'][0]
+interface RunningRound {
+  params: RoundParams
+  stop: AbortController
+  result: Promise<RoundResult>
+}
+
+export function createSourceAgent({ identity, directory, report, log }: SourceAgentOptions): {
+  handlers: ControlHandlers
+  close(): Promise<void>
+} {
+  const freezer = createFreezer(directory)
+  const finished = new Map<number, RoundResult>()
+  let tracked: { name: string; disk: Promise<TrackedDisk> } | null = null
+  let target: DataLinkTarget | null = null
+  let connection: DataConnection | null = null
+  let wireBytesOfClosed = 0
+  let running: RunningRound | null = null
+
+  const wireBytes = () => wireBytesOfClosed + (connection?.channel.wireBytes ?? 0)
+
+  async function connect(signal: AbortSignal, timeoutMs = reconnectMs): Promise<DataConnection> {
+    if (connection) return connection
+    if (!target)
+      throw new TransferError('NOT_CONNECTED', 'The source agent was not told where the destination is: transfer.connect comes first.', {
+        retryable: false,
+      })
+    const made = await connectToDestination(target, identity, timeoutMs, signal)
+    connection = made
+    void whenClosed(made)
+    return made
+  }
+
+  async function whenClosed(made: DataConnection): Promise<void> {
+    const reason = await made.channel.closed
+    log(reason.message)
+    wireBytesOfClosed += made.channel.wireBytes
+    if (connection === made) connection = null
+  }
+
+  async function trackedDisk(): Promise<TrackedDisk> {
+    if (tracked) return tracked.disk
+    throw new TransferError('NOT_TRACKING', 'The source agent does not track a disk yet: tracking.start comes first.', { retryable: false })
+  }
+
+  async function runRound({ round, mode }: RoundParams, signal: AbortSignal): Promise<RoundResult> {
+    const { disk, tracker } = await trackedDisk()
+    await tracker?.drain()
+    // Lost events are lost: only looking at every block tells what changed.
+    const rescan = mode === 'FULL' || !tracker || tracker.lost
+    if (rescan) {
+      await tracker?.restart()
+      // A comparison that a stop or a lost link ended goes on where it was.
+      if (disk.scanFrom >= disk.geometry.blockCount) disk.scanFrom = 0
+    }
+    const bytesBefore = wireBytes()
+    const meter = createRoundMeter()
+    disk.todo.takeFrom(disk.dirty)
+    const timer = setInterval(
+      () => report(roundProgress(round, meter, wireBytes() - bytesBefore, bottleneckOf(meter.waits, null))),
+      reportEveryMs,
+    )
+    try {
+      const outcome = await runCopy(disk, connect, meter, signal)
+      await tracker?.drain()
+      const result = resultOf(round, meter, outcome, disk.dirty.count, wireBytes() - bytesBefore, !tracker || tracker.lost)
+      report(roundProgress(round, meter, result.bytesSent, bottleneckOf(meter.waits, null)))
+      return result
+    } finally {
+      clearInterval(timer)
+    }
+  }
+
+  const handlers: ControlHandlers = {
+    async 'transfer.connect'({ endpoints, relay, timeoutMs }) {
+      target = { endpoints: endpoints ?? [], relay: relay ?? null }
+      return { via: (await connect(AbortSignal.timeout(timeoutMs), timeoutMs)).via }
+    },
+    async 'tracking.start'({ disk }) {
+      if (tracked && tracked.name !== disk) {
+        throw new TransferError('INVALID_REQUEST', `The source agent tracks ${tracked.name} already.`, { retryable: false })
+      }
+      tracked ??= { name: disk, disk: startTracking(disk, identity.migrationId, directory) }
+      try {
+        const { tracker, reason } = await tracked.disk
+        return { mode: tracker ? 'TRACEFS' : 'RESCAN', reason }
+      } catch (error) {
+        tracked = null
+        throw error
+      }
+    },
+    async 'round.run'(params) {
+      const known = finished.get(params.round)
+      if (known) return known
+      if (running?.params.round === params.round) return running.result
+      if (running) throw new TransferError('ANOTHER_ROUND_RUNS', `Round ${running.params.round} still runs.`, { retryable: true })
+      const stop = new AbortController()
+      const result = runRound(params, stop.signal)
+      running = { params, stop, result }
+      try {
+        finished.set(params.round, await result)
+      } finally {
+        running = null
+      }
+      return result
+    },
+    async 'round.stop'() {
+      const stopped = running
+      stopped?.stop.abort()
+      await stopped?.result.catch(() => {})
+      return {}
+    },
+    async freeze({ freezeId, leaseMs }) {
+      const { mounts } = await trackedDisk()
+      const writable = mounts.filter((mount) => !mount.readOnly).map((mount) => mount.path)
+      return freezer.freeze(freezeId, writable, leaseMs)
+    },
+    'freeze.renew': async ({ freezeId, leaseMs }) => ({ held: await freezer.renew(freezeId, leaseMs) }),
+    thaw: async ({ freezeId }) => ({ held: await freezer.thaw(freezeId) }),
+    async root() {
+      const { disk } = await trackedDisk()
+      return { root: disk.tree.root().toString('hex'), blocks: disk.geometry.blockCount }
+    },
+    interfaces: async () => ({ nics: await listNics() }),
+  }
+
+  return {
+    handlers,
+    async close() {
+      running?.stop.abort()
+      await running?.result.catch(() => {})
+      connection?.channel.close(new TransferError('LINK_LOST', 'The source agent ends.', { retryable: false }))
+      await freezer.close()
+      await tracked?.disk.then((disk) => disk.close()).catch((error: unknown) => log(String(error)))
+    },
+  }
+}
+
+function resultOf(
+  round: number,
+  meter: RoundMeter,
+  outcome: { compared: boolean; barrierMs: number },
+  pendingBlocks: number,
+  bytesSent: number,
+  rescanNeeded: boolean,
+): RoundResult {
+  const durationMs = Math.round(meter.elapsedMs)
+  const blocksPerMs = durationMs > 0 ? Math.max(1, meter.changedBlocks) / durationMs : 1
+  // Without tracking the next round looks at everything, as long as this one did.
+  const estimatedTransferMs = rescanNeeded ? durationMs : Math.round(pendingBlocks / blocksPerMs)
+  return {
+    round,
+    mode: outcome.compared ? 'FULL' : 'CHANGED',
+    changedBytes: meter.changedBlocks * blockBytes,
+    bytesSent,
+    verifiedBytes: meter.verifiedBlocks * blockBytes,
+    durationMs,
+    pendingBytes: pendingBlocks * blockBytes,
+    estimatedTransferMs,
+    estimatedVerifyMs: Math.round(outcome.barrierMs),
+    rescanNeeded,
+  }
+}

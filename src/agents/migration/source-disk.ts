@@ -1,0 +1,62 @@
+import { createAlignedBuffers, type AlignedBuffers } from '../../transfer/aligned-buffers.ts'
+import { createBlockBitmap, type BlockBitmap } from '../../transfer/block-bitmap.ts'
+import { blockBytes, diskGeometry, maxExtentBlocks, type DiskGeometry } from '../../transfer/block-grain.ts'
+import { createHashTree, type HashTree } from '../../transfer/hash-tree.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import type { DiskDevice } from './disk-device.ts'
+
+/**
+ * What the source agent knows of its disk against the destination's. A leaf in `tree` is what the destination holds and has verified, unless the block is
+ * in `unverified`; so a block whose new digest equals its leaf need not be sent.
+ */
+export interface SourceDisk {
+  geometry: DiskGeometry
+  device: DiskDevice
+  buffers: AlignedBuffers
+  tree: HashTree
+  /** Changed since it was last read, as tracking saw it. */
+  dirty: BlockBitmap
+  /** To be looked at before this round ends. */
+  todo: BlockBitmap
+  /** Sent, or meant to be sent, and not known to have arrived: has to be sent whatever the tree says. */
+  unverified: BlockBitmap
+  /** The first block that the running FULL comparison has not looked at; equals blockCount when none is due. */
+  scanFrom: number
+  /** Which run of the destination's agent the above is about. */
+  receiverId: string | null
+  /** Forgets what the destination is thought to hold: the next round is FULL, from the first block on. */
+  compareAnew(): void
+  /** The destination's leaves of a subtree, over the newest connection. */
+  askLeaves(subtree: number): Promise<Buffer>
+}
+
+const leafBudgetBytes = 32 * 1024 * 1024
+const transferBuffers = 6
+
+export function createSourceDisk(device: DiskDevice, diskBytes: number): SourceDisk {
+  const geometry = diskGeometry(diskBytes)
+  const disk: SourceDisk = {
+    geometry,
+    device,
+    buffers: createAlignedBuffers(transferBuffers, maxExtentBlocks * blockBytes),
+    tree: emptyTree(),
+    dirty: createBlockBitmap(geometry.blockCount),
+    todo: createBlockBitmap(geometry.blockCount),
+    unverified: createBlockBitmap(geometry.blockCount),
+    scanFrom: 0,
+    receiverId: null,
+    compareAnew() {
+      disk.tree = emptyTree()
+      disk.todo.clearAll()
+      disk.unverified.clearAll()
+      disk.scanFrom = 0
+    },
+    askLeaves: () => Promise.reject(new TransferError('NOT_CONNECTED', 'The destination is not connected.', { retryable: true })),
+  }
+
+  // Leaves dropped for want of memory are asked of the destination, which has the same: this disk has changed meanwhile.
+  function emptyTree(): HashTree {
+    return createHashTree({ blockCount: geometry.blockCount, leafBudgetBytes, loadLeaves: (subtree) => disk.askLeaves(subtree) })
+  }
+  return disk
+}

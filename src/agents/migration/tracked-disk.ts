@@ -1,0 +1,59 @@
+import type { AgentDisk } from '../../transfer/control-protocol.ts'
+import { TransferError } from '../../transfer/transfer-error.ts'
+import { deviceNumberOf, findDisk } from './block-devices.ts'
+import { createChangeTracker, type ChangeTracker } from './change-tracker.ts'
+import { openDiskDevice } from './disk-device.ts'
+import { createSourceDisk, type SourceDisk } from './source-disk.ts'
+import { findTracefs } from './tracefs-mount.ts'
+import { proveTracking } from './tracking-proof.ts'
+
+/** The source's disk with the tracking of its changes; without a tracker every round compares everything, for the reason given. */
+export interface TrackedDisk {
+  disk: SourceDisk
+  mounts: AgentDisk['mounts']
+  tracker: ChangeTracker | null
+  reason: string | null
+  close(): Promise<void>
+}
+
+/** `name` is the kernel's, such as `vda`. Throws TransferError UNKNOWN_DISK or DISK_READ_FAILED. */
+export async function startTracking(name: string, migrationId: string, directory: string): Promise<TrackedDisk> {
+  const description = await findDisk(name)
+  if (!description) throw new TransferError('UNKNOWN_DISK', `The source has no disk ${JSON.stringify(name)}.`, { retryable: false })
+  const device = await openDiskDevice(`/dev/${description.name}`, 'READ')
+  const disk = createSourceDisk(device, description.sizeBytes)
+  const { tracker, reason, release } = await track(disk, description, migrationId, directory)
+  return {
+    disk,
+    mounts: description.mounts,
+    tracker,
+    reason,
+    async close() {
+      await tracker?.close()
+      await release()
+      await device.close()
+    },
+  }
+}
+
+async function track(disk: SourceDisk, { name, mounts }: AgentDisk, migrationId: string, directory: string) {
+  const untracked = (reason: string, release = async () => {}) => ({
+    tracker: null,
+    reason: `${reason}; every round compares the whole disk`,
+    release,
+  })
+  const tracefs = await findTracefs(directory)
+  if (!tracefs) return untracked("the source's kernel has no tracefs")
+  const instance = `portolan-${migrationId.replaceAll(/[^A-Za-z0-9-]/g, '-').slice(0, 64)}`
+  let tracker: ChangeTracker
+  try {
+    tracker = await createChangeTracker(tracefs.path, instance, await deviceNumberOf(name), disk.dirty, disk.geometry.blockCount)
+  } catch (error) {
+    return untracked(`change tracking can't be set up (${error instanceof Error ? error.message : String(error)})`, tracefs.release)
+  }
+  const writable = mounts.find((mount) => !mount.readOnly)
+  const unproven = writable ? await proveTracking(tracker, disk.dirty, writable.path) : 'no file system of the disk is writable'
+  if (unproven === null) return { tracker, reason: null, release: tracefs.release }
+  await tracker.close()
+  return untracked(unproven, tracefs.release)
+}
