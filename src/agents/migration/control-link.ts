@@ -4,7 +4,8 @@
  *
  *   enrolling -> (dialling <-> connected)*       until `close`
  */
-import { generateKeyPairSync } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as tls from 'node:tls'
 import type { AgentIdentity } from '../../transfer/channel.ts'
@@ -27,11 +28,13 @@ const maxPauseMs = 2000
 const keepAliveMs = 5000
 const rememberedAnswers = 256
 
-/** Makes a key and has the control plane certify it. Tries for ever; throws TransferError PEER_REFUSED when the control plane refuses. */
-export async function enrol(bootstrap: AgentBootstrap, signal: AbortSignal): Promise<AgentIdentity> {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const publicKeyPem = publicKey.export({ type: 'spki', format: 'pem' }).toString()
-  const privateKeyPem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+/**
+ * Has the control plane certify the key of this guest, which is born here, and kept at `keyPath` (in RAM) so that a restarted agent can enrol again: the token
+ * works for one key. Tries for ever; throws TransferError PEER_REFUSED when the control plane refuses.
+ */
+export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: AbortSignal): Promise<AgentIdentity> {
+  const privateKeyPem = keyOfThisGuest(keyPath)
+  const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' }).toString()
   const { migrationId, role, caCertificatePem, enrolmentToken } = bootstrap
   const certificatePem = await insistently(signal, async () => {
     const socket = await connectToControlPlane(bootstrap, null, signal)
@@ -58,6 +61,14 @@ export async function enrol(bootstrap: AgentBootstrap, signal: AbortSignal): Pro
     }
   })
   return { migrationId, role, privateKeyPem, certificatePem, caCertificatePem }
+}
+
+function keyOfThisGuest(path: string): string {
+  if (existsSync(path)) return readFileSync(path, 'utf8')
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  writeFileSync(path, pem, { mode: 0o600, flag: 'wx' })
+  return pem
 }
 
 export function openControlLink(

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { parseBootstrap } from '../../transfer/control-messages.ts'
 import type { RoundProgress } from '../../transfer/control-protocol.ts'
 import { enrol, openControlLink, type ControlLink } from './control-link.ts'
@@ -22,7 +22,7 @@ async function main(role: string | undefined, path: string | undefined): Promise
   const agentInstanceId = randomUUID()
   const directory = dirname(resolve(path))
   const ending = new AbortController()
-  const identity = await enrol(bootstrap, ending.signal)
+  const identity = await enrol(bootstrap, join(directory, 'agent-key.pem'), ending.signal)
 
   let link: ControlLink | null = null
   const report = (progress: RoundProgress) => link?.report(progress)
