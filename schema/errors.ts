@@ -1,3 +1,4 @@
+import { wrapErrorIfMatches } from '@pothos/plugin-errors'
 import { errorCodes, PortolanError } from '../src/domain/errors.ts'
 import type { ErrorCode } from '../src/domain/errors.ts'
 import { builder } from './builder.ts'
@@ -87,6 +88,7 @@ const classOf: Record<ErrorCode, ErrorClass> = {
 
 export const ErrorInterface = builder.interfaceRef<ErrorLike>('Error').implement({
   description: 'A failure that a client can act on. Select `... on Error { code message remedy }` in any payload.',
+  resolveType: (error) => classOf[error.code].name,
   fields: (t) => ({
     code: t.expose('code', { type: ErrorCodeEnum, description: 'For programs.' }),
     message: t.exposeString('message', { description: 'One sentence: what failed, where, and what was left as it was.' }),
@@ -114,17 +116,18 @@ errorType(
   'A migration failed while it ran; the source was left or brought back into service unless `message` says otherwise.',
 )
 
-/** The typed error of a stored or thrown failure, for a field of type `Error`. */
-export function toApiError(error: ErrorLike): ErrorLike & Error {
-  return new classOf[error.code](error)
+const errorTypes = [...new Set(errorCodes.map((code) => classOf[code]))]
+
+/** A stored failure as the value of a field of type `Error`; bare, GraphQL would take it for a failure of the field itself. */
+export function errorValue(error: ErrorLike): ErrorLike {
+  return wrapErrorIfMatches(new classOf[error.code](error), errorTypes) as ErrorLike
 }
 
 /** `errors` option of a mutation: its payload is a union of its success type and every error type. */
 export function payload(mutation: string) {
   const name = `${mutation[0]?.toUpperCase()}${mutation.slice(1)}Payload`
-  const types = [...new Set(errorCodes.map((code) => classOf[code]))]
   return {
-    types: types as never as (typeof Error)[],
+    types: errorTypes as never as (typeof Error)[],
     union: { name, description: `What \`${mutation}\` answers: its success, or an \`Error\`.` },
   }
 }
@@ -134,7 +137,7 @@ export async function acting<Result>(operation: () => Promise<Result>): Promise<
   try {
     return await operation()
   } catch (error) {
-    if (error instanceof PortolanError && error.code !== 'INTERNAL') throw toApiError(error)
+    if (error instanceof PortolanError && error.code !== 'INTERNAL') throw new classOf[error.code](error)
     throw error
   }
 }

@@ -3,7 +3,7 @@ import type { MigrationRequest } from '../src/domain/migration-request.ts'
 import { migrations } from '../src/database/tables/migration.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
-import { ErrorInterface, toApiError } from './errors.ts'
+import { ErrorInterface, errorValue } from './errors.ts'
 import { FindingType } from './finding.ts'
 import { HealthCheck } from './health-check.ts'
 import {
@@ -21,7 +21,7 @@ import {
 import { Network } from './network.ts'
 import { rowNode } from './row-node.ts'
 import { VirtualMachine } from './virtual-machine.ts'
-import type { ErrorCode } from '../src/domain/errors.ts'
+import { errorCodes } from '../src/domain/errors.ts'
 
 const DowntimeType = builder.objectRef<Downtime>('Downtime').implement({
   description: 'How the downtime is made up, from the freeze of the source to the exposed destination. All in milliseconds.',
@@ -190,8 +190,9 @@ Migration.implement({
 })
 
 function storedError(row: typeof migrations.$inferSelect) {
-  return toApiError({
-    code: row.errorCode as ErrorCode,
+  return errorValue({
+    // A row of a later version may have a code that this one does not know.
+    code: errorCodes.find((code) => code === row.errorCode) ?? 'INTERNAL',
     message: row.errorMessage ?? '',
     retryable: row.errorRetryable ?? false,
     remedy: row.errorRemedy ?? '',

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
 import { renderGraphiQL } from '@graphql-yoga/render-graphiql'
-import { csrfHeader } from './graphql-handler.ts'
+import { csrfHeader } from './endpoint.ts'
 import { exampleTabs } from './graphiql-examples.ts'
 import { prefillFromHash } from './graphiql-prefill.ts'
 

@@ -4,14 +4,11 @@ import type { Context } from '../../schema/context.ts'
 import { schema } from '../../schema/index.ts'
 import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
+import { csrfHeader, endpoint } from './endpoint.ts'
 import type { Log } from './log.ts'
 import { createMaskError } from './mask-error.ts'
 import type { Metrics } from './metrics.ts'
 import { operationLimits } from './operation-limits.ts'
-
-export const endpoint = '/graphql'
-/** A request without a JSON body (such as a subscription by GET) must carry it, so that no foreign page can send it. Its value does not matter. */
-export const csrfHeader = 'x-graphql-yoga-csrf'
 
 export type GraphqlServices = Omit<Context, 'actor'>
 

@@ -5,7 +5,8 @@ import { WebSocketServer } from 'ws'
 import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
 import type { Authenticate } from './authenticate.ts'
-import { endpoint, type createGraphqlHandler } from './graphql-handler.ts'
+import { endpoint } from './endpoint.ts'
+import type { createGraphqlHandler } from './graphql-handler.ts'
 
 type GraphqlHandler = ReturnType<typeof createGraphqlHandler>
 type EnvelopedArgs = ExecutionArgs & Pick<ReturnType<GraphqlHandler['getEnveloped']>, 'execute' | 'subscribe'>

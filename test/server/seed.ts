@@ -108,17 +108,15 @@ export async function seed(db: Database): Promise<void> {
       .insert(subnets)
       .values({ id: 'east/s1', cloudId: 'east', networkId: 'east/n1', providerId: 's1', name: 'lan-1', cidr: '10.0.2.0/24' }),
     orm.insert(virtualMachines).values(virtualMachine(1)),
-    orm
-      .insert(disks)
-      .values({
-        id: 'east/d1',
-        virtualMachineId: 'east/vm-1',
-        cloudId: 'east',
-        providerId: 'd1',
-        index: 0,
-        sizeBytes: 2_147_483_648,
-        bus: 'virtio',
-      }),
+    orm.insert(disks).values({
+      id: 'east/d1',
+      virtualMachineId: 'east/vm-1',
+      cloudId: 'east',
+      providerId: 'd1',
+      index: 0,
+      sizeBytes: 2_147_483_648,
+      bus: 'virtio',
+    }),
     orm.insert(nics).values({
       id: 'east/nic1',
       virtualMachineId: 'east/vm-1',
