@@ -41,6 +41,7 @@ export const systemPackages: readonly SystemPackage[] = [
 
 /** Only a machine that runs the tests needs these as well. */
 export const testPackages: readonly SystemPackage[] = [
+  { name: 'python3', probe: 'python3', why: "runs the guest's workload outside a guest" },
   { name: 'chromium', probe: 'chromium', why: 'the browser in which the tests click through GraphiQL' },
 ]
 
