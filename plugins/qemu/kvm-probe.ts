@@ -30,8 +30,8 @@ async function cpuAndKernelHaveKvm(): Promise<boolean> {
   return flags && loaded.includes(true) && (await reachable('/dev/kvm', constants.R_OK | constants.W_OK))
 }
 
-/** Whether a guest of one ROM reaches its end within a second. */
-export async function bootsProbeRom(qemuBinary: string, accelerator: 'kvm' | 'tcg'): Promise<boolean> {
+/** Whether a guest of one ROM reaches its end in time. */
+export async function bootsProbeRom(qemuBinary: string, accelerator: 'kvm' | 'tcg', timeoutMs = probeTimeoutMs): Promise<boolean> {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-probe-'))
   try {
     await writeFile(join(directory, 'rom'), probeRom())
@@ -50,7 +50,7 @@ export async function bootsProbeRom(qemuBinary: string, accelerator: 'kvm' | 'tc
     const child = spawn(qemuBinary, [...machine, '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04'], {
       cwd: directory,
       stdio: 'ignore',
-      timeout: probeTimeoutMs,
+      timeout: timeoutMs,
       killSignal: 'SIGKILL',
     })
     const exitCode = await new Promise<number | null>((resolve) => {

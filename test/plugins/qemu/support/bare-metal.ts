@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LandingImage } from '../../../../src/plugin-sdk/index.ts'
 
-/** Where the boot sector counts, in the sector that it writes again at every clock tick (18 a second). */
+/** Where the boot sector counts, in the sector that it writes again at every clock tick (18 a second). After each write it says the count's low byte on the serial line. */
 export const counterOffset = 512 + 0x1d0
 
 /** A disk that boots: says D on the serial line, then counts in its second sector. */
@@ -15,7 +15,8 @@ export function bootDisk(sizeBytes: number): Buffer {
     [0xff, 0x06, 0xd0, 0x7d], // loop: inc word [0x7c00 + 0x1d0]
     [0xb8, 0x01, 0x03, 0xbb, 0x00, 0x7c], // mov ax, 0x0301 (write one sector); mov bx, 0x7c00
     [0xb9, 0x02, 0x00, 0xba, 0x80, 0x00, 0xcd, 0x13], // mov cx, 2; mov dx, 0x80; int 0x13
-    [0xfb, 0xf4, 0xeb, 0xea], // sti; hlt; jmp loop
+    [0xba, 0xf8, 0x03, 0xa0, 0xd0, 0x7d, 0xee], // mov dx, 0x3f8; mov al, [0x7dd0]; out dx, al
+    [0xfb, 0xf4, 0xeb, 0xe3], // sti; hlt; jmp loop
   ].flat()
   Buffer.from(code).copy(disk)
   disk.writeUInt16LE(0xaa55, 510)
