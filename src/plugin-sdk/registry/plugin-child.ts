@@ -1,0 +1,145 @@
+/** One running plugin process, seen from the control plane: requests with time-outs and cancelling, and its end. It is never started again: see reconnecting.ts. */
+import { fork } from 'node:child_process'
+import { join } from 'node:path'
+import type { PluginLog } from '../contract.ts'
+import { ProviderError } from '../errors.ts'
+import { cancelledRecord, errorFromRecord, type FromPlugin, type ToPlugin } from './plugin-protocol.ts'
+
+/** A cancelled or overdue request may take so long to come to its end before the process is killed. */
+const graceMs = 10_000
+const keptErrorOutputBytes = 4_096
+/** The control plane's own secrets and addresses are none of a plugin's business. */
+const withheldVariable = /^(PORTOLAN_(?!CACHE$)|DATABASE_|RESTATE_)/
+
+export type PluginRequest =
+  | { kind: 'load'; url: string }
+  | { kind: 'validate' | 'connect'; options: unknown }
+  | { kind: 'call'; path: string[]; args: unknown[] }
+
+export interface PluginChild {
+  /** Settles once the plugin has answered; rejects with ProviderError, PLUGIN_CRASHED when the process ended first. */
+  request(
+    request: PluginRequest,
+    limits: { timeoutMs: number; signal?: AbortSignal | undefined; graceMs?: number | undefined },
+  ): Promise<unknown>
+  /** Not answered: see ToPlugin. */
+  dieBeforeAnswering(path: string): void
+  /** Kills the process and waits for its end. */
+  kill(): Promise<void>
+  /** Told when the process has ended, before the requests under way reject; at once where it has ended already. */
+  onEnd(listener: () => void): void
+}
+
+/** @param name how errors call the plugin. */
+export function startPluginChild(name: string, log: PluginLog): PluginChild {
+  const child = fork(join(import.meta.dirname, '../plugin-process.ts'), [], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    execArgv: ['--disable-warning=ExperimentalWarning'],
+    env: Object.fromEntries(Object.entries(process.env).filter(([variable]) => !withheldVariable.test(variable))),
+  })
+  const pending = new Map<number, { resolve(value: unknown): void; reject(error: ProviderError): void }>()
+  let lastId = 0
+  let errorOutput = ''
+  let end: string | undefined
+  let fatal: ProviderError | undefined
+
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => log('debug', text.trimEnd(), { stream: 'stdout' }))
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    errorOutput = (errorOutput + text).slice(-keptErrorOutputBytes)
+    log('warn', text.trimEnd(), { stream: 'stderr' })
+  })
+  const endListeners = new Set<() => void>()
+  const onEnd = (how: string) => {
+    if (end !== undefined) return
+    end = how
+    for (const listener of endListeners) listener()
+    for (const { reject } of pending.values()) reject(fatal ?? crashed(name, how, errorOutput))
+    pending.clear()
+  }
+  // `close` comes after the last of its output, which tells why it ended.
+  child.once('close', (code, signal) => onEnd(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
+  child.once('error', (error) => onEnd(`could not run: ${error.message}`))
+  child.on('message', (message: FromPlugin) => {
+    if (message.kind === 'log') return log(message.level, message.message, message.fields)
+    const request = pending.get(message.id)
+    pending.delete(message.id)
+    if (message.kind === 'settled') request?.resolve(message.value)
+    else request?.reject(errorFromRecord(message.error))
+  })
+  const send = (message: ToPlugin) => child.send(message, (error) => error && child.kill('SIGKILL'))
+  const kill = (why?: ProviderError) => {
+    fatal ??= why
+    child.kill('SIGKILL')
+  }
+
+  return {
+    onEnd: (listener) => void (end === undefined ? endListeners.add(listener) : listener()),
+    dieBeforeAnswering: (path) => void send({ kind: 'dieBeforeAnswering', path }),
+    kill: () =>
+      new Promise((resolve) => {
+        if (end !== undefined) return resolve()
+        endListeners.add(resolve)
+        kill()
+      }),
+    async request(request, limits) {
+      if (end !== undefined) throw crashed(name, end, errorOutput)
+      if (limits.signal?.aborted) throw errorFromRecord(cancelledRecord)
+      const id = ++lastId
+      const what = request.kind === 'call' ? request.path.join('.') : request.kind
+      let overdue = false
+      let grace: NodeJS.Timeout | undefined
+      const stop = (why: ProviderError) => {
+        if (end === undefined) send({ kind: 'cancel', id })
+        grace ??= setTimeout(() => kill(why), limits.graceMs ?? graceMs)
+      }
+      const onAbort = () =>
+        stop(
+          errorFromRecord({
+            ...cancelledRecord,
+            message: `${what} was cancelled, and the plugin ${name} did not stop it in time, so its process was ended.`,
+          }),
+        )
+      const timer = setTimeout(() => {
+        overdue = true
+        stop(timedOut(name, what, limits.timeoutMs))
+      }, limits.timeoutMs)
+      limits.signal?.addEventListener('abort', onAbort, { once: true })
+      try {
+        return await new Promise((resolve, reject) => {
+          pending.set(id, { resolve, reject })
+          send({ ...request, id })
+        })
+      } catch (error) {
+        throw overdue && error instanceof ProviderError && error.code === 'CANCELLED' ? timedOut(name, what, limits.timeoutMs) : error
+      } finally {
+        clearTimeout(timer)
+        clearTimeout(grace)
+        limits.signal?.removeEventListener('abort', onAbort)
+      }
+    },
+  }
+}
+
+function timedOut(name: string, what: string, timeoutMs: number): ProviderError {
+  return new ProviderError(
+    'TIMED_OUT',
+    `The plugin ${name} did not answer ${what} within ${timeoutMs / 1000} s; whether it was done is not known.`,
+    {
+      retryable: true,
+      remedy: 'Send the same operation again: it is answered as the first time.',
+    },
+  )
+}
+
+function crashed(name: string, how: string, errorOutput: string): ProviderError {
+  const lastWords = errorOutput.split('\n').find((line) => /^\s*(\w*Error|Uncaught)\b/.test(line))
+  return new ProviderError(
+    'PLUGIN_CRASHED',
+    `The process of the plugin ${name} ${how}${lastWords ? ` (${lastWords.trim().slice(0, 300)})` : ''}; whether the call was done is not known.`,
+    {
+      retryable: true,
+      remedy: 'Send the same operation again: the plugin is started anew and answers as the first time.',
+    },
+  )
+}
