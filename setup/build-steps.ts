@@ -5,19 +5,9 @@
  * one in one rename. So an interrupted build leaves what was there, and an image that a running VM has open stays whole.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import {
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import { giveTo } from './ownership.ts'
 
 export interface BuildStep {
   /** Its directory below the cache, too. */
@@ -130,12 +120,4 @@ function replace(directory: string, target: string): void {
     renameSync(directory, target)
     rmSync(old, { recursive: true, force: true })
   } else renameSync(directory, target)
-}
-
-function giveTo(owner: string | undefined, directory: string): void {
-  const [user, group] = (owner ?? '').split(':').map(Number)
-  if (!user || group === undefined) return
-  chownSync(directory, user, group)
-  for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true }))
-    if (!entry.isSymbolicLink()) chownSync(join(entry.parentPath, entry.name), user, group)
 }

@@ -2,9 +2,10 @@
  * Everything that demo and tests need and a clone doesn't have: Debian packages, guest images, the agent. What is there already is skipped.
  * As a script: `npm run setup`.
  */
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { artifacts, cacheDirectory, type Artifacts } from './artifacts.ts'
 import { runSteps, type BuildStep } from './build-steps.ts'
+import { giveTo, makeDirectoryFor } from './ownership.ts'
 import { ensurePackages, systemPackages, testPackages } from './packages.ts'
 import { withSetUpLock } from './set-up-lock.ts'
 import { agentBundle } from './steps/agent-bundle.ts'
@@ -26,22 +27,29 @@ export interface SetupOptions {
 
 /** Makes sure that everything `artifacts()` names is there and current. Throws an Error whose message says what failed and what to do. */
 export async function ensureSetup({ log, signal, tests = false, agentEntry }: SetupOptions): Promise<Artifacts> {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new Error(
+      `The guests are built and run on Linux on x64 only, and this is ${process.platform} on ${process.arch}: use such a machine.`,
+    )
   const cache = cacheDirectory()
+  const owner = process.env['PORTOLAN_OWNER']
+  makeDirectoryFor(owner, cache)
   const steps: BuildStep[] = [
     keys,
     guestTree,
     guestImage('tiny', 512),
     guestImage('debian', 2048),
-    agentRuntime,
+    agentRuntime(),
     landingBase,
     agentBundle(agentEntry),
     landing,
   ]
   const work = async () => {
     await ensurePackages(tests ? [...systemPackages, ...testPackages] : systemPackages, { log })
-    await runSteps(steps, { cache, log, owner: process.env['PORTOLAN_OWNER'], signal })
+    await runSteps(steps, { cache, log, owner, signal })
   }
   await withSetUpLock(cache, log, work, signal)
+  for (const shared of ['debs', 'set-up.lock']) giveTo(owner, join(cache, shared))
   return artifacts(cache)
 }
 

