@@ -52,7 +52,8 @@ async function openEmbedded(options: { dataDirectory: string; workflows: Durable
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const identityKeyPath = join(directory, 'request-identity.pem')
   const identityKey = await ensureRequestIdentity(identityKeyPath)
-  const id = await ensureId(join(directory, 'engine-id'))
+  // Beside the journal, not in it: should the journal be lost, its migrations are still ours to submit again.
+  const id = await ensureId(join(options.dataDirectory, 'engine-id'))
   const endpoint = await openServiceEndpoint({ ...options, identityKeys: [identityKey], host: '127.0.0.1', port: 0 })
   const register = ({ adminUrl }: EngineAddresses) =>
     createAdminClient(adminUrl).register(`http://127.0.0.1:${endpoint.port}`, {

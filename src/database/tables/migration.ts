@@ -26,6 +26,8 @@ export const migrations = sqliteTable(
     direction: text({ enum: migrationDirections }).notNull().default('FORWARD'),
     /** Counts the tries to switch over within this attempt, from 1. A voided one is undone back to SYNC. */
     switchover: integer().notNull().default(1),
+    /** Switchovers that were voided by what happened in them; a restart of the control plane doesn't count. */
+    voidedSwitchovers: integer().notNull().default(0),
     /** What it becomes once everything is undone. */
     endState: text({ enum: ['FAILED', 'CANCELLED'] }),
     desired: text({ enum: desiredStates }).notNull(),

@@ -77,6 +77,7 @@ CREATE TABLE `migrations` (
 	`phase` text NOT NULL,
 	`direction` text DEFAULT 'FORWARD' NOT NULL,
 	`switchover` integer DEFAULT 1 NOT NULL,
+	`voidedSwitchovers` integer DEFAULT 0 NOT NULL,
 	`endState` text,
 	`desired` text NOT NULL,
 	`cutoverPolicy` text NOT NULL,

@@ -1,0 +1,51 @@
+import type { Finding } from './finding.ts'
+
+/** What an agent said about its guest when it dialled in. */
+export interface AgentGuest {
+  architecture: string
+  memoryAvailableBytes: number
+  disks: readonly { sizeBytes: number; root: boolean; swap: boolean; mounts: readonly { path: string; readOnly: boolean }[] }[]
+}
+
+/** What an agent needs beside what it has when it says hello, in bytes. */
+const agentHeadroomBytes = 24 * 1024 * 1024
+
+/** The second part of pre-flight, once the agents are in both guests. Swap on the disk is written behind the freeze, so it is refused. */
+export function agentFindings(source: AgentGuest, destination: AgentGuest): Finding[] {
+  const found: Finding[] = []
+  if (source.architecture !== destination.architecture)
+    found.push({
+      code: 'AGENT_ARCHITECTURE_DIFFERS',
+      severity: 'BLOCKER',
+      message: `The source runs on ${source.architecture}, the destination's landing image on ${destination.architecture}.`,
+      remedy: 'Choose a cloud with hosts of the same architecture.',
+    })
+  const root = source.disks.find((disk) => disk.root)
+  if (!root)
+    found.push({
+      code: 'NO_ROOT_DISK',
+      severity: 'BLOCKER',
+      message: "The source's agent found no disk that holds the root file system.",
+      remedy: 'Only guests whose root file system is on a disk of the virtual machine are supported.',
+    })
+  if (root?.swap)
+    found.push({
+      code: 'SWAP_ON_DISK',
+      severity: 'BLOCKER',
+      message: 'The source swaps to the disk that is to be copied, and freezing does not stop swapping.',
+      remedy: 'Switch the swap off in the guest (swapoff -a) for the time of the move.',
+    })
+  for (const [where, guest] of [
+    ['source', source],
+    ['destination', destination],
+  ] as const) {
+    if (guest.memoryAvailableBytes >= agentHeadroomBytes) continue
+    found.push({
+      code: 'GUEST_MEMORY_LOW',
+      severity: 'WARNING',
+      message: `The ${where}'s guest has ${Math.round(guest.memoryAvailableBytes / 1024 / 1024)} MiB of memory available beside the agent.`,
+      remedy: 'Free memory in the guest: an agent that is killed for lack of it starts over.',
+    })
+  }
+  return found
+}

@@ -1,0 +1,22 @@
+/** What the service is away for if the cut-over began now, in milliseconds, as far as can be foreseen. */
+export interface RemainingEstimate {
+  /** Freezing the guest's file systems. */
+  freezeMs: number
+  /** Sending what is pending. */
+  transferMs: number
+  /** The destination re-reading it, and the roots. */
+  verifyMs: number
+  /** Suspending the source and booting the destination from the copied disk. */
+  bootMs: number
+  /** From the booted kernel to the first good answer, and opening the network. */
+  healthMs: number
+}
+
+export function estimatedRemainingMs(estimate: RemainingEstimate): number {
+  return Math.ceil(estimate.freezeMs + estimate.transferMs + estimate.verifyMs + estimate.bootMs + estimate.healthMs)
+}
+
+/** The criterion: `estimated remaining time <= permitted downtime`. */
+export function mayCutOver(remainingMs: number, permittedDowntimeMs: number): boolean {
+  return remainingMs <= permittedDowntimeMs
+}

@@ -1,0 +1,134 @@
+import { randomUUID } from 'node:crypto'
+import { eq, or } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { clouds } from '../database/tables/cloud.ts'
+import { activeMigrations, migrations } from '../database/tables/migration.ts'
+import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../database/tables/topology.ts'
+import { PortolanError } from '../domain/errors.ts'
+import type { SealKey } from '../secrets/seal.ts'
+import { sealContext, type CloudConnections } from './cloud-connections.ts'
+import { translated } from './failure.ts'
+import type { Idempotency } from './idempotency.ts'
+import type { Operations } from './operations.ts'
+import { refreshTopology } from './topology-refresh.ts'
+
+export type CloudOperations = Pick<Operations, 'connectCloud' | 'disconnectCloud' | 'refreshTopology'>
+
+const connectTimeoutMs = 60_000
+
+export function createCloudOperations(dependencies: {
+  database: Database
+  connections: CloudConnections
+  idempotency: Idempotency
+  sealKey: SealKey
+}): CloudOperations {
+  const { database, connections, idempotency, sealKey } = dependencies
+
+  return {
+    /** The connection is tried first: a cloud that can't be reached with these options isn't stored. A disconnected cloud of that name is connected again. */
+    connectCloud: (actor, input) =>
+      translated(() =>
+        idempotency.once(actor, 'connectCloud', input, async (commit) => {
+          const { name, pluginId, options } = input
+          requireName(name)
+          const cloudId = await idFor(database, name, pluginId)
+          const signal = AbortSignal.timeout(connectTimeoutMs)
+          const opened = await connections.open(pluginId, options, signal)
+          const sealedOptions = sealKey.seal(JSON.stringify(options ?? null), sealContext(cloudId))
+          const row = { name, pluginId, sealedOptions, state: 'CONNECTED' as const, problem: null, capabilities: opened.capabilities }
+          try {
+            await commit(
+              async (tx) => {
+                const values = { ...row, id: cloudId, connectedAt: new Date() }
+                await tx.insert(clouds).values(values).onConflictDoUpdate({ target: clouds.id, set: values })
+                return { cloudId }
+              },
+              [{ topic: 'CLOUD', subject: cloudId }],
+            )
+          } catch (error) {
+            await opened.connection.close()
+            throw error
+          }
+          connections.adopt(cloudId, sealedOptions, opened)
+          // What it holds is read now; should that fail, the cloud's row says so, and the cloud stays connected.
+          await refreshTopology(database, connections, cloudId, AbortSignal.timeout(connectTimeoutMs)).catch(() => {})
+          return { cloudId }
+        }),
+      ),
+
+    disconnectCloud: (actor, input) =>
+      translated(() =>
+        idempotency.once(actor, 'disconnectCloud', input, async (commit) => {
+          const { cloudId } = input
+          await requireCloud(database, cloudId)
+          const answer = await commit(
+            async (tx) => {
+              const [busy] = await tx
+                .select({ id: migrations.id })
+                .from(migrations)
+                .innerJoin(activeMigrations, eq(activeMigrations.migrationId, migrations.id))
+                .where(or(eq(migrations.sourceCloudId, cloudId), eq(migrations.destinationCloudId, cloudId)))
+              if (busy)
+                throw new PortolanError('CONFLICT', `Migration ${busy.id} uses the cloud, so it stays connected.`, {
+                  retryable: true,
+                  remedy: 'Wait for the migration to end, or cancel it.',
+                  path: ['input', 'cloudId'],
+                })
+              // The rows that migrations name stay; what is known of the rest goes, the credentials first.
+              await tx.update(clouds).set({ state: 'DISCONNECTED', sealedOptions: '', problem: null }).where(eq(clouds.id, cloudId))
+              await tx.update(virtualMachines).set({ present: false }).where(eq(virtualMachines.cloudId, cloudId))
+              for (const table of [subnets, networks, hosts, zones, regions, nics, disks])
+                await tx.delete(table).where(eq(table.cloudId, cloudId))
+              return { cloudId }
+            },
+            [{ topic: 'CLOUD', subject: cloudId }],
+          )
+          await connections.drop(cloudId)
+          return answer
+        }),
+      ),
+
+    refreshTopology: (actor, input) =>
+      translated(() =>
+        idempotency.once(actor, 'refreshTopology', input, async (commit) => {
+          await requireCloud(database, input.cloudId)
+          await refreshTopology(database, connections, input.cloudId, AbortSignal.timeout(connectTimeoutMs))
+          return commit(async () => ({ cloudId: input.cloudId }), [])
+        }),
+      ),
+  }
+}
+
+function requireName(name: string): void {
+  if (/^[^\p{C}]{1,100}$/u.test(name) && name.trim() === name) return
+  throw new PortolanError(
+    'INVALID_INPUT',
+    'The name of a cloud is 1 to 100 visible characters, without a space at its ends; nothing was stored.',
+    {
+      retryable: false,
+      remedy: 'Choose another name.',
+      path: ['input', 'name'],
+    },
+  )
+}
+
+async function idFor(database: Database, name: string, pluginId: string): Promise<string> {
+  const [existing] = await database.select().from(clouds).where(eq(clouds.name, name))
+  if (!existing) return randomUUID()
+  if (existing.state === 'DISCONNECTED' && existing.pluginId === pluginId) return existing.id
+  throw new PortolanError('CONFLICT', `There is a cloud named ${JSON.stringify(name)} already; nothing was changed.`, {
+    retryable: false,
+    remedy: 'Choose another name, or disconnect that cloud first.',
+    path: ['input', 'name'],
+  })
+}
+
+async function requireCloud(database: Database, cloudId: string): Promise<void> {
+  const [cloud] = await database.select({ state: clouds.state }).from(clouds).where(eq(clouds.id, cloudId))
+  if (cloud && cloud.state !== 'DISCONNECTED') return
+  throw new PortolanError('NOT_FOUND', `There is no connected cloud ${cloudId}.`, {
+    retryable: false,
+    remedy: 'See the list of clouds for the ids.',
+    path: ['input', 'cloudId'],
+  })
+}

@@ -1,0 +1,54 @@
+/** Translates whatever went wrong into the closed set that clients know. Exhaustive: a new code of a provider doesn't compile until it is placed here. */
+import { AgentError, type AgentErrorCode } from '../agent-gateway/agent-error.ts'
+import { PortolanError, type ErrorCode } from '../domain/errors.ts'
+import { ProviderError, type ProviderErrorCode } from '../plugin-sdk/index.ts'
+
+const providerCodes: Record<ProviderErrorCode, ErrorCode> = {
+  INVALID_OPTIONS: 'INVALID_OPTIONS',
+  UNAUTHORIZED: 'UNAUTHORIZED_AT_CLOUD',
+  UNREACHABLE: 'CLOUD_UNREACHABLE',
+  NOT_FOUND: 'NOT_FOUND',
+  CONFLICT: 'CONFLICT',
+  INSUFFICIENT_CAPACITY: 'INSUFFICIENT_CAPACITY',
+  UNSUPPORTED: 'UNSUPPORTED',
+  TIMED_OUT: 'TIMED_OUT',
+  CANCELLED: 'CANCELLED',
+  PLUGIN_CRASHED: 'PLUGIN_CRASHED',
+  INCOMPATIBLE_PLUGIN: 'UNSUPPORTED',
+  INTERNAL: 'INTERNAL',
+}
+
+const agentCodes: Record<AgentErrorCode, ErrorCode> = {
+  AGENT_UNREACHABLE: 'AGENT_UNREACHABLE',
+  AGENT_RESTARTED: 'AGENT_UNREACHABLE',
+  AGENT_FAILED: 'INTERNAL',
+  TIMED_OUT: 'AGENT_UNREACHABLE',
+  CANCELLED: 'CANCELLED',
+  MIGRATION_CLOSED: 'AGENT_UNREACHABLE',
+  PROTOCOL: 'INTERNAL',
+}
+
+const agentRemedy = 'See that the guest runs, has memory to spare and reaches the control plane, then start the migration again.'
+
+export function failureOf(error: unknown): PortolanError {
+  if (error instanceof PortolanError) return error
+  if (error instanceof ProviderError) {
+    const { retryable, remedy, path } = error
+    return new PortolanError(providerCodes[error.code], error.message, { retryable, remedy, path })
+  }
+  if (error instanceof AgentError)
+    return new PortolanError(agentCodes[error.code], error.message, { retryable: error.retryable, remedy: agentRemedy })
+  return new PortolanError('INTERNAL', error instanceof Error ? error.message : String(error), {
+    retryable: false,
+    remedy: "This is a fault of Portolan: see the control plane's log, and report it.",
+  })
+}
+
+/** Whatever the work throws, its caller gets a PortolanError. */
+export async function translated<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw failureOf(error)
+  }
+}

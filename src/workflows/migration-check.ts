@@ -1,0 +1,137 @@
+/** Pre-flight: looks at both clouds as they are now, and into the guest where the provider can. Changes nothing. */
+import { desc, eq, and, isNotNull } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { migrations } from '../database/tables/migration.ts'
+import { clouds } from '../database/tables/cloud.ts'
+import { virtualMachines } from '../database/tables/topology.ts'
+import { PortolanError } from '../domain/errors.ts'
+import type { Finding } from '../domain/finding.ts'
+import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.ts'
+import type { MigrationRequest } from '../domain/migration-request.ts'
+import { preFlightFindings } from '../domain/pre-flight.ts'
+import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
+import type { CloudConnections } from './cloud-connections.ts'
+import type { MigrationArtifacts } from './migration-settings.ts'
+import { providerIdOf } from './row-ids.ts'
+
+export interface MigrationCheck {
+  /** Throws PortolanError NOT_FOUND and INVALID_INPUT for a request that names what isn't there or makes no sense. */
+  resolve(request: MigrationRequest): Promise<{ sourceCloudId: string; sourceVmId: string; destinationName: string }>
+  /** Throws what the providers throw when they can't be asked. */
+  findings(request: MigrationRequest, signal: AbortSignal): Promise<Finding[]>
+  /** What the last cut-over into the cloud took beside copying. */
+  fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
+}
+
+export function createMigrationCheck(dependencies: {
+  database: Database
+  connections: Pick<CloudConnections, 'connection'>
+  artifacts: MigrationArtifacts
+}): MigrationCheck {
+  const { database, connections, artifacts } = dependencies
+
+  async function resolve(request: MigrationRequest) {
+    requireSane(request)
+    const [vm] = await database.select().from(virtualMachines).where(eq(virtualMachines.id, request.sourceVirtualMachineId))
+    if (!vm?.present) throw notFound('virtual machine', request.sourceVirtualMachineId, 'sourceVirtualMachineId')
+    const [cloud] = await database.select().from(clouds).where(eq(clouds.id, request.destinationCloudId))
+    if (!cloud || cloud.state === 'DISCONNECTED') throw notFound('connected cloud', request.destinationCloudId, 'destinationCloudId')
+    if (vm.cloudId === cloud.id)
+      throw invalid('The virtual machine is in that cloud already.', 'destinationCloudId', 'Choose another destination.')
+    for (const entry of request.networkMap) {
+      if (!entry.sourceNetworkId.startsWith(`${vm.cloudId}/`) || !entry.destinationNetworkId.startsWith(`${cloud.id}/`))
+        throw invalid(
+          'The network map names a network of another cloud.',
+          'networkMap',
+          "Map networks of the source's cloud to networks of the destination's.",
+        )
+    }
+    return { sourceCloudId: vm.cloudId, sourceVmId: vm.providerId, destinationName: cloud.name }
+  }
+
+  async function fixedDowntime(destinationCloudId: string): Promise<FixedDowntime> {
+    const [last] = await database
+      .select({ downtime: migrations.downtime })
+      .from(migrations)
+      .where(and(eq(migrations.destinationCloudId, destinationCloudId), isNotNull(migrations.downtime)))
+      .orderBy(desc(migrations.createdAt))
+      .limit(1)
+    return fixedDowntimeFrom(last?.downtime ?? null)
+  }
+
+  return {
+    resolve,
+    fixedDowntime,
+    async findings(request, signal) {
+      const { sourceCloudId, sourceVmId, destinationName } = await resolve(request)
+      const [source, destination] = await Promise.all([
+        connections.connection(sourceCloudId, signal),
+        connections.connection(request.destinationCloudId, signal),
+      ])
+      const [vm, topology] = await Promise.all([
+        source.virtualMachines.describe({ vmId: sourceVmId, signal }),
+        destination.discoverTopology({ signal }),
+      ])
+      const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
+      const found = preFlightFindings(
+        vm,
+        {
+          name: destinationName,
+          hosts: topology.regions.flatMap(({ zones }) => zones.flatMap(({ hosts }) => hosts)),
+          networkIds: topology.networks.map(({ id }) => id),
+          virtualMachines: topology.virtualMachines,
+        },
+        {
+          networkMap: request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
+            sourceNetworkId: providerIdOf(sourceCloudId, sourceNetworkId),
+            destinationNetworkId: providerIdOf(request.destinationCloudId, destinationNetworkId),
+          })),
+          landingMemoryBytes: artifacts.landing.memoryBytes,
+          permittedDowntimeMs: request.permittedDowntimeMs,
+          fixedDowntimeMs: freezeMs + bootMs + healthMs,
+        },
+      )
+      return vm.power === 'RUNNING' ? [...found, ...(await guestFindings(source, sourceVmId, artifacts, signal))] : found
+    },
+  }
+}
+
+/** A guest that can't be looked into is a finding, not an error: the other findings are worth having. */
+async function guestFindings(
+  source: ProviderConnection,
+  vmId: string,
+  { agentBundleDirectory: bundleDirectory }: MigrationArtifacts,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  if (!source.migrationAgent.inspect) return []
+  try {
+    return await source.migrationAgent.inspect({ vmId, bundleDirectory, signal })
+  } catch (error) {
+    if (!(error instanceof ProviderError) || signal.aborted) throw error
+    return [{ code: `GUEST_${error.code}`, severity: 'BLOCKER', message: error.message, remedy: error.remedy }]
+  }
+}
+
+function requireSane(request: MigrationRequest): void {
+  const { permittedDowntimeMs, healthCheck } = request
+  if (!(Number.isSafeInteger(permittedDowntimeMs) && permittedDowntimeMs > 0))
+    throw invalid('The permitted downtime is a positive number of milliseconds.', 'permittedDowntimeMs', 'Permit some downtime.')
+  if (!(Number.isInteger(healthCheck.port) && healthCheck.port >= 1 && healthCheck.port <= 65_535))
+    throw invalid('The port of the health check is between 1 and 65535.', 'healthCheck', 'Correct the port.')
+  if (!(Number.isSafeInteger(healthCheck.timeoutMs) && healthCheck.timeoutMs > 0 && healthCheck.timeoutMs <= 3_600_000))
+    throw invalid('The time-out of the health check is between 1 ms and an hour.', 'healthCheck', 'Correct the time-out.')
+  if (healthCheck.kind === 'HTTP' && !/^\/[\x21-\x7e]{0,1000}$/.test(healthCheck.path))
+    throw invalid('The path of the health check begins with a slash and holds printable characters.', 'healthCheck', 'Correct the path.')
+}
+
+function invalid(message: string, field: string, remedy: string): PortolanError {
+  return new PortolanError('INVALID_INPUT', `${message} Nothing was changed.`, { retryable: false, remedy, path: ['input', field] })
+}
+
+function notFound(what: string, id: string, field: string): PortolanError {
+  return new PortolanError('NOT_FOUND', `There is no ${what} ${JSON.stringify(id)}; nothing was changed.`, {
+    retryable: false,
+    remedy: 'Refresh the topology, and see the lists for the ids.',
+    path: ['input', field],
+  })
+}

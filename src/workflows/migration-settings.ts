@@ -1,0 +1,63 @@
+import type { Finding } from '../domain/finding.ts'
+import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { FixedDowntime } from '../domain/fixed-downtime.ts'
+import type { Endpoint, LandingImage } from '../plugin-sdk/index.ts'
+
+/** What the set-up built for migrations. Paths on this machine. */
+export interface MigrationArtifacts {
+  landing: LandingImage
+  agentBundleDirectory: string
+}
+
+export interface MigrationSettings {
+  artifacts: MigrationArtifacts
+  /** Hosts told to agents before those that the provider suggests. */
+  advertise: string[]
+  /** Where the gateway listens, and its relay. */
+  agentEndpoints: readonly Endpoint[]
+  relayEndpoints: readonly Endpoint[]
+  timings: MigrationTimings
+  preFlight(request: MigrationRequest, signal: AbortSignal): Promise<Finding[]>
+  fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
+  refreshTopology(cloudId: string, signal: AbortSignal): Promise<void>
+}
+
+/** All milliseconds. Tests shorten them. */
+export interface MigrationTimings {
+  /** The watchdog in the guest thaws when nobody renewed the freeze for this long. */
+  leaseMs: number
+  /** How long a step of the engine waits for a phase before it asks again. */
+  sliceMs: number
+  /** How often a running phase looks for the operator's wishes. */
+  pollMs: number
+  firstRetryMs: number
+  maxRetryMs: number
+  /** Between rounds while READY_TO_CUT_OVER waits. */
+  holdMs: number
+  /** For an agent to dial in, or to dial in again. */
+  agentMs: number
+  /** For an answer of an agent that is at hand. */
+  requestMs: number
+  /** A round without progress for this long is cut short. */
+  stallMs: number
+  /** How long the destination may be unreachable at the commit before it is asked to call it off. */
+  commitMs: number
+  healthPollMs: number
+}
+
+export const defaultTimings: MigrationTimings = {
+  leaseMs: 20_000,
+  sliceMs: 20_000,
+  pollMs: 250,
+  firstRetryMs: 500,
+  maxRetryMs: 10_000,
+  holdMs: 2_000,
+  agentMs: 120_000,
+  requestMs: 60_000,
+  stallMs: 90_000,
+  commitMs: 60_000,
+  healthPollMs: 500,
+}
+
+/** The guest port where the destination's agent takes the source's connection. */
+export const transferPort = 7443

@@ -1,0 +1,19 @@
+import type { DurableWorkflow } from '../engine/durable-workflow.ts'
+import type { PhaseRunner } from './phase-runner.ts'
+
+/** The engine keeps its journals under this name. */
+export const migrationWorkflowName = 'Migration'
+
+/**
+ * One step of the journal a phase, or a slice of a long one, under the name that the step before it gave. What the phases did is in the database, so the journal holds
+ * names only, and a changed list of phases doesn't contradict it.
+ */
+export function createMigrationWorkflow(runner: PhaseRunner): DurableWorkflow {
+  return {
+    name: migrationWorkflowName,
+    async run(migrationId, steps) {
+      let next: string | null = 'BEGIN'
+      while (next !== null) next = await steps.run(next, () => runner.advance(migrationId))
+    },
+  }
+}

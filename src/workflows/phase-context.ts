@@ -1,0 +1,75 @@
+import type { AgentGateway } from '../agent-gateway/gateway.ts'
+import type { CloudConnections } from './cloud-connections.ts'
+import type { FreezeLeases } from './freeze-leases.ts'
+import type { MigrationRow, MigrationStore, StepRow } from './migration-store.ts'
+import type { MigrationSettings } from './migration-settings.ts'
+import type { PhaseLists } from './phase-lists.ts'
+import type { Phase, PhaseContext, PhaseResults } from './phase.ts'
+import { wait } from './wait.ts'
+
+export interface PhaseDependencies {
+  store: MigrationStore
+  clouds: Pick<CloudConnections, 'connection'>
+  gateway: Pick<AgentGateway, 'openMigration' | 'closeMigration'>
+  leases: FreezeLeases
+  settings: MigrationSettings
+  phaseLists: PhaseLists
+}
+
+export function createPhaseContext(
+  dependencies: PhaseDependencies,
+  from: {
+    migration: MigrationRow
+    steps: StepRow[]
+    phase: Phase
+    /** The step to undo; absent where the phase is done. */
+    undoing?: StepRow
+    repeated: boolean
+    signal: AbortSignal
+  },
+): PhaseContext {
+  const { store, clouds, gateway, leases, settings } = dependencies
+  const { phase, signal, repeated } = from
+  const { id, attempt } = from.migration
+  let migration = from.migration
+  const prefix = from.undoing
+    ? `${id}.${attempt}.${from.undoing.switchover}.${phase.name}.undo`
+    : `${id}.${attempt}.${migration.switchover}.${phase.name}`
+
+  async function reread(): Promise<MigrationRow> {
+    migration = await store.read(id)
+    return migration
+  }
+
+  return {
+    get migration() {
+      return migration
+    },
+    reread,
+    signal,
+    repeated,
+    operationId: (call) => `${prefix}.${call}`,
+    // Steps come in order of their switchovers, so the newest wins.
+    results: Object.fromEntries(from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : []))) as Partial<PhaseResults>,
+    source: () => clouds.connection(migration.sourceCloudId, signal),
+    destination: () => clouds.connection(migration.destinationCloudId, signal),
+    agents: () => gateway.openMigration(id),
+    store,
+    leases,
+    settings,
+    note: (message) => store.write(migration, { events: [{ kind: 'NOTICE', phase: phase.name, message }] }),
+    async holdWhilePaused() {
+      if ((await reread()).desired !== 'PAUSE') return false
+      await store.write(migration, {
+        patch: { state: 'PAUSED', etaMs: null, rateBytesPerSecond: null, bottleneck: null },
+        events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Paused by the operator; changes in the source are still tracked.' }],
+      })
+      while ((await reread()).desired === 'PAUSE') await wait(settings.timings.pollMs, signal)
+      await store.write(migration, {
+        patch: { state: 'RUNNING' },
+        events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Goes on.' }],
+      })
+      return true
+    },
+  }
+}

@@ -1,0 +1,126 @@
+/** Runs one phase, or its undo: time-out, cancellation, retries. Whatever happens, it returns or throws only after the phase's own code has ended. */
+import { PortolanError } from '../domain/errors.ts'
+import { failureOf } from './failure.ts'
+import type { MigrationRow, StepRow } from './migration-store.ts'
+import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
+import type { Phase, PhaseContext, PhaseOutcome } from './phase.ts'
+import { wait } from './wait.ts'
+
+/** The control plane ends: the phase stops where it is, and is repeated by whoever comes next. */
+export class ShuttingDown extends Error {
+  override readonly message = 'The control plane is ending; the migration goes on when it is back.'
+}
+
+type Outcome = PhaseOutcome | { outcome: 'FAILED'; error: PortolanError }
+
+interface Run {
+  migration: MigrationRow
+  steps: StepRow[]
+  phase: Phase
+  shutdown: AbortSignal
+}
+
+/** Throws only ShuttingDown, and faults of the database. */
+export async function runPhase(dependencies: PhaseDependencies, run: Run & { repeated: boolean }): Promise<Outcome> {
+  const { phase, migration, shutdown } = run
+  const { store, settings } = dependencies
+  const abort = new AbortController()
+  const stop = () => abort.abort(shutdown.reason)
+  if (shutdown.aborted) stop()
+  shutdown.addEventListener('abort', stop)
+  const stopWatching = cancellable(phase)
+    ? watchForCancel(
+        () => store.read(migration.id),
+        settings.timings.pollMs,
+        () => abort.abort(cancelled(migration)),
+      )
+    : () => {}
+  const deadline = phase.timeoutMs === null ? undefined : setTimeout(() => abort.abort(timedOut(phase)), phase.timeoutMs)
+  const context = createPhaseContext(dependencies, { ...run, signal: abort.signal })
+  try {
+    if (migration.state === 'PENDING') await store.write(migration, { patch: { state: 'RUNNING', startedAt: new Date() } })
+    if (phase.control === 'PAUSABLE') await context.holdWhilePaused()
+    return await withRetries(context, phase, () => phase.do(context))
+  } catch (error) {
+    if (shutdown.aborted) throw new ShuttingDown()
+    return { outcome: 'FAILED', error: failureOf(abort.signal.aborted ? abort.signal.reason : error) }
+  } finally {
+    clearTimeout(deadline)
+    stopWatching()
+    shutdown.removeEventListener('abort', stop)
+  }
+}
+
+/** Repeats the undo until it succeeds. True: it turned out to be committed. */
+export async function undoPhase(dependencies: PhaseDependencies, run: Run & { step: StepRow }): Promise<boolean> {
+  const { phase, migration, step } = run
+  const { store, settings } = dependencies
+  const mark = { phase: phase.name, switchover: step.switchover }
+  await store.write(migration, {
+    step: { ...mark, state: 'UNDOING' },
+    events: step.state === 'UNDOING' ? [] : [{ kind: 'UNDO', phase: phase.name, message: `${phase.name} is undone.` }],
+  })
+  for (let delayMs = settings.timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, settings.timings.maxRetryMs)) {
+    const signal = AbortSignal.any([run.shutdown, AbortSignal.timeout(undoTimeoutMs)])
+    try {
+      const answer = await phase.undo?.(
+        createPhaseContext(dependencies, { ...run, undoing: step, repeated: step.state === 'UNDOING', signal }),
+      )
+      if (answer !== 'COMMITTED') await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
+      return answer === 'COMMITTED'
+    } catch (error) {
+      if (run.shutdown.aborted) throw new ShuttingDown()
+      const problem = `Undoing ${phase.name} did not work yet, and is tried again: ${failureOf(error).message}`
+      await store.write(migration, { patch: { problem } })
+      await wait(delayMs, run.shutdown)
+    }
+  }
+}
+
+const undoTimeoutMs = 5 * 60_000
+
+async function withRetries(context: PhaseContext, phase: Phase, work: () => Promise<PhaseOutcome>): Promise<PhaseOutcome> {
+  const { timings } = context.settings
+  for (let delayMs = timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, timings.maxRetryMs)) {
+    try {
+      return await work()
+    } catch (error) {
+      if (context.signal.aborted) throw error
+      const failure = failureOf(error)
+      if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
+      if (phase.ownRetries || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
+      await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
+      await wait(delayMs, context.signal)
+    }
+  }
+}
+
+function cancellable(phase: Phase): boolean {
+  return phase.control === 'PAUSABLE' || phase.control === 'CANCELLABLE'
+}
+
+function watchForCancel(read: () => Promise<MigrationRow>, pollMs: number, onCancel: () => void): () => void {
+  const timer = setInterval(() => {
+    read().then(
+      ({ desired }) => desired === 'CANCEL' && onCancel(),
+      // The next look tries again; a database that stays away stops the phase at its next write.
+      () => {},
+    )
+  }, pollMs)
+  return () => clearInterval(timer)
+}
+
+function cancelled({ id }: MigrationRow): PortolanError {
+  return new PortolanError('CANCELLED', `Migration ${id} was cancelled by its operator.`, {
+    retryable: false,
+    remedy: 'Start another migration when you want to.',
+  })
+}
+
+function timedOut(phase: Phase): PortolanError {
+  const message = `${phase.name} did not end within ${(phase.timeoutMs ?? 0) / 1000} s, so the migration is undone.`
+  return new PortolanError('TIMED_OUT', message, {
+    retryable: true,
+    remedy: "See the migration's events for what it waited for, then start again.",
+  })
+}

@@ -1,0 +1,65 @@
+/**
+ * The story of a migration, one list a version. A list that was released is frozen: a migration goes on, over any upgrade of the program, with the list that it began
+ * with. A change of order or names is a new version; the old one stays until no migration runs on it.
+ */
+import { PortolanError } from '../domain/errors.ts'
+import { bootDestination } from './phases/boot-destination.ts'
+import { cleanUp } from './phases/clean-up.ts'
+import { commit } from './phases/commit.ts'
+import { compareRoots } from './phases/compare-roots.ts'
+import { connectAgents } from './phases/connect-agents.ts'
+import { expose } from './phases/expose.ts'
+import { fixUpGuest } from './phases/fix-up-guest.ts'
+import { freeze } from './phases/freeze.ts'
+import { healthCheck } from './phases/health-check.ts'
+import { installAgents } from './phases/install-agents.ts'
+import { instantiateDestination } from './phases/instantiate-destination.ts'
+import { preFlight } from './phases/pre-flight.ts'
+import { readyToCutOver } from './phases/ready-to-cut-over.ts'
+import { retireSource } from './phases/retire-source.ts'
+import { sealCopy } from './phases/seal-copy.ts'
+import { sendRemainder } from './phases/send-remainder.ts'
+import { suspendSource } from './phases/suspend-source.ts'
+import { sync } from './phases/sync.ts'
+import { trackChanges } from './phases/track-changes.ts'
+import type { Phase } from './phase.ts'
+
+const version1: readonly Phase[] = [
+  preFlight,
+  instantiateDestination,
+  installAgents,
+  connectAgents,
+  trackChanges,
+  sync,
+  readyToCutOver,
+  freeze,
+  sendRemainder,
+  compareRoots,
+  suspendSource,
+  sealCopy,
+  fixUpGuest,
+  bootDestination,
+  healthCheck,
+  commit,
+  expose,
+  retireSource,
+  cleanUp,
+]
+
+/** Every list that some migration may still be on, by version. */
+export type PhaseLists = Readonly<Record<number, readonly Phase[]>>
+
+export const phaseLists: PhaseLists = { 1: version1 }
+
+export function newestVersion(lists: PhaseLists): number {
+  return Math.max(...Object.keys(lists).map(Number))
+}
+
+export function phaseList(lists: PhaseLists, version: number): readonly Phase[] {
+  const list = lists[version]
+  if (list) return list
+  throw new PortolanError('UNSUPPORTED', `This program has no phase list ${version}; the migration waits as it is.`, {
+    retryable: true,
+    remedy: 'Start the version of Portolan that began it, or a newer one that still has the list.',
+  })
+}

@@ -1,0 +1,234 @@
+/**
+ * Takes a migration through its list of phases. The single writer of its rows.
+ *
+ *   FORWARD:       enter -> do -> DONE -> next ... -> COMPLETED
+ *   BACK_TO_SYNC:  undo, undo, ... down to SYNC, which goes on in the next switchover    (a voided switchover)
+ *   BACK_TO_START: undo, undo, ... -> FAILED or CANCELLED                                 (before the commit only)
+ *
+ * What was done is in the database (migration_steps) before the next thing begins, so any process may go on from there. Within this process a
+ * migration has at most one phase running: whoever asks again, the engine after a crash of its own for instance, joins it.
+ */
+import { isEnded } from '../domain/operator-actions.ts'
+import { failureOf } from './failure.ts'
+import type { MigrationRow, StepRow } from './migration-store.ts'
+import { runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
+import type { PhaseDependencies } from './phase-context.ts'
+import { phaseList } from './phase-lists.ts'
+import type { Phase } from './phase.ts'
+import { wait } from './wait.ts'
+
+export interface PhaseRunner {
+  /**
+   * Begins what comes next, or joins it, and waits for its end, but no longer than a slice. Returns the name of the next step (the same one when it hasn't ended
+   * yet), and null once the migration has ended. Rejects on faults that are not the migration's, such as a full disk: ask again.
+   */
+  advance(migrationId: string): Promise<string | null>
+  /** Stops what runs, without undoing anything, and waits for its end. */
+  close(): Promise<void>
+}
+
+/** So often a switchover may be voided by what happens in it, before the migration fails. */
+const maxVoidedSwitchovers = 5
+
+export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner {
+  const { store, gateway, settings } = dependencies
+  const running = new Map<string, Promise<string | null>>()
+  const shutdown = new AbortController()
+
+  async function transition(id: string): Promise<string | null> {
+    const migration = await store.read(id)
+    if (isEnded(migration.state)) return null
+    const list = phaseList(dependencies.phaseLists, migration.phaseListVersion)
+    const steps = await store.steps(migration)
+    return migration.direction === 'FORWARD' ? forward(migration, list, steps) : backward(migration, list, steps)
+  }
+
+  async function forward(migration: MigrationRow, list: readonly Phase[], steps: StepRow[]): Promise<string | null> {
+    const step = steps.find(({ phase, switchover }) => phase === migration.phase && switchover === migration.switchover)
+    const position = positionOf(list, migration) + (step?.state === 'DONE' ? 1 : 0)
+    const phase = list[position]
+    if (!phase) return complete(migration)
+    if (step?.state !== 'DOING') {
+      const entered = await store.enter(migration, phase.name, [
+        { kind: 'PHASE_STARTED', phase: phase.name, message: `${phase.name} begins.` },
+      ])
+      if (!entered) return cancel(migration)
+    }
+    const entered = await store.read(migration.id)
+    const outcome = await runPhase(dependencies, {
+      migration: entered,
+      steps,
+      phase,
+      repeated: step?.state === 'DOING',
+      shutdown: shutdown.signal,
+    })
+    switch (outcome.outcome) {
+      case 'DONE':
+        await store.write(entered, {
+          patch: { problem: null },
+          step: {
+            phase: phase.name,
+            state: 'DONE',
+            endedAt: new Date(),
+            result: (outcome.result as Record<string, unknown> | undefined) ?? null,
+          },
+          events: [{ kind: 'PHASE_ENDED', phase: phase.name, message: `${phase.name} is done.` }],
+        })
+        return list[position + 1]?.name ?? 'END'
+      case 'VOID':
+        return voidSwitchover(entered, phase, outcome)
+      case 'FAILED':
+        return outcome.error.code === 'CANCELLED' && entered.phase === phase.name && (await store.read(migration.id)).desired === 'CANCEL'
+          ? cancel(entered)
+          : fail(entered, phase, outcome.error)
+    }
+  }
+
+  async function voidSwitchover(
+    migration: MigrationRow,
+    phase: Phase,
+    { reason, ownFault, result }: { reason: string; ownFault: boolean; result?: unknown },
+  ): Promise<string> {
+    const voidedSwitchovers = migration.voidedSwitchovers + (ownFault ? 1 : 0)
+    if (voidedSwitchovers > maxVoidedSwitchovers)
+      return fail(
+        migration,
+        phase,
+        failureOf(new Error(`The switchover was voided ${voidedSwitchovers} times, the last time since ${reason}`)),
+      )
+    await store.write(migration, {
+      patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason },
+      ...(result === undefined ? {} : { step: { phase: phase.name, result: result as Record<string, unknown> } }),
+      events: [
+        {
+          kind: 'PHASE_FAILED',
+          phase: phase.name,
+          message: `This switchover is void: ${reason} The source goes on, and the rounds with it.`,
+        },
+      ],
+    })
+    return undoLabel(phase)
+  }
+
+  async function fail(migration: MigrationRow, phase: Phase, error: ReturnType<typeof failureOf>): Promise<string> {
+    await store.write(migration, {
+      patch: {
+        direction: 'BACK_TO_START',
+        endState: 'FAILED',
+        errorCode: error.code,
+        errorMessage: error.message,
+        errorRemedy: error.remedy,
+        errorRetryable: error.retryable,
+        problem: null,
+      },
+      events: [{ kind: 'PHASE_FAILED', phase: phase.name, message: error.message }],
+    })
+    return undoLabel(phase)
+  }
+
+  async function cancel(migration: MigrationRow): Promise<string> {
+    await store.write(migration, {
+      patch: { direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null },
+      events: [{ kind: 'STATE_CHANGED', phase: migration.phase, message: 'Cancelled by the operator; what was done is undone.' }],
+    })
+    return `${migration.phase} undo`
+  }
+
+  async function complete(migration: MigrationRow): Promise<null> {
+    await gateway.closeMigration(migration.id)
+    await store.end(migration, { state: 'COMPLETED' }, { kind: 'STATE_CHANGED', message: 'The migration is complete.' })
+    return null
+  }
+
+  async function backward(migration: MigrationRow, list: readonly Phase[], steps: StepRow[]): Promise<string | null> {
+    const position = positionOf(list, migration)
+    const phase = list[position]!
+    const step = steps.findLast((candidate) => candidate.phase === phase.name)
+    if (phase.undo && step && step.state !== 'UNDONE') {
+      const committed = await undoPhase(dependencies, { migration, steps, phase, step, shutdown: shutdown.signal })
+      if (committed) return goOnCommitted(migration, phase, list[position + 1])
+    }
+    const previous = list[position - 1]
+    if (!previous) return endUndone(migration)
+    if (migration.direction === 'BACK_TO_SYNC' && previous.name === 'SYNC') {
+      await store.write(migration, {
+        patch: {
+          direction: 'FORWARD',
+          phase: 'SYNC',
+          switchover: migration.switchover + 1,
+          sourceRoot: null,
+          destinationRoot: null,
+          problem: null,
+        },
+      })
+      return 'SYNC'
+    }
+    await store.write(migration, { patch: { phase: previous.name, problem: null } })
+    return undoLabel(previous)
+  }
+
+  async function goOnCommitted(migration: MigrationRow, phase: Phase, next: Phase | undefined): Promise<string> {
+    await store.write(migration, {
+      patch: {
+        direction: 'FORWARD',
+        endState: null,
+        errorCode: null,
+        errorMessage: null,
+        errorRemedy: null,
+        errorRetryable: null,
+        problem: null,
+      },
+      step: { phase: phase.name, state: 'DONE', endedAt: new Date() },
+      events: [
+        { kind: 'NOTICE', phase: phase.name, message: 'The destination holds the commit record, so the migration goes on forward.' },
+      ],
+    })
+    return next?.name ?? 'END'
+  }
+
+  async function endUndone(migration: MigrationRow): Promise<null> {
+    const state = migration.endState ?? 'FAILED'
+    await gateway.closeMigration(migration.id)
+    const message = `The migration is ${state}: the source is as it was, and nothing is left at the destination.`
+    await store.end(migration, { state }, { kind: 'STATE_CHANGED', message })
+    return null
+  }
+
+  return {
+    async advance(id) {
+      let mine = running.get(id)
+      if (!mine) {
+        mine = transition(id).finally(() => running.delete(id))
+        mine.catch(() => {})
+        running.set(id, mine)
+      }
+      const slice = new AbortController()
+      try {
+        return await Promise.race([
+          mine,
+          wait(settings.timings.sliceMs, slice.signal).then(async () => {
+            const { phase, direction } = await store.read(id)
+            return direction === 'FORWARD' ? phase : `${phase} undo`
+          }),
+        ])
+      } finally {
+        slice.abort()
+      }
+    },
+    async close() {
+      shutdown.abort(new ShuttingDown())
+      await Promise.allSettled(running.values())
+    },
+  }
+}
+
+function positionOf(list: readonly Phase[], migration: MigrationRow): number {
+  const position = list.findIndex(({ name }) => name === migration.phase)
+  if (position < 0)
+    throw new Error(`The phase list ${migration.phaseListVersion} of migration ${migration.id} has no phase ${migration.phase}.`)
+  return position
+}
+
+function undoLabel(phase: Phase): string {
+  return `${phase.name} undo`
+}

@@ -1,0 +1,82 @@
+/** What a phase is, and what it gets. A phase is repeated after any crash: whatever it does must be safe to do again under the same operation ids. */
+import type { MigrationAgents } from '../agent-gateway/gateway.ts'
+import type { MigrationPhase } from '../domain/migration.ts'
+import type { ProviderConnection } from '../plugin-sdk/index.ts'
+import type { FreezeLeases } from './freeze-leases.ts'
+import type { MigrationRow, MigrationStore } from './migration-store.ts'
+import type { MigrationSettings } from './migration-settings.ts'
+
+/** What phases leave for later ones and for their undo; kept in the database. */
+export interface PhaseResults {
+  /** `vmId` is null while the call is under way: the VM may be there, and is found by its unique id. */
+  INSTANTIATE_DESTINATION: { uniqueId: string; vmId: string | null }
+  CONNECT_AGENTS: AgentLink
+  FREEZE: { freezingAt: number; frozenAt: number; interfaces: { mac: string; name: string }[] }
+  SEND_REMAINDER: { sentAt: number }
+  COMPARE_ROOTS: { equal: boolean }
+  SEAL_COPY: { sealedAt: number }
+  HEALTH_CHECK: { answeringAt: number }
+}
+
+/** Which processes of the agents are joined, and how: other ones have to be joined anew. */
+export interface AgentLink {
+  /** Kernel name of the source's disk, such as `vda`. */
+  disk: string
+  sourceInstanceId: string
+  destinationInstanceId: string
+  via: 'DIRECT' | 'RELAY'
+}
+
+/**
+ * DONE goes on with the next phase. VOID ends this try to switch over: its phases are undone back to SYNC, which goes on. `ownFault` counts against the limit
+ * of voided switchovers; a restart of the control plane doesn't.
+ */
+export type PhaseOutcome =
+  | { outcome: 'DONE'; result?: PhaseResults[keyof PhaseResults] }
+  | { outcome: 'VOID'; reason: string; ownFault: boolean; result?: PhaseResults[keyof PhaseResults] }
+
+export const done: PhaseOutcome = { outcome: 'DONE' }
+
+export interface PhaseContext {
+  /** As it was when the phase began, or was read last by `reread`. */
+  readonly migration: MigrationRow
+  reread(): Promise<MigrationRow>
+  /** Aborted by cancel (where the phase can be cancelled), by the phase's time-out, and when the control plane ends. */
+  readonly signal: AbortSignal
+  /** True when an earlier run of this phase, in this process or another, was cut short. */
+  readonly repeated: boolean
+  /** The same for every repetition within one try to switch over. `call` tells the calls of one phase apart. */
+  operationId(call: string): string
+  /** The newest of each phase. */
+  readonly results: Partial<PhaseResults>
+  source(): Promise<ProviderConnection>
+  destination(): Promise<ProviderConnection>
+  agents(): Promise<MigrationAgents>
+  readonly store: MigrationStore
+  readonly leases: FreezeLeases
+  readonly settings: MigrationSettings
+  /** An event for the operator to read. */
+  note(message: string): Promise<void>
+  /** Waits as long as the operator wants it paused. True when it had to wait. Throws when aborted. */
+  holdWhilePaused(): Promise<boolean>
+}
+
+/** How far the operator can steer it: PAUSABLE and cancellable; CANCELLABLE only; COMMITTING is neither, but can still turn out abandoned; FORWARD_ONLY has no way back. */
+export type PhaseControl = 'PAUSABLE' | 'CANCELLABLE' | 'COMMITTING' | 'FORWARD_ONLY'
+
+export interface Phase {
+  name: MigrationPhase
+  control: PhaseControl
+  /** The longest that it may take, retries included; null where the operator decides. FORWARD_ONLY phases are retried for ever. */
+  timeoutMs: number | null
+  /** UNDER_LEASE: the source is frozen meanwhile, so a failure that may pass voids the switchover instead of being retried in place. */
+  underLease?: true
+  /** It tries again itself what may pass, and what it throws is final. */
+  ownRetries?: true
+  do(context: PhaseContext): Promise<PhaseOutcome>
+  /**
+   * Also called when `do` was cut short anywhere, and repeated until it succeeds. Null: nothing to undo, with the reason beside it. COMMITTED: the way back
+   * turned out to be closed, so it goes on forward.
+   */
+  undo: ((context: PhaseContext) => Promise<void | 'COMMITTED'>) | null
+}

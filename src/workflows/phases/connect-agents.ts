@@ -1,0 +1,31 @@
+import { agentFindings } from '../../domain/agent-findings.ts'
+import { PortolanError } from '../../domain/errors.ts'
+import { bothAgents, joinAgents } from '../agent-link.ts'
+import type { Phase, PhaseContext } from '../phase.ts'
+
+export const connectAgents: Phase = {
+  name: 'CONNECT_AGENTS',
+  control: 'PAUSABLE',
+  timeoutMs: 10 * 60_000,
+  async do(context) {
+    await checkGuests(context)
+    const { link } = await joinAgents(context, { destinationEmpty: !context.repeated })
+    return { outcome: 'DONE', result: link }
+  },
+  // The agents end with their guests' parts: uninstall at the source, delete at the destination.
+  undo: null,
+}
+
+async function checkGuests(context: PhaseContext): Promise<void> {
+  const { source, destination } = await bothAgents(context)
+  const findings = agentFindings(source.hello, destination.hello)
+  if (findings.length === 0) return
+  const earlier = context.migration.findings.filter(({ code }) => !findings.some((finding) => finding.code === code))
+  await context.store.write(context.migration, { patch: { findings: [...earlier, ...findings] } })
+  const blockers = findings.filter(({ severity }) => severity === 'BLOCKER')
+  if (blockers.length === 0) return
+  throw new PortolanError('PRE_FLIGHT_FAILED', blockers.map(({ message }) => message).join(' '), {
+    retryable: false,
+    remedy: blockers.map(({ remedy }) => remedy).join(' '),
+  })
+}

@@ -1,0 +1,47 @@
+import { AgentError } from '../../agent-gateway/agent-error.ts'
+import { bothAgents } from '../agent-link.ts'
+import type { Phase, PhaseContext } from '../phase.ts'
+import { wait } from '../wait.ts'
+import { freezeIdOf, resultOf } from './phase-facts.ts'
+import { voidAfterRestart } from './under-lease.ts'
+
+/** From here on the service may stand still. */
+export const freeze: Phase = {
+  name: 'FREEZE',
+  control: 'CANCELLABLE',
+  timeoutMs: 2 * 60_000,
+  underLease: true,
+  async do(context) {
+    if (context.repeated) return voidAfterRestart
+    const { source, destination } = await bothAgents(context)
+    const link = resultOf(context, 'CONNECT_AGENTS')
+    if (source.hello.agentInstanceId !== link.sourceInstanceId || destination.hello.agentInstanceId !== link.destinationInstanceId)
+      return { outcome: 'VOID', reason: 'an agent was started again just before the freeze.', ownFault: true }
+    const { signal, settings, leases } = context
+    // Asked before the freeze: once suspended, the source can't answer.
+    const { nics } = await source.request('interfaces', {}, { signal, timeoutMs: settings.timings.requestMs })
+    const freezingAt = Date.now()
+    const { frozen } = await leases.begin(freezeIdOf(context), source, settings.timings.leaseMs, signal)
+    await context.note(`Frozen: ${frozen.join(', ')}.`)
+    return { outcome: 'DONE', result: { freezingAt, frozenAt: Date.now(), interfaces: nics } }
+  },
+  async undo(context) {
+    const freezeId = freezeIdOf(context)
+    const { leaseMs, agentMs } = context.settings.timings
+    context.leases.drop(freezeId)
+    try {
+      const source = await (await context.agents()).agent('SOURCE', { signal: context.signal, timeoutMs: Math.min(leaseMs, agentMs) })
+      await source.request('thaw', { freezeId }, { signal: context.signal, timeoutMs: leaseMs })
+    } catch (error) {
+      if (!(error instanceof AgentError) || context.signal.aborted) throw error
+      await thawsByItself(context, error)
+    }
+  },
+}
+
+/** Nobody renews any more, so the watchdog in the guest thaws at the latest when a whole lease has passed. */
+async function thawsByItself(context: PhaseContext, error: AgentError): Promise<void> {
+  const { leaseMs } = context.settings.timings
+  await context.note(`The source's agent can't be told to thaw (${error.message}); its watchdog does so within ${leaseMs / 1000} s.`)
+  await wait(leaseMs, context.signal)
+}

@@ -1,0 +1,29 @@
+import { PortolanError } from '../../domain/errors.ts'
+import type { PhaseContext, PhaseResults } from '../phase.ts'
+import { providerIdOf } from '../row-ids.ts'
+
+export function sourceVmId({ migration }: PhaseContext): string {
+  return providerIdOf(migration.sourceCloudId, migration.sourceVirtualMachineId)
+}
+
+export function destinationVmId(context: PhaseContext): string {
+  const { vmId } = resultOf(context, 'INSTANTIATE_DESTINATION')
+  return vmId ?? missing(context, 'INSTANTIATE_DESTINATION')
+}
+
+/** What an earlier phase left. Its absence is a fault of the phase list. */
+export function resultOf<Name extends keyof PhaseResults>(context: PhaseContext, phase: Name): PhaseResults[Name] {
+  return context.results[phase] ?? missing(context, phase)
+}
+
+function missing(context: PhaseContext, phase: string): never {
+  throw new PortolanError('INTERNAL', `Migration ${context.migration.id} has no result of ${phase}.`, {
+    retryable: false,
+    remedy: 'This is a fault of Portolan: report it with the events of the migration.',
+  })
+}
+
+/** Names one freeze of the source, so that a late thaw or renewal of another one does nothing. */
+export function freezeIdOf({ migration }: PhaseContext): string {
+  return `${migration.id}.${migration.attempt}.${migration.switchover}`
+}

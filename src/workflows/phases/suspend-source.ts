@@ -1,0 +1,32 @@
+import { done, type Phase } from '../phase.ts'
+import { freezeIdOf, sourceVmId } from './phase-facts.ts'
+import { underLease } from './under-lease.ts'
+
+/** Once its provider has suspended it, nobody needs the guest's word any more, provided that the freeze held until then. */
+export const suspendSource: Phase = {
+  name: 'SUSPEND_SOURCE',
+  control: 'CANCELLABLE',
+  timeoutMs: 2 * 60_000,
+  underLease: true,
+  async do(context) {
+    // A suspension that an earlier run asked for may be in force; whether the freeze held until then is not known any more.
+    const outcome = await underLease(context, async (lease) => {
+      await lease.renew()
+      const source = await context.source()
+      await source.virtualMachines.suspend({
+        operationId: context.operationId('suspend'),
+        vmId: sourceVmId(context),
+        signal: context.signal,
+      })
+      return lease.endAfterSuspension()
+        ? done
+        : { outcome: 'VOID', reason: 'the lease of the freeze had lapsed when the source was suspended.', ownFault: true }
+    })
+    context.leases.drop(freezeIdOf(context))
+    return outcome
+  },
+  async undo(context) {
+    const source = await context.source()
+    await source.virtualMachines.resume({ operationId: context.operationId('resume'), vmId: sourceVmId(context), signal: context.signal })
+  },
+}

@@ -1,0 +1,131 @@
+/** What SYNC and READY_TO_CUT_OVER do again and again: a round, and the question whether the rest fits into the permitted downtime. */
+import { AgentError } from '../../agent-gateway/agent-error.ts'
+import type { AgentSession } from '../../agent-gateway/agent-session.ts'
+import { judgeConvergence } from '../../domain/convergence.ts'
+import { estimatedRemainingMs, mayCutOver } from '../../domain/cutover-criterion.ts'
+import { PortolanError } from '../../domain/errors.ts'
+import type { RoundMode } from '../../transfer/control-protocol.ts'
+import { bothAgents, joinAgents, type JoinedAgents } from '../agent-link.ts'
+import { failureOf } from '../failure.ts'
+import type { PhaseContext } from '../phase.ts'
+import { runRound } from '../round-run.ts'
+import { wait } from '../wait.ts'
+import { installSourceAgent } from './install-agents.ts'
+import { resultOf } from './phase-facts.ts'
+import { startTracking } from './track-changes.ts'
+
+export interface SyncRounds {
+  /** True when the cut-over may begin now. */
+  next(): Promise<boolean>
+}
+
+/** Rounds that failed one after the other before the migration fails; each waits longer than the one before. */
+const maxFailures = 8
+const maxReinstalls = 3
+
+export function createSyncRounds(context: PhaseContext): SyncRounds {
+  const remaining: number[] = []
+  let failures = 0
+  let reinstalls = 0
+  let agents: JoinedAgents | null = null
+  // After roots that differed nobody trusts what was tracked.
+  let mode: RoundMode | null = context.results.COMPARE_ROOTS?.equal === false ? 'FULL' : null
+
+  async function sourceAgent(): Promise<AgentSession> {
+    const options = { signal: context.signal, timeoutMs: context.settings.timings.agentMs }
+    const agents = await context.agents()
+    try {
+      return await agents.agent('SOURCE', options)
+    } catch (error) {
+      if (!(error instanceof AgentError && error.code === 'AGENT_UNREACHABLE') || reinstalls === maxReinstalls) throw error
+      reinstalls++
+    }
+    await context.note("The source's agent is gone; it is installed again.")
+    await agents.reissue('SOURCE')
+    await installSourceAgent(context, `install-again-${Date.now()}`)
+    return agents.agent('SOURCE', options)
+  }
+
+  async function joined(): Promise<JoinedAgents> {
+    const source = await sourceAgent()
+    const { destination } = await bothAgents(context)
+    const known = agents?.link ?? resultOf(context, 'CONNECT_AGENTS')
+    const sameSource = source.hello.agentInstanceId === known.sourceInstanceId
+    const sameDestination = destination.hello.agentInstanceId === known.destinationInstanceId
+    if (agents && sameSource && sameDestination) return agents
+    if (!sameSource || !sameDestination) {
+      mode = 'FULL'
+      await context.note(`The agent in the ${sameSource ? 'destination' : 'source'} was started again: this round compares everything.`)
+    }
+    const next = await joinAgents(context, { destinationEmpty: false })
+    if (!sameSource) await startTracking(context, next.source, next.link.disk)
+    await context.store.write(context.migration, { step: { phase: 'CONNECT_AGENTS', switchover: 1, result: { ...next.link } } })
+    agents = next
+    return next
+  }
+
+  async function round(): Promise<boolean> {
+    const { source } = await joined()
+    const last = await context.store.lastRound(context.migration)
+    const wanted = mode ?? (last === null ? 'FULL' : last.state === 'FAILED' ? last.mode : 'CHANGED')
+    const result = await runRound(context, source, wanted, context.signal)
+    if (!result) return false
+    mode = result.rescanNeeded ? 'FULL' : null
+    const fixed = await context.settings.fixedDowntime(context.migration.destinationCloudId)
+    const estimate = estimatedRemainingMs({ ...fixed, transferMs: result.estimatedTransferMs, verifyMs: result.estimatedVerifyMs })
+    remaining.push(estimate)
+    return judge(context, remaining)
+  }
+
+  async function recover(error: unknown): Promise<void> {
+    const failure = failureOf(error)
+    failures++
+    if (!failure.retryable || failure.code === 'NOT_CONVERGING' || failures > maxFailures) throw error
+    agents = null
+    await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
+    await wait(Math.min(context.settings.timings.firstRetryMs * 2 ** failures, context.settings.timings.maxRetryMs), context.signal)
+  }
+
+  return {
+    async next() {
+      await context.holdWhilePaused()
+      try {
+        const ready = await round()
+        failures = 0
+        return ready
+      } catch (error) {
+        context.signal.throwIfAborted()
+        await recover(error)
+        return false
+      }
+    },
+  }
+}
+
+async function judge(context: PhaseContext, remaining: readonly number[]): Promise<boolean> {
+  const { permittedDowntimeMs, request, convergence: before } = context.migration
+  const newest = remaining.at(-1)!
+  const convergence = judgeConvergence(remaining, permittedDowntimeMs)
+  const policy = request.nonConvergencePolicy ?? 'KEEP_SYNCING'
+  const turned = convergence === 'NOT_CONVERGING' && before !== convergence
+  await context.store.write(context.migration, {
+    patch: { estimatedRemainingMs: newest, convergence },
+    events: turned
+      ? [
+          {
+            kind: 'NOTICE',
+            message: `The rounds don't get shorter: ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted. Policy: ${policy}.`,
+          },
+        ]
+      : [],
+  })
+  await context.reread()
+  if (mayCutOver(newest, permittedDowntimeMs)) return true
+  if (convergence !== 'NOT_CONVERGING' || policy === 'KEEP_SYNCING') return false
+  if (policy === 'FORCE') return true
+  throw new PortolanError(
+    'NOT_CONVERGING',
+    `The source changes faster than it can be copied: ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
+    { retryable: true, remedy: 'Permit a longer downtime, calm the workload, or choose the policy FORCE.' },
+  )
+}

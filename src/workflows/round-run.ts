@@ -1,0 +1,165 @@
+/** One round of copying, watched: its progress goes to the database, coalesced; the operator's pause, a stall or an abort stops it, and the data path is idle afterwards. */
+import { AgentError } from '../agent-gateway/agent-error.ts'
+import type { AgentSession } from '../agent-gateway/agent-session.ts'
+import type { RoundMode, RoundProgress, RoundResult } from '../transfer/control-protocol.ts'
+import type { RoundRow } from './migration-store.ts'
+import type { PhaseContext } from './phase.ts'
+
+/** At most ten times a second. */
+const progressEveryMs = 100
+/** Longer than any round; what ends one that hangs is its stall. */
+const roundTimeoutMs = 30 * 24 * 60 * 60_000
+const stopTimeoutMs = 30_000
+
+/**
+ * Runs the next round, or joins the one that a control plane before us began. Null: it was stopped since the operator paused the migration. Throws AgentError, and
+ * the signal's reason.
+ */
+export async function runRound(
+  context: PhaseContext,
+  source: AgentSession,
+  mode: RoundMode,
+  signal: AbortSignal,
+): Promise<RoundResult | null> {
+  const round = await beginRound(context, mode)
+  const agents = await context.agents()
+  const { timings } = context.settings
+  const stop = new AbortController()
+  let lastSign = performance.now()
+  const reporter = createReporter(context, round)
+  const stopListening = agents.onProgress('SOURCE', (progress) => {
+    lastSign = performance.now()
+    if (progress.round === round.round) reporter.report(progress)
+  })
+  const watch = setInterval(() => {
+    if (performance.now() - lastSign > timings.stallMs) stop.abort(stalled(round.round, timings.stallMs))
+  }, timings.pollMs)
+  const stopOnPause = watchForPause(context, () => stop.abort(paused))
+  try {
+    const result = await source.request(
+      'round.run',
+      { round: round.round, mode: round.mode },
+      { signal: AbortSignal.any([signal, stop.signal]), timeoutMs: roundTimeoutMs },
+    )
+    await reporter.end(result)
+    return result
+  } catch (error) {
+    await stopInGuest(source)
+    await reporter.failed()
+    signal.throwIfAborted()
+    if (stop.signal.reason === paused) return null
+    throw stop.signal.aborted ? stop.signal.reason : error
+  } finally {
+    clearInterval(watch)
+    stopOnPause()
+    stopListening()
+  }
+}
+
+const paused = Symbol('paused')
+
+async function beginRound(context: PhaseContext, mode: RoundMode): Promise<RoundRow> {
+  const { migration, store } = context
+  const last = await store.lastRound(migration)
+  // Under the same number it is joined where it still runs, and answered where it ended meanwhile.
+  if (last?.state === 'RUNNING') return last
+  const round: RoundRow = {
+    migrationId: migration.id,
+    attempt: migration.attempt,
+    round: (last?.round ?? 0) + 1,
+    mode,
+    state: 'RUNNING',
+    scannedBytes: 0,
+    totalBytes: 0,
+    changedBytes: 0,
+    bytesSent: 0,
+    verifiedBytes: 0,
+    durationMs: null,
+    startedAt: new Date(),
+  }
+  await store.write(migration, { round })
+  return round
+}
+
+/** Nothing may go on writing at the destination once we turn to something else. An agent that is gone has stopped anyway. */
+async function stopInGuest(source: AgentSession): Promise<void> {
+  if (!source.connected) return
+  await source.request('round.stop', {}, { timeoutMs: stopTimeoutMs }).catch(() => {})
+}
+
+function createReporter(context: PhaseContext, round: RoundRow) {
+  const { store, migration } = context
+  let row = round
+  let latest: RoundProgress | null = null
+  let timer: NodeJS.Timeout | null = null
+  let writing: Promise<void> = Promise.resolve()
+  const sentBefore = store.bytesSent(migration).then((all) => all - round.bytesSent)
+  sentBefore.catch(() => {})
+
+  async function write(progress: RoundProgress): Promise<void> {
+    const { scannedBytes, totalBytes, changedBytes, bytesSent, verifiedBytes, rateBytesPerSecond, etaMs, bottleneck } = progress
+    row = { ...row, scannedBytes, totalBytes, changedBytes, bytesSent, verifiedBytes }
+    await store.write(migration, {
+      round: row,
+      patch: { bytesSent: (await sentBefore) + bytesSent, rateBytesPerSecond, etaMs, bottleneck },
+    })
+  }
+
+  async function flush(): Promise<void> {
+    if (timer) clearTimeout(timer)
+    timer = null
+    await writing
+  }
+
+  return {
+    report(progress: RoundProgress) {
+      latest = progress
+      timer ??= setTimeout(() => {
+        timer = null
+        const newest = latest
+        // Progress that can't be written now is followed by more; the round's end is written for sure.
+        if (newest) writing = writing.then(() => write(newest)).catch(() => {})
+      }, progressEveryMs)
+    },
+    async end({ changedBytes, bytesSent, verifiedBytes, durationMs, mode }: RoundResult) {
+      await flush()
+      row = {
+        ...row,
+        mode,
+        state: 'DONE',
+        changedBytes,
+        bytesSent,
+        verifiedBytes,
+        durationMs,
+        scannedBytes: Math.max(row.scannedBytes, row.totalBytes),
+      }
+      await store.write(migration, {
+        round: row,
+        patch: { bytesSent: (await sentBefore) + bytesSent, problem: null },
+        events: [
+          { kind: 'ROUND_ENDED', message: `Round ${row.round} (${mode}) found ${changedBytes} bytes changed, and sent ${bytesSent}.` },
+        ],
+      })
+    },
+    async failed() {
+      await flush()
+      await store.write(migration, { round: { ...row, state: 'FAILED', durationMs: Date.now() - row.startedAt.getTime() } })
+    },
+  }
+}
+
+function watchForPause(context: PhaseContext, onPause: () => void): () => void {
+  const { store, migration, settings } = context
+  const timer = setInterval(() => {
+    store.read(migration.id).then(
+      ({ desired, phase }) => desired === 'PAUSE' && (phase === 'SYNC' || phase === 'READY_TO_CUT_OVER') && onPause(),
+      // The next look tries again.
+      () => {},
+    )
+  }, settings.timings.pollMs)
+  return () => clearInterval(timer)
+}
+
+function stalled(round: number, stallMs: number): AgentError {
+  return new AgentError('TIMED_OUT', `Round ${round} made no progress for ${stallMs / 1000} s and was stopped.`, { retryable: true })
+}

@@ -1,0 +1,136 @@
+/** Writes what a cloud holds, as a complete read of it says. A virtual machine that is missing from it is `present: false`, never stopped. */
+import { and, eq, lt } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { clouds } from '../database/tables/cloud.ts'
+import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../database/tables/topology.ts'
+import type { Topology } from '../plugin-sdk/index.ts'
+import type { CloudConnections } from './cloud-connections.ts'
+import { failureOf } from './failure.ts'
+import { rowIdOf } from './row-ids.ts'
+
+/** Throws what the provider throws, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay. */
+export async function refreshTopology(
+  database: Database,
+  connections: CloudConnections,
+  cloudId: string,
+  signal: AbortSignal,
+): Promise<Topology> {
+  const changed = [{ topic: 'CLOUD' as const, subject: cloudId }]
+  let topology: Topology
+  const readAt = new Date()
+  try {
+    const connection = await connections.connection(cloudId, signal)
+    topology = await connection.discoverTopology({ signal })
+  } catch (error) {
+    signal.throwIfAborted()
+    const problem = failureOf(error).message
+    await database.write((orm) => [orm.update(clouds).set({ state: 'UNREACHABLE', problem }).where(eq(clouds.id, cloudId))], changed)
+    throw error
+  }
+  await database.write((orm) => [...topologyStatements(orm, cloudId, topology, readAt)], changed)
+  return topology
+}
+
+type Orm = Parameters<Parameters<Database['write']>[0]>[0]
+
+export function topologyStatements(orm: Orm, cloudId: string, topology: Topology, readAt: Date) {
+  const id = (providerId: string) => rowIdOf(cloudId, providerId)
+  const tables = [subnets, networks, hosts, zones, regions, nics, disks] as const
+  return [
+    // An older read that comes later must not win; the rows below are all of one read.
+    orm.update(clouds).set({ state: 'CONNECTED', problem: null, refreshedAt: readAt }).where(eq(clouds.id, cloudId)),
+    ...tables.map((table) => orm.delete(table).where(eq(table.cloudId, cloudId))),
+    ...inserts(
+      orm,
+      regions,
+      topology.regions.map((region) => ({ id: id(region.id), cloudId, providerId: region.id, name: region.name })),
+    ),
+    ...inserts(
+      orm,
+      zones,
+      topology.regions.flatMap((region) =>
+        region.zones.map((zone) => ({ id: id(zone.id), cloudId, regionId: id(region.id), providerId: zone.id, name: zone.name })),
+      ),
+    ),
+    ...inserts(
+      orm,
+      hosts,
+      topology.regions.flatMap((region) =>
+        region.zones.flatMap((zone) =>
+          zone.hosts.map(({ id: providerId, ...host }) => ({ ...host, id: id(providerId), cloudId, zoneId: id(zone.id), providerId })),
+        ),
+      ),
+    ),
+    ...inserts(
+      orm,
+      networks,
+      topology.networks.map((network) => ({ id: id(network.id), cloudId, providerId: network.id, name: network.name })),
+    ),
+    ...inserts(
+      orm,
+      subnets,
+      topology.networks.flatMap((network) =>
+        network.subnets.map(({ id: providerId, name, cidr }) => ({
+          id: id(providerId),
+          cloudId,
+          networkId: id(network.id),
+          providerId,
+          name,
+          cidr,
+        })),
+      ),
+    ),
+    ...machineStatements(orm, cloudId, topology, readAt),
+  ]
+}
+
+function machineStatements(orm: Orm, cloudId: string, topology: Topology, seenAt: Date) {
+  const id = (providerId: string) => rowIdOf(cloudId, providerId)
+  return [
+    ...topology.virtualMachines.map(({ id: providerId, disks: _disks, nics: _nics, hostId, ...vm }) => {
+      const row = { ...vm, id: id(providerId), cloudId, providerId, hostId: id(hostId), present: true, seenAt }
+      return orm.insert(virtualMachines).values(row).onConflictDoUpdate({ target: virtualMachines.id, set: row })
+    }),
+    orm
+      .update(virtualMachines)
+      .set({ present: false })
+      .where(and(eq(virtualMachines.cloudId, cloudId), lt(virtualMachines.seenAt, seenAt))),
+    ...inserts(
+      orm,
+      disks,
+      topology.virtualMachines.flatMap((vm) =>
+        vm.disks.map(({ id: providerId, index, sizeBytes, bus }) => ({
+          id: `${id(vm.id)}/disk/${index}`,
+          virtualMachineId: id(vm.id),
+          cloudId,
+          providerId,
+          index,
+          sizeBytes,
+          bus,
+        })),
+      ),
+    ),
+    ...inserts(
+      orm,
+      nics,
+      topology.virtualMachines.flatMap((vm) =>
+        vm.nics.map(({ index, mac, addresses, networkId }) => ({
+          id: `${id(vm.id)}/nic/${index}`,
+          virtualMachineId: id(vm.id),
+          cloudId,
+          networkId: id(networkId),
+          index,
+          mac,
+          addresses,
+        })),
+      ),
+    ),
+  ]
+}
+
+type Table = typeof regions | typeof zones | typeof hosts | typeof networks | typeof subnets | typeof disks | typeof nics
+
+/** One statement a row: a cloud has hundreds of them, and a statement's parameters are limited. */
+function inserts<T extends Table>(orm: Orm, table: T, rows: T['$inferInsert'][]) {
+  return rows.map((row) => orm.insert(table).values(row as never))
+}
