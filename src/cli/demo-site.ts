@@ -3,11 +3,11 @@
  * talks to the GraphQL API only.
  */
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { artifacts, guestMemoryBytes, readGuestAccess } from '../../setup/artifacts.ts'
 import type { Endpoint, ProviderConnection } from '../plugin-sdk/index.ts'
-import { loadPlugin } from '../plugin-sdk/registry/load-plugin.ts'
+import { openPluginRegistry, type PluginRegistry } from '../plugin-sdk/registry/plugin-registry.ts'
 import { startPrivateLibvirt } from './private-site/start-private-libvirt.ts'
 
 export interface DemoCloud {
@@ -31,16 +31,18 @@ export interface DemoSite {
 }
 
 const workloadPort = 8080
-const root = join(import.meta.dirname, '../..')
+/** The configuration's `plugins` for both clouds. */
+export const demoPlugins = ['qemu', 'libvirt'].map((id) => join(import.meta.dirname, '../../plugins', id))
 
 /** @param libvirtUri a libvirt of the user's, used as it is; null starts a private one below `directory`. */
 export async function openDemoSite(directory: string, libvirtUri: string | null): Promise<DemoSite> {
   await mkdir(directory, { recursive: true })
   const libvirt = libvirtUri === null ? await startPrivateLibvirt({ directory: join(directory, 'libvirt') }) : null
   const guestAccess = [{ match: '*', ...readGuestAccess() }]
+  const registry = await openPluginRegistry(demoPlugins, { log: () => {} })
   const [east, west] = await Promise.all([
-    openCloud('east', 'qemu', { stateDirectory: join(directory, 'east'), guestAccess }),
-    openCloud('west', 'libvirt', {
+    openCloud(registry, 'east', 'qemu', { stateDirectory: join(directory, 'east'), guestAccess }),
+    openCloud(registry, 'west', 'libvirt', {
       uri: libvirt?.uri ?? libvirtUri,
       guestAccess,
       ...(libvirt && { consoleDirectory: libvirt.consoleDirectory }),
@@ -72,10 +74,11 @@ export async function openDemoSite(directory: string, libvirtUri: string | null)
           cpuCount: 1,
           memoryBytes: guestMemoryBytes,
           firmware: 'BIOS',
-          disks: [{ index: 0, sizeBytes: 0 }],
+          disks: [{ index: 0, sizeBytes: (await stat(image)).size }],
           nics: [{ index: 0, mac: `52:54:00:${randomBytes(3).toString('hex').match(/../g)!.join(':')}`, networkId: network.id }],
         },
       })
+      await cloud.connection.virtualMachines.start({ operationId: `demo-start-${uniqueId}`, vmId })
       const workload = await waitForWorkload(cloud.connection, vmId)
       return { vmId, uniqueId, workload, bootMs: performance.now() - started }
     },
@@ -87,14 +90,20 @@ export async function openDemoSite(directory: string, libvirtUri: string | null)
           await connection.virtualMachines.delete?.({ operationId: `demo-delete-${vm.id}`, vmId: vm.id })
         await connection.close()
       }
+      await registry.close()
       await libvirt?.stop()
     },
   }
 }
 
-async function openCloud(name: DemoCloud['name'], pluginId: DemoCloud['pluginId'], options: Record<string, unknown>): Promise<DemoCloud> {
-  const plugin = await loadPlugin(join(root, 'plugins', pluginId), { log: () => {} })
-  return { name, pluginId, options, connection: await plugin.connect(options) }
+async function openCloud(
+  registry: PluginRegistry,
+  name: DemoCloud['name'],
+  pluginId: DemoCloud['pluginId'],
+  options: Record<string, unknown>,
+): Promise<DemoCloud> {
+  const { connection } = await registry.connect(pluginId, options)
+  return { name, pluginId, options, connection }
 }
 
 async function waitForWorkload(connection: ProviderConnection, vmId: string): Promise<Endpoint> {

@@ -15,7 +15,7 @@ import { ensureSetup } from '../../setup/setup.ts'
 import { startControlPlane } from './control-plane-process.ts'
 import { connectCloud, migrate, readClouds, resultOf, workloadEndpoint } from './demo-migration.ts'
 import { summary } from './demo-report.ts'
-import { openDemoSite } from './demo-site.ts'
+import { demoPlugins, openDemoSite } from './demo-site.ts'
 import { createGraphqlClient } from './graphql-client.ts'
 import { enterPrivateNetwork, isInPrivateNetwork } from './private-site/enter-private-network.ts'
 import { findLibvirt } from './private-site/find-libvirt.ts'
@@ -115,7 +115,7 @@ async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]
       listen:
         libvirtUri === null ? [{ host: '0.0.0.0', port: 0 }] : ['127.0.0.1', ...site.agentAddresses].map((host) => ({ host, port: 0 })),
     },
-    plugins: ['qemu', 'libvirt'].map((id) => join(import.meta.dirname, '../../plugins', id)),
+    plugins: demoPlugins,
   })
   undo.push(() => controlPlane.stop())
   const vm = await booting
