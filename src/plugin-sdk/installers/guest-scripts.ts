@@ -34,7 +34,7 @@ ours() {
   done
 }`
 
-/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), base, installed (an operation's digest whose agent lives). */
+/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), tracefs, base, installed (an operation's digest whose agent lives). */
 export const probeScript = `${functions}
 echo "uid=$(id -u)"
 echo "machine=$(uname -m)"
@@ -42,6 +42,7 @@ echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 set -- $(grep MemAvailable: /proc/meminfo)
 echo "memory_kib=$2"
 for tool in grep gzip tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
+grep -qw tracefs /proc/filesystems && echo "tracefs=yes"
 for base in ${installBases.join(' ')}; do
   grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
   dir=$base/${name}

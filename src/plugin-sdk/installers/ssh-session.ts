@@ -89,6 +89,20 @@ export async function openSshSession(access: SshAccess, signal: AbortSignal): Pr
   }
 }
 
+/** The result, or ProviderError INTERNAL with what the script printed, where it exited with anything but 0. */
+export async function expectSuccess(what: string, running: Promise<ScriptResult>): Promise<ScriptResult> {
+  const result = await running
+  if (result.exitCode === 0) return result
+  throw new ProviderError(
+    'INTERNAL',
+    `Could not ${what} in the guest (exit code ${result.exitCode}): ${result.stderr.trim() || 'it printed nothing'}.`,
+    {
+      retryable: true,
+      remedy: "Try again; if it stays, run the agent's uninstall and look at the guest's memory and mounts.",
+    },
+  )
+}
+
 function runScript(client: Client, command: string, input: Readable | Buffer, idleTimeoutMs: number, where: string): Promise<ScriptResult> {
   return new Promise((resolve, reject) => {
     // Listeners are attached in this very callback: a quick command's output and exit come in the same packet as the answer to exec.

@@ -106,6 +106,25 @@ describe('install', () => {
   })
 })
 
+describe('inspect', () => {
+  test('finds nothing in a guest that will do, and changes nothing', async () => {
+    expect(await installer().inspect?.({ vmId: 'vm', bundleDirectory })).toEqual([])
+    expect(await guest.look('ls -A /run | grep -v mount')).toBe('')
+  })
+
+  test('lists everything that is wrong at once', async () => {
+    await guest.close()
+    guest = await startGuestOverSsh({
+      prepare: `mount -t tmpfs none /mnt && printf 'MemAvailable: 20480 kB\\n' > /mnt/memory && printf 'nodev proc\\n' > /mnt/filesystems && mount --bind /mnt/memory /proc/meminfo && mount --bind /mnt/filesystems /proc/filesystems`,
+    })
+    const findings = await installer().inspect?.({ vmId: 'vm', bundleDirectory })
+    expect(findings).toMatchObject([
+      { code: 'GUEST_MEMORY', severity: 'BLOCKER' },
+      { code: 'NO_TRACEFS', severity: 'WARNING' },
+    ])
+  })
+})
+
 describe('uninstall', () => {
   test('leaves nothing, with children of the agent still running, and may be repeated', async () => {
     await install()
