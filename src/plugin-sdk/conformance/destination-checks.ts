@@ -1,0 +1,156 @@
+/** A destination, from the landing image to the flattened disk, as a migration takes it there. The suite writes the image into the disk from outside. */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, stat } from 'node:fs/promises'
+import type { InjectedFile, InstantiateRequest } from '../contract.ts'
+import { awaitGuest, killedAfter, newMachine, operation, type Session, type Suite, throughACrash } from './session.ts'
+
+const chunkBytes = 1024 * 1024
+
+/** For a landing agent that is to wait: nobody listens there. */
+const dialsNobody: InjectedFile = {
+  path: '/etc/portolan/bootstrap.json',
+  mode: 0o600,
+  content: JSON.stringify({
+    migrationId: 'conformance',
+    role: 'DESTINATION',
+    controlPlane: [{ host: '127.0.0.1', port: 1 }],
+    serverName: 'conformance.migration.portolan.internal',
+    caCertificatePem: '',
+    enrolmentToken: 'none',
+  }),
+}
+
+export function destinationChecks(suite: Suite): void {
+  const { check } = suite
+  const { describe, expect } = suite.api
+  let vmId: string
+  let request: InstantiateRequest
+  let verified: string | undefined
+
+  /** Disk 0 as a file that can be compared from outside; undefined where the provider shows none. */
+  const backingPath = async ({ connection }: Session): Promise<string | undefined> => {
+    const { disks } = await connection.virtualMachines.describe({ vmId })
+    const [disk] = disks
+    const file = disk?.backingPath === undefined ? undefined : await stat(disk.backingPath).catch(() => undefined)
+    return file?.isFile() && file.size === disk?.sizeBytes ? disk?.backingPath : undefined
+  }
+  const expectSealedBytesUnchanged = async (session: Session) => {
+    const path = await backingPath(session)
+    if (verified !== undefined && path !== undefined) expect(await sha256(path), 'the copied disk, compared from outside').toBe(verified)
+  }
+
+  describe('a destination', () => {
+    const needs = {
+      capabilities: ['destination.instantiate', 'destination.delete'],
+      subject: ['landing' as const],
+    }
+    const needsImage = { ...needs, subject: ['landing' as const, 'imagePath' as const] }
+
+    check(
+      'is instantiated once, with empty disks, though the plugin is killed in the middle and before its answer',
+      needs,
+      async (session) => {
+        const { subject, connection } = session
+        if (!subject.landing) return
+        request = {
+          ...operation(),
+          virtualMachine: await newMachine(session, subject.imagePath, 'conformance-destination'),
+          landing: subject.landing,
+          inject: subject.inject ?? [dialsNobody],
+          inboundPorts: subject.guestHttp ? [subject.guestHttp.port] : [],
+        }
+        const call = async () => {
+          const made = await connection.destination.instantiate(request)
+          session.undo.push(() => connection.destination.delete({ ...operation(), vmId: made.vmId }))
+          return made
+        }
+        await killedAfter(suite, 200, call)
+        vmId = (await throughACrash(suite, 'destination.instantiate', call)).vmId
+        const { uniqueId, name } = request.virtualMachine
+        const all = (await connection.discoverTopology({})).virtualMachines.filter((vm) => vm.uniqueId === uniqueId)
+        expect(all).toMatchObject([{ id: vmId, name, power: 'RUNNING', disks: request.virtualMachine.disks }])
+        const path = await backingPath(session)
+        if (path !== undefined) expect(await isAllZero(path), 'disk 0 is empty').toBe(true)
+      },
+    )
+
+    check('seals its disks as they are', needsImage, async (session) => {
+      const path = await backingPath(session)
+      if (path !== undefined) {
+        await writeImage(session.subject.imagePath ?? '', path)
+        verified = await sha256(path)
+      }
+      const seal = { ...operation(), vmId }
+      await throughACrash(suite, 'destination.sealCopiedDisks', () => session.connection.destination.sealCopiedDisks(seal))
+      await expectSealedBytesUnchanged(session)
+    })
+
+    check('boots from the copied disk, isolated, and leaves the copied bytes alone', needsImage, async (session) => {
+      const boot = { ...operation(), vmId }
+      await throughACrash(suite, 'destination.bootFromCopiedDisk', () => session.connection.destination.bootFromCopiedDisk(boot))
+      if (verified !== undefined) await awaitGuest(session, vmId)
+      await expectSealedBytesUnchanged(session)
+    })
+
+    check('goes back to the landing image with the copied bytes as they were, and forward again', needsImage, async (session) => {
+      const discard = { ...operation(), vmId, inject: session.subject.inject ?? [dialsNobody] }
+      await throughACrash(suite, 'destination.discardOverlay', () => session.connection.destination.discardOverlay(discard))
+      await expectSealedBytesUnchanged(session)
+      await session.connection.destination.sealCopiedDisks({ ...operation(), vmId })
+      await session.connection.destination.bootFromCopiedDisk({ ...operation(), vmId })
+      if (verified !== undefined) await awaitGuest(session, vmId)
+      await expectSealedBytesUnchanged(session)
+    })
+
+    check('is exposed and flattened while it runs', needsImage, async (session) => {
+      await session.connection.network.expose({ ...operation(), vmId })
+      const flatten = { ...operation(), vmId }
+      await throughACrash(suite, 'destination.flattenOverlay', () => session.connection.destination.flattenOverlay(flatten))
+      expect((await session.connection.virtualMachines.describe({ vmId })).power).toBe('RUNNING')
+      if (verified !== undefined) await awaitGuest(session, vmId)
+    })
+
+    check('starts from its own disk after a power cut', needsImage, async (session) => {
+      await session.connection.virtualMachines.stop({ ...operation(), vmId, force: true })
+      await session.connection.virtualMachines.start({ ...operation(), vmId })
+      if (verified !== undefined) await awaitGuest(session, vmId)
+    })
+
+    check('is deleted with its disks, once and for all', needs, async (session) => {
+      const path = await backingPath(session)
+      const remove = { ...operation(), vmId }
+      await throughACrash(suite, 'destination.delete', () => session.connection.destination.delete(remove))
+      await expect(session.connection.virtualMachines.describe({ vmId })).rejects.toMatchObject({ code: 'NOT_FOUND' })
+      if (path !== undefined) await expect(stat(path)).rejects.toThrow('ENOENT')
+    })
+  })
+}
+
+/** Copies what is not zero, into the same file: the running landing image holds it open. */
+async function writeImage(imagePath: string, diskPath: string): Promise<void> {
+  const disk = await open(diskPath, 'r+')
+  try {
+    let offset = 0
+    for await (const chunk of createReadStream(imagePath, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>) {
+      if (chunk.some((byte) => byte !== 0)) await disk.write(chunk, 0, chunk.length, offset)
+      offset += chunk.length
+    }
+    await disk.sync()
+  } finally {
+    await disk.close()
+  }
+}
+
+async function isAllZero(path: string): Promise<boolean> {
+  const zeros = Buffer.alloc(chunkBytes)
+  for await (const chunk of createReadStream(path, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>)
+    if (!chunk.equals(zeros.subarray(0, chunk.length))) return false
+  return true
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>) hash.update(chunk)
+  return hash.digest('hex')
+}

@@ -1,0 +1,90 @@
+/**
+ * The conformance suite, for a plugin's author to call from a test file of their own:
+ *
+ *   import * as vitest from 'vitest'
+ *   import { describeProvider } from 'portolan/plugin-sdk/conformance'
+ *   await describeProvider('my cloud', async () => ({ plugin: './index.js', options: { … } }), vitest)
+ *
+ * Every changing call is made through a crash of the plugin's process and repeated; what the plugin or the subject lacks is skipped and named.
+ */
+import { connectionChecks } from './connection-checks.ts'
+import { destinationChecks } from './destination-checks.ts'
+import { recordChecks } from './record-checks.ts'
+import { closeSession, openSession, type Session, type Suite, type TestApi } from './session.ts'
+import type { ConformanceSubject } from './subject.ts'
+import { virtualMachineChecks } from './virtual-machine-checks.ts'
+
+export type { ConformanceSubject, TestApi }
+
+const checkTimeoutMs = 10 * 60_000
+
+/**
+ * Registers the suite. `setup` runs once, before the first test. Give the Vitest that runs the file as `api` where the SDK is a link: it would find its own.
+ */
+export async function describeProvider(name: string, setup: () => Promise<ConformanceSubject>, api?: TestApi): Promise<void> {
+  const { describe, test, expect, beforeAll, afterAll } = api ?? (await import('vitest'))
+  let opened: Session | undefined
+  const tested = new Set<string>()
+  const skipped = new Set<string>()
+  const suite: Suite = {
+    api: { describe, test, expect, beforeAll, afterAll },
+    session() {
+      if (!opened) throw new Error('The set-up of the conformance suite failed.')
+      return opened
+    },
+    check(title, needs, body) {
+      test(title, { timeout: checkTimeoutMs }, async (context) => {
+        const session = suite.session()
+        const absent = needs.capabilities.filter((capability) => !session.connected.capabilities.includes(capability))
+        const notGiven = (needs.subject ?? []).filter((member) => session.subject[member] === undefined)
+        if (absent.length + notGiven.length > 0) {
+          for (const capability of needs.capabilities) skipped.add(capability)
+          context.skip(
+            [...absent.map((member) => `the plugin has no ${member}`), ...notGiven.map((member) => `the subject gives no ${member}`)].join(
+              '; ',
+            ),
+          )
+        }
+        for (const capability of needs.capabilities) tested.add(capability)
+        await body(session)
+      })
+    },
+  }
+
+  describe(`${name} conforms to the provider contract`, () => {
+    beforeAll(async () => {
+      opened = await openSession(await setup())
+    }, checkTimeoutMs)
+    afterAll(async () => {
+      if (!opened) return
+      const never = opened.connected.capabilities.filter((capability) => !tested.has(capability))
+      console.info(
+        `${name}: needed and there: ${[...tested].toSorted().join(', ')}\n${name}: skipped: ${
+          [...skipped]
+            .filter((capability) => !tested.has(capability))
+            .toSorted()
+            .join(', ') || 'none'
+        }\n${name}: called only along the way, or not at all: ${never.join(', ') || 'none'}`,
+      )
+      await closeSession(opened)
+    }, checkTimeoutMs)
+
+    connectionChecks(suite)
+    recordChecks(suite)
+    virtualMachineChecks(suite)
+    destinationChecks(suite)
+
+    describe('at the end', () => {
+      test('the cloud is as it was before', { timeout: checkTimeoutMs }, async () => {
+        const { before, connection, subject } = suite.session()
+        const after = await connection.discoverTopology({})
+        const ids = (topology: typeof after) => ({
+          virtualMachines: topology.virtualMachines.map(({ id }) => id).toSorted(),
+          networks: topology.networks.map(({ id }) => id).toSorted(),
+        })
+        expect(ids(after)).toEqual(ids(before.topology))
+        expect(((await subject.leftovers?.()) ?? []).toSorted()).toEqual(before.leftovers.toSorted())
+      })
+    })
+  })
+}
