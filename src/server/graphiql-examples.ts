@@ -6,8 +6,8 @@ function tab(query: string, variables?: object) {
 
 /** What GraphiQL opens with. The tests run each as it stands. */
 export const exampleTabs = [
-  tab(`# 1. What is there? Put your token into the Headers tab below, then press the play button.
-# The next tabs take the ids that this one shows.
+  tab(`# 1. What is there? Put your token under Headers,
+# below, and press play. The next tabs take ids from here.
 query WhatIsThere {
   viewer { tokenName role }
   plugins { pluginId apiVersion { major minor } capabilities }
@@ -37,8 +37,9 @@ query WhatIsThere {
 }
 `),
   tab(
-    `# 2. Move a running virtual machine. Fill in the ids under Variables.
-# Sent again with the same idempotencyKey and input, it does nothing more and answers the same.
+    `# 2. Move a running machine: ids go under Variables.
+# Sent again with the same idempotencyKey, it answers
+# the same and does nothing more.
 mutation StartMigration($input: StartMigrationInput!) {
   startMigration(input: $input) {
     __typename
@@ -61,7 +62,8 @@ mutation StartMigration($input: StartMigrationInput!) {
     },
   ),
   tab(
-    `# 3. Watch it: the first answer is the present state, and each one is whole.
+    `# 3. Watch it: first comes the present state, then the
+# whole again at each change, until the migration ends.
 subscription WatchMigration($migrationId: ID!) {
   migrationProgress(migrationId: $migrationId) {
     state
@@ -82,7 +84,8 @@ subscription WatchMigration($migrationId: ID!) {
     { migrationId: '<id of a migration>' },
   ),
   tab(
-    `# 4. Cut over, with the MANUAL policy: as soon as the estimated downtime is at most the permitted one.
+    `# 4. Cut over, with the MANUAL policy: done as soon as
+# estimatedRemainingMs <= permittedDowntimeMs.
 mutation CutOver($input: CutOverMigrationInput!) {
   cutOverMigration(input: $input) {
     __typename

@@ -63,7 +63,8 @@ function renderPage(): string {
     defaultTabs: exampleTabs,
     defaultHeaders: exampleTabs[0]?.headers ?? '',
     defaultEditorToolsVisibility: 'headers' as const,
-    shouldPersistHeaders: true,
+    // The browser forgets the token with the tab.
+    shouldPersistHeaders: false,
     additionalHeaders: { [csrfHeader]: '1' },
   }
   const page = renderGraphiQL(options)
