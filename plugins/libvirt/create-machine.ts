@@ -52,7 +52,7 @@ async function makeWhole(site: Site, { operationId, signal }: Operation, creatio
     createdBy: operationId,
     bootedBy: operationId,
     landing: creation.landing,
-    ownNetworks: [],
+    ownNics: [],
     operations: [],
   }
   const names = volumeNames(vm)

@@ -93,18 +93,20 @@ export function macOf(nic: XmlElement): string {
 }
 
 async function nicsOf(site: Site, domain: XmlElement, power: PowerState, signal?: AbortSignal): Promise<NicDescription[]> {
-  const { ownNetworks } = readMetadata(domain)
+  const { ownNics } = readMetadata(domain)
   return Promise.all(
     nicElements(domain).map(async (nic, index) => {
       const mac = macOf(nic)
       const connected = networkIdOf(nic)
+      // An isolated VM is still of its own networks.
+      const own = ownNics.find((candidate) => macOf(candidate) === mac) ?? nic
       const up = power === 'RUNNING' || power === 'SUSPENDED'
       const network = up && nic.attributes['type'] === 'network' ? await readNetwork(site.client, connected, signal) : undefined
       return {
         id: mac,
         index,
         mac,
-        networkId: ownNetworks.find((own) => own.mac === mac)?.networkId ?? connected,
+        networkId: networkIdOf(own),
         addresses: network ? await leasedAddresses(site.client, network, mac, signal) : [],
       }
     }),

@@ -74,7 +74,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
           setRawDisks(domain, await rawPaths(site, domain, signal))
           setBoot(domain, landing)
           exposeConfiguration(domain)
-          setMetadata(domain, { ...metadata, stage: 'landing', bootedBy: operationId, ownNetworks: [] })
+          setMetadata(domain, { ...metadata, stage: 'landing', bootedBy: operationId, ownNics: [] })
           await defineDomain(site, domain, signal)
         }
         await deleteOverlays(site, domain, signal)

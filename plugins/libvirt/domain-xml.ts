@@ -91,12 +91,14 @@ export function setMetadata(domain: XmlElement, metadata: MachineMetadata): void
   holder.children = [...elementsOf(holder).filter((child) => !/(^|:)machine$/.test(child.name)), metadataElement(metadata)]
 }
 
-/** Puts an interface onto another network, whatever it was on. What belonged to the old connection only is dropped. */
-export function setNicNetwork(nic: XmlElement, networkId: string): void {
-  const { type, source } = nicSource(networkId)
-  nic.attributes['type'] = type
-  const kept = elementsOf(nic).filter(({ name }) => !['source', 'target', 'virtualport', 'alias', 'link'].includes(name))
-  nic.children = [...kept, source]
+/** What belongs to a NIC's connection, not to the NIC: the guest does not see it. */
+const connectionElements = ['source', 'target', 'virtualport', 'vlan', 'bandwidth', 'portgroup', 'filterref', 'link', 'alias', 'backend']
+
+/** Puts an interface onto a libvirt network, behind a filter, whatever it was on. The guest sees the same device. */
+export function reconnectNic(nic: XmlElement, to: { network: string; filter: string }): void {
+  nic.attributes = { type: 'network' }
+  const kept = elementsOf(nic).filter(({ name }) => !connectionElements.includes(name))
+  nic.children = [...kept, element('source', { network: to.network }), element('filterref', { filter: to.filter })]
 }
 
 /** Points the disks at raw files: what they lie on without overlays. */

@@ -1,7 +1,9 @@
 /**
- * A network for one VM under health check: a bridge of its own, without forwarding and without DNS, whose DHCP serves that VM only.
- * libvirt's rules keep it from every other network; this machine reaches the guest at an address known beforehand. It is transient: it is gone when removed,
- * and after a restart of the host.
+ * A network for one VM under health check: a bridge of its own, without forwarding and without DNS, whose DHCP serves that VM only, at an address known beforehand.
+ * It is transient: gone when removed, and after a restart of the host.
+ *
+ * libvirt's rules keep such a network from every other one, yet not from the host itself: without a filter, the guest reaches every service that listens
+ * on any of the host's addresses (measured). Hence the filter: it lets connections to the guest in, and none out.
  */
 import { createHash } from 'node:crypto'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
@@ -14,6 +16,9 @@ import { element, type XmlElement } from './xml.ts'
 const subnetSize = 16
 const tries = 20
 
+/** One for all VMs. It stays defined: without a VM that refers to it, it does nothing. */
+export const isolationFilterName = 'portolan-isolated'
+
 export function isolatedNetworkName(vmId: string): string {
   return `portolan-isolated-${vmId}`
 }
@@ -24,6 +29,7 @@ export function isIsolatedNetwork(name: string): boolean {
 
 /** Makes it where it isn't there. */
 export async function ensureIsolatedNetwork(site: Site, vmId: string, macs: readonly string[], signal?: AbortSignal): Promise<void> {
+  await site.client.define(['nwfilter-define'], filterXml(), { what: 'define the filter of isolated networks', signal })
   if (await readNetwork(site.client, isolatedNetworkName(vmId), signal)) return
   const digest = createHash('sha256').update(vmId).digest()
   for (let attempt = 0; ; attempt++) {
@@ -71,5 +77,22 @@ function networkXml(vmId: string, digest: string, subnet: number, macs: readonly
       { address: numberToIpv4(subnet + 1), netmask: '255.255.255.240' },
       element('dhcp', {}, ...macs.map((mac, index) => element('host', { mac, ip: numberToIpv4(subnet + 2 + index) }))),
     ),
+  )
+}
+
+/** A fixed UUID makes a repeated definition a replacement. Rules count from the guest's side: `in` is towards it. Lower priorities come first. */
+function filterXml(): XmlElement {
+  const rule = (action: 'accept' | 'drop', direction: 'in' | 'out' | 'inout', priority: number, what: XmlElement) =>
+    element('rule', { action, direction, priority }, what)
+  return element(
+    'filter',
+    { name: isolationFilterName, chain: 'root' },
+    element('uuid', {}, '6f0a5d5c-8c1e-4a52-9d1b-70727463706c'),
+    rule('accept', 'inout', 100, element('mac', { protocolid: 'arp' })),
+    rule('accept', 'out', 200, element('udp', { srcportstart: 68, dstportstart: 67 })),
+    rule('accept', 'in', 200, element('udp', { srcportstart: 67, dstportstart: 68 })),
+    rule('accept', 'in', 300, element('tcp', { state: 'NEW,ESTABLISHED' })),
+    rule('accept', 'out', 300, element('tcp', { state: 'ESTABLISHED' })),
+    rule('drop', 'inout', 1000, element('all')),
   )
 }

@@ -2,8 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { macOf, nicElements, powerOf } from './describe-machine.ts'
-import { setMetadata, setNicNetwork } from './domain-xml.ts'
-import { ensureIsolatedNetwork, isIsolatedNetwork, isolatedNetworkName, removeIsolatedNetwork } from './isolated-network.ts'
+import { reconnectNic, setMetadata } from './domain-xml.ts'
+import { ensureIsolatedNetwork, isolatedNetworkName, isolationFilterName, removeIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata, type MachineMetadata } from './machine-metadata.ts'
 import { networkIdOf } from './networks.ts'
 import type { Site } from './site.ts'
@@ -25,24 +25,21 @@ export async function isolateConfiguration(site: Site, vmId: string, domain: Xml
       },
     )
   const metadata = readMetadata(domain)
-  // Written down before anything moves, and never overwritten by an isolated network's name.
-  const ownNetworks =
-    metadata.ownNetworks.length > 0
-      ? metadata.ownNetworks
-      : nics.filter((nic) => !isIsolatedNetwork(networkIdOf(nic))).map((nic) => ({ mac: macOf(nic), networkId: networkIdOf(nic) }))
+  // Noted before anything moves, and never overwritten by what an earlier, killed call has isolated already.
+  const ownNics = metadata.ownNics.length > 0 ? metadata.ownNics : structuredClone(nics)
   await ensureIsolatedNetwork(site, vmId, nics.map(macOf), signal)
-  for (const nic of nics) setNicNetwork(nic, isolatedNetworkName(vmId))
-  const isolated = { ...metadata, ownNetworks }
+  for (const nic of nics) reconnectNic(nic, { network: isolatedNetworkName(vmId), filter: isolationFilterName })
+  const isolated = { ...metadata, ownNics }
   setMetadata(domain, isolated)
   return isolated
 }
 
-/** Changes a configuration back to the VM's own networks. Its metadata is the caller's to write: the networks' names are forgotten last. */
+/** Changes a configuration back to the VM's own connections. Its metadata is the caller's to write: they are forgotten last. */
 export function exposeConfiguration(domain: XmlElement): void {
-  const { ownNetworks } = readMetadata(domain)
+  const { ownNics } = readMetadata(domain)
   for (const nic of nicElements(domain)) {
-    const own = ownNetworks.find(({ mac }) => mac === macOf(nic))
-    if (own) setNicNetwork(nic, own.networkId)
+    const own = ownNics.find((candidate) => macOf(candidate) === macOf(nic))
+    if (own) Object.assign(nic, own)
   }
 }
 
@@ -50,7 +47,7 @@ export function exposeConfiguration(domain: XmlElement): void {
 export async function isolateMachine(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
   const domain = await site.domain(vmId, signal)
   const metadata = await isolateConfiguration(site, vmId, domain, signal)
-  await site.note(vmId, { ownNetworks: metadata.ownNetworks }, signal)
+  await site.note(vmId, { ownNics: metadata.ownNics }, signal)
   await reconnect(site, vmId, domain, signal)
 }
 
@@ -58,9 +55,9 @@ export async function isolateMachine(site: Site, vmId: string, signal?: AbortSig
 export async function exposeMachine(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
   const domain = await site.domain(vmId, signal)
   exposeConfiguration(domain)
-  if (readMetadata(domain).ownNetworks.length > 0) await reconnect(site, vmId, domain, signal)
+  if (readMetadata(domain).ownNics.length > 0) await reconnect(site, vmId, domain, signal)
   await removeIsolatedNetwork(site, vmId, signal)
-  await site.note(vmId, { ownNetworks: [] }, signal)
+  await site.note(vmId, { ownNics: [] }, signal)
 }
 
 /** Applies the NICs of a configuration. A running guest sees its link go down and up again, and so asks DHCP for an address on the new network. */

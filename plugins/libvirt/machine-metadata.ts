@@ -24,8 +24,8 @@ export interface MachineMetadata {
   bootedBy?: string | undefined
   /** Files on the plugin's machine: the landing image is uploaded again from there after a failed boot. */
   landing?: { kernelPath: string; initrdPath: string; commandLine: string } | undefined
-  /** While the VM is isolated: the network of each of its NICs. */
-  ownNetworks: { mac: string; networkId: string }[]
+  /** While the VM is isolated: its `<interface>` elements as they were, and are to be again. */
+  ownNics: XmlElement[]
   /** Ids of operations that have ended, latest last. */
   operations: string[]
 }
@@ -42,11 +42,18 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
       initrdPath: landing['initrd'] ?? '',
       commandLine: landing['command-line'] ?? '',
     },
-    ownNetworks: childrenNamed(machine, 'nic').map(({ attributes }) => ({
-      mac: attributes['mac'] ?? '',
-      networkId: attributes['network'] ?? '',
-    })),
+    ownNics: childrenNamed(machine, 'interface').map(withoutPrefixes),
     operations: childrenNamed(machine, 'operation').map(({ attributes }) => attributes['id'] ?? ''),
+  }
+}
+
+/** libvirt may give our prefix to everything inside our element. */
+function withoutPrefixes(of: XmlElement): XmlElement {
+  const { 'xmlns:portolan': _, ...attributes } = of.attributes
+  return {
+    name: of.name.replace(/^.*:/, ''),
+    attributes,
+    children: of.children.map((child) => (typeof child === 'string' ? child : withoutPrefixes(child))),
   }
 }
 
@@ -64,7 +71,7 @@ export function metadataElement(metadata: MachineMetadata): XmlElement {
     landing
       ? element('portolan:landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine })
       : null,
-    ...metadata.ownNetworks.map(({ mac, networkId }) => element('portolan:nic', { mac, network: networkId })),
+    ...metadata.ownNics,
     ...metadata.operations.slice(-rememberedOperations).map((id) => element('portolan:operation', { id })),
   )
 }

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { describeMachine } from './describe-machine.ts'
+import { describeMachine, macOf } from './describe-machine.ts'
 import { hostName } from './host.ts'
 import { ensureIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata } from './machine-metadata.ts'
@@ -20,16 +20,10 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
     start: (operation) =>
       site.once(operation, async () => {
         const { vmId, signal } = operation
-        const { stage, ownNetworks } = readMetadata(await site.domain(vmId, signal))
+        const { stage, ownNics } = readMetadata(await site.domain(vmId, signal))
         if (stage === 'creating') throw wrongState(vmId, 'not complete', 'Send the operation that creates it again.')
         // The isolated network doesn't outlive a restart of the host.
-        if (ownNetworks.length > 0)
-          await ensureIsolatedNetwork(
-            site,
-            vmId,
-            ownNetworks.map(({ mac }) => mac),
-            signal,
-          )
+        if (ownNics.length > 0) await ensureIsolatedNetwork(site, vmId, ownNics.map(macOf), signal)
         await startMachine(site, vmId, signal)
       }),
 
