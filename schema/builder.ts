@@ -56,6 +56,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
       args: { ids: { description: 'Ids that this API gave out.' } },
       complexity: ({ ids }) => ({ field: 1, multiplier: ids.length }),
     },
+    pageInfoFieldOptions: { description: 'Where this page begins and ends.' },
     pageInfoTypeOptions: { description: 'Where a page of a connection begins and ends.' },
     hasNextPageFieldOptions: { description: 'Whether there is more after `endCursor`.' },
     hasPreviousPageFieldOptions: { description: 'Whether there is more before `startCursor`.' },

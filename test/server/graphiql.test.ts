@@ -1,5 +1,5 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { get, type IncomingHttpHeaders } from 'node:http'
+import { get, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { brotliDecompressSync } from 'node:zlib'
@@ -131,10 +131,9 @@ test('no request left this machine, and the browser had nothing to complain of',
 })
 
 /** fetch would decompress the answer. */
-function rawGet(url: string, headers: Record<string, string>) {
-  return new Promise<{ status: number | undefined; headers: IncomingHttpHeaders; body: Buffer }>((done, failed) => {
-    get(url, { headers }, async (answer) =>
-      done({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(await answer.toArray()) }),
-    ).on('error', failed)
+async function rawGet(url: string, headers: Record<string, string>) {
+  const answer = await new Promise<IncomingMessage>((answered, failed) => {
+    get(url, { headers }, answered).on('error', failed)
   })
+  return { status: answer.statusCode, headers: answer.headers, body: Buffer.concat(await answer.toArray()) }
 }

@@ -9,7 +9,7 @@ import { event, idOf, seed } from './seed.ts'
 interface Subscriber {
   events: { data?: Record<string, unknown>; errors?: { extensions: Record<string, unknown> }[] }[]
   completed: boolean
-  leave(): Promise<void>
+  leave: () => Promise<void>
 }
 type Subscribe = (api: ApiUnderTest, token: string, query: string, variables?: Record<string, unknown>) => Promise<Subscriber>
 
@@ -178,9 +178,9 @@ test('queries and mutations pass over graphql-ws with the limits and roles of HT
 const closing = (url: string, first: string | null, headers: Record<string, string> = {}) =>
   new Promise<number>((closed) => {
     const socket = new WebSocket(url, { protocols: 'graphql-transport-ws', headers } as never)
-    socket.onopen = () => first !== null && socket.send(first)
-    socket.onclose = ({ code }) => closed(code)
-    socket.onmessage = () => socket.close(4999)
+    socket.addEventListener('open', () => first !== null && socket.send(first))
+    socket.addEventListener('close', ({ code }) => closed(code))
+    socket.addEventListener('message', () => socket.close(4999))
   })
 
 test('a WebSocket without a token, or with a wrong one, is closed; the header of the upgrade serves as well', async () => {
