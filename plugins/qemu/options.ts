@@ -24,7 +24,7 @@ export const qemuOptions = z.strictObject({
     .string()
     .regex(/^[A-Za-z0-9_.-]+$/, 'A QEMU CPU model')
     .optional()
-    .describe('QEMU CPU model; by default host under KVM, max under emulation'),
+    .describe('QEMU CPU model; by default host under KVM, qemu64 under emulation'),
   forwardAddress: z.ipv4().default('127.0.0.1').describe('Address of this machine on which guest ports are forwarded'),
   maxDiskBytes: z.int().positive().optional().describe('Most that the disks of all VMs may take together'),
   maxMemoryBytes: z.int().positive().optional().describe('Most memory that all VMs may be given together'),
