@@ -9,7 +9,7 @@ import { rowNode } from './row-node.ts'
 
 type CloudRow = typeof clouds.$inferSelect
 
-export const CloudState = describedEnum<CloudRow['state']>('CloudState', 'How a cloud stands.', {
+const CloudState = describedEnum<CloudRow['state']>('CloudState', 'How a cloud stands.', {
   CONNECTED: 'It answered the last call.',
   UNREACHABLE: 'It did not answer the last call; `problem` says more. What is shown of it is what it last said.',
   DISCONNECTED: 'It was disconnected; what is shown of it is what it last said.',
@@ -35,7 +35,7 @@ Cloud.implement({
   }),
 })
 
-export const CloudConnection = connectionType('Cloud', 'clouds', Cloud)
+const CloudConnection = connectionType('Cloud', 'clouds', Cloud)
 
 const orders = {
   NAME_ASC: { column: clouds.name, direction: 'ASC' },

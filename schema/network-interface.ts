@@ -13,6 +13,11 @@ NetworkInterface.implement({
       description: 'Its addresses, as far as the provider knows them.',
       resolve: (nic) => nic.addresses,
     }),
-    network: t.field({ type: Network, description: 'The network it is attached to.', resolve: (nic) => nic.networkId }),
+    network: t.field({
+      type: Network,
+      nullable: true,
+      description: 'The network it is attached to; null where its cloud does not list that.',
+      resolve: (nic) => nic.networkId,
+    }),
   }),
 })

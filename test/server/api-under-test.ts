@@ -20,6 +20,8 @@ export interface ApiUnderTest {
   called: [keyof Operations, Actor, unknown][]
   /** What an operation answers, by default an id that exists; a test may throw instead. */
   behave(operations: Partial<Operations>): void
+  /** What the rest of the control plane says of itself to /ready. */
+  setReady(ready: boolean): void
   tokenOf(role: Actor['role']): Promise<string>
   post(token: string | null, query: string, variables?: object, headers?: Record<string, string>): Promise<Response>
   /** Posts and gives the parsed answer. */
@@ -29,7 +31,7 @@ export interface ApiUnderTest {
   stop(): Promise<void>
 }
 
-export interface Answer<Data> {
+interface Answer<Data> {
   data: Data
   errors?: { message: string; path?: string[]; extensions: Record<string, unknown> }[]
 }
@@ -47,6 +49,7 @@ export async function startApi(existingDirectory?: string): Promise<ApiUnderTest
   const called: ApiUnderTest['called'] = []
   const log = (level: string) => (fields: object, message: string) => void logged.push([level, fields, message])
   let behaviour: Partial<Operations> = {}
+  let isReady = true
   const others: ApiUnderTest[] = []
 
   const server = await createApiServer({
@@ -57,6 +60,7 @@ export async function startApi(existingDirectory?: string): Promise<ApiUnderTest
     log: { info: log('info'), warn: log('warn'), error: log('error') },
     host: '127.0.0.1',
     port: 0,
+    isReady: async () => isReady,
   })
 
   const api: ApiUnderTest = {
@@ -66,6 +70,7 @@ export async function startApi(existingDirectory?: string): Promise<ApiUnderTest
     logged,
     called,
     behave: (operations) => void (behaviour = operations),
+    setReady: (ready) => void (isReady = ready),
     async tokenOf(role) {
       const { token, hash } = newApiToken()
       await db.write((orm) => [

@@ -4,7 +4,7 @@ import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrationEvents, migrations, rounds } from '../../src/database/tables/migration.ts'
 import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../../src/database/tables/topology.ts'
 
-export const at = new Date('2026-11-22T14:00:00Z')
+const at = new Date('2026-11-22T14:00:00Z')
 
 /** An id of the API, made as its clients must not. */
 export const idOf = (typename: string, rowId: string) => Buffer.from(`${typename}:${rowId}`).toString('base64')

@@ -88,7 +88,7 @@ const ended = async () =>
   )
 const last = (subscriber: Subscriber) => subscriber.events.at(-1)?.data
 const sequences = (subscriber: Subscriber) =>
-  subscriber.events.map(({ data }) => (data?.['migrationEvents'] as { sequence: number }).sequence)
+  subscriber.events.map(({ data }) => (data as { migrationEvents: { sequence: number } }).migrationEvents.sequence)
 
 const transports: [string, Subscribe][] = [
   ['server-sent events', overSse],

@@ -1,0 +1,43 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { startApi, type ApiUnderTest } from './api-under-test.ts'
+import { idOf, seed } from './seed.ts'
+
+let api: ApiUnderTest
+let second: ApiUnderTest
+
+beforeEach(async () => {
+  api = await startApi()
+  await seed(api.db)
+  second = await api.another()
+})
+afterEach(() => api.stop())
+
+const refresh = `mutation { refreshTopology(input: { idempotencyKey: "k", cloudId: "${idOf('Cloud', 'east')}" }) { __typename } }`
+
+test('a request under way at the stop is answered, and new ones are not taken', async () => {
+  const operator = await api.tokenOf('OPERATOR')
+  let release = () => {}
+  second.behave({ refreshTopology: (_, { cloudId }) => new Promise((done) => (release = () => done({ cloudId }))) })
+  const underWay = second.run(operator, refresh)
+  await vi.waitFor(() => expect(second.called).toHaveLength(1))
+  const stopped = second.stop()
+  await vi.waitFor(() => expect(fetch(second.url)).rejects.toThrow())
+  release()
+  expect(await underWay).toEqual({ data: { refreshTopology: { __typename: 'RefreshTopologySuccess' } } })
+  await stopped
+})
+
+test('readiness asks the rest of the control plane, and liveness does not', async () => {
+  const status = async (path: string) => (await fetch(new URL(path, second.url))).status
+  expect(await status('/ready')).toBe(200)
+  second.setReady(false)
+  expect([await status('/ready'), await status('/health')]).toEqual([503, 200])
+})
+
+test('a port that is taken is said, not hung on', async () => {
+  const { createApiServer } = await import('../../src/server/create-server.ts')
+  const { port } = new URL(api.url)
+  await expect(
+    createApiServer({ db: api.db, host: '127.0.0.1', port: Number(port), log: { info() {}, warn() {}, error() {} } } as never),
+  ).rejects.toMatchObject({ code: 'EADDRINUSE' })
+})
