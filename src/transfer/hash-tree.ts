@@ -38,6 +38,7 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
   /** In order of use: the first is the coldest. */
   const resident = new Map<number, Buffer>()
   const staleSubtrees = new Set<number>()
+  const stalePages = new Set<number>()
   /** levels[0] holds the subtrees' digests, 256 a page; levels[n + 1] the digests of the pages of levels[n]. */
   const levels = createLevels(subtreeCount)
 
@@ -66,7 +67,6 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
     put(0, subtree, nodeDigest(leaves))
     stalePages.add(Math.floor(subtree / subtreeBlocks))
   }
-  const stalePages = new Set<number>()
 
   function admit(subtree: number, leaves: Buffer): Buffer {
     resident.delete(subtree)
@@ -121,7 +121,7 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
   }
 
   function root(): Buffer {
-    for (const subtree of [...staleSubtrees]) settle(subtree)
+    for (const subtree of staleSubtrees) settle(subtree)
     let changed = [...stalePages]
     stalePages.clear()
     for (let level = 0; level + 1 < levels.length; level++) {

@@ -2,44 +2,72 @@ import { constants, zstdCompress } from 'node:zlib'
 import type { ExtentCodec } from '../../transfer/data-messages.ts'
 import type { RoundMeter } from './round-meter.ts'
 
-export type CompressExtent = (data: Buffer, meter: RoundMeter) => Promise<{ codec: ExtentCodec; data: Buffer }>
+export interface Compression {
+  pack(data: Buffer, meter: RoundMeter): Promise<{ codec: ExtentCodec; data: Buffer }>
+  /** Tells that so many bytes of disk have arrived and were verified. */
+  arrived(diskBytes: number): void
+}
 
-/** A fast level that still gives 1.8 to 1 on binaries; negative levels skip the entropy coder's slow part. */
+/** A fast level that still gives 1.8 to 1 on binaries; negative levels skip most of the entropy coder's work. */
 const level = -3
 /** Smaller by less than this is not worth unpacking. */
 const worthwhile = 0.9
-/** Try again so often after data that would not shrink. */
-const retryAfterExtents = 16
+/** After data that would not shrink, so many extents go raw unasked. */
+const skipAfterFailure = 8
+const trialBytes = 12 * 1024 * 1024
+/** The winner's turn lasts so many trials, until the loser is tried again: what limits the copy may have changed. */
+const trialsForWinner = 8
 
 /**
- * zstd where it helps: only while the lanes wait longer for the link than for the CPU, and only kept where the result is smaller.
+ * zstd where it helps, which only a measurement tells: whether link, cipher or CPU limits the copy differs from guest to guest. Raw and packed stretches take
+ * turns, and the way that moves more of the disk a second gets most of the turns. What doesn't shrink goes raw in any case.
  */
-export function createCompression(peerUnpacks: boolean): CompressExtent {
-  let pointlessFor = 0
-  return async (data, meter) => {
-    const raw = { codec: 'RAW', data } as const
-    if (!peerUnpacks || !linkIsTheBottleneck(meter)) return raw
-    if (pointlessFor > 0) {
-      pointlessFor--
-      return raw
-    }
-    const startedAt = performance.now()
-    const packed = await compress(data)
-    meter.waits.compressing += performance.now() - startedAt
-    if (packed.length < data.length * worthwhile) return { codec: 'ZSTD', data: packed }
-    pointlessFor = retryAfterExtents
-    return raw
-  }
-}
+export function createCompression(peerUnpacks: boolean, now: () => number = () => performance.now()): Compression {
+  const speed: Record<ExtentCodec, number | null> = { RAW: null, ZSTD: null }
+  let turn: ExtentCodec = 'ZSTD'
+  let turnBytes = trialBytes
+  let arrivedInTurn = 0
+  let turnFrom = now()
+  let skip = 0
 
-function linkIsTheBottleneck({ waits }: RoundMeter): boolean {
-  return waits.sending + waits.verifying > waits.reading + waits.hashing + waits.compressing
+  function nextTurn(): void {
+    speed[turn] = arrivedInTurn / Math.max(1, now() - turnFrom)
+    const wasTrial = turnBytes === trialBytes
+    const winner = (speed.RAW ?? Infinity) > (speed.ZSTD ?? Infinity) ? 'RAW' : 'ZSTD'
+    const untried = speed.RAW === null ? 'RAW' : speed.ZSTD === null ? 'ZSTD' : null
+    const loser = winner === 'RAW' ? 'ZSTD' : 'RAW'
+    turn = untried ?? (wasTrial ? winner : loser)
+    turnBytes = untried === null && wasTrial ? trialBytes * trialsForWinner : trialBytes
+    arrivedInTurn = 0
+    turnFrom = now()
+  }
+
+  return {
+    arrived(diskBytes) {
+      arrivedInTurn += diskBytes
+      if (arrivedInTurn >= turnBytes) nextTurn()
+    },
+    async pack(data, meter) {
+      const raw = { codec: 'RAW', data } as const
+      if (!peerUnpacks || turn === 'RAW') return raw
+      if (skip > 0) {
+        skip--
+        return raw
+      }
+      const startedAt = performance.now()
+      const packed = await compress(data)
+      meter.waits.compressing += performance.now() - startedAt
+      if (packed.length < data.length * worthwhile) return { codec: 'ZSTD', data: packed }
+      skip = skipAfterFailure
+      return raw
+    },
+  }
 }
 
 function compress(data: Buffer): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    zstdCompress(data, { params: { [constants.ZSTD_c_compressionLevel]: level } }, (error, packed) =>
-      error ? reject(error) : resolve(packed),
-    )
+    // One chunk: the default of 16 KiB would go through the event loop 64 times.
+    const options = { chunkSize: data.length, params: { [constants.ZSTD_c_compressionLevel]: level } }
+    zstdCompress(data, options, (error, packed) => (error ? reject(error) : resolve(packed)))
   })
 }

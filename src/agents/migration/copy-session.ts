@@ -11,7 +11,7 @@ import { decodeLeaves, encodeExtentHead, encodeSubtree, encodeZeros, frameTypes 
 import { subtreeBlocks } from '../../transfer/hash-tree.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { leavesOf } from './block-digests.ts'
-import type { CompressExtent } from './compression.ts'
+import type { Compression } from './compression.ts'
 import type { DataConnection } from './data-link.ts'
 import { createPeerConversation, type PeerConversation } from './peer-conversation.ts'
 import type { RoundMeter } from './round-meter.ts'
@@ -39,7 +39,7 @@ export function createCopySession(
   disk: SourceDisk,
   connection: DataConnection,
   meter: RoundMeter,
-  compress: CompressExtent,
+  compression: Compression,
   signal: AbortSignal,
 ): CopySession {
   const underWay = new Map<number, BlockRun>()
@@ -52,6 +52,7 @@ export function createCopySession(
       const run = settle(sequence)
       disk.unverified.clear(run.first, run.count)
       meter.verifiedBlocks += run.count
+      compression.arrived(run.count * blockBytes)
     },
     mismatch(sequence) {
       const run = settle(sequence)
@@ -67,10 +68,7 @@ export function createCopySession(
     },
   })
   let closed: TransferError | null = null
-  void connection.channel.closed.then((reason) => {
-    closed = reason
-    wakeAll()
-  })
+  void noteClosing()
   disk.askLeaves = async (subtree) => {
     const answer = decodeLeaves(await conversation.ask(frameTypes.leavesWanted, encodeSubtree(subtree), frameTypes.leaves))
     if (answer.subtree !== subtree)
@@ -78,6 +76,10 @@ export function createCopySession(
     return answer.leaves
   }
 
+  async function noteClosing(): Promise<void> {
+    closed = await connection.channel.closed
+    wakeAll()
+  }
   function settle(sequence: number): BlockRun {
     const run = underWay.get(sequence)
     if (!run) throw new TransferError('PROTOCOL', 'The destination verified what was not sent.', { retryable: true })
@@ -107,7 +109,7 @@ export function createCopySession(
     meter.waits.verifying += performance.now() - waitedFrom
     if (leaves.equals(Buffer.alloc(leaves.length)))
       return track(run, conversation.tell(frameTypes.zeros, encodeZeros(run.first, run.count)))
-    const packed = await compress(data, meter)
+    const packed = await compression.pack(data, meter)
     const head = encodeExtentHead({ first: run.first, count: run.count, codec: packed.codec, digests: leaves })
     return track(run, conversation.tell(frameTypes.extent, head, packed.data))
   }
@@ -153,16 +155,15 @@ export function createCopySession(
       async function lane(): Promise<void> {
         const buffer = await disk.buffers.acquire()
         try {
-          while (failure === null) {
-            signal.throwIfAborted()
-            const next = extents.next()
-            if (next.done) return
+          for (let next = extents.next(); !next.done; next = extents.next()) {
             try {
               await take(next.value, known, buffer)
             } catch (error) {
               if (known !== 'HASH_ONLY') disk.unverified.set(next.value.first, next.value.count)
               throw error
             }
+            if (failure !== null) return
+            signal.throwIfAborted()
           }
         } catch (error) {
           failure ??= error

@@ -20,7 +20,9 @@ export interface DestinationAgentOptions {
 }
 
 interface Receiving {
+  /** As the control plane asked for it. */
   name: string
+  kernelName: string
   sizeBytes: number
   empty: boolean
   device: DiskDevice
@@ -143,6 +145,7 @@ export function createDestinationAgent({ identity, agentInstanceId, log }: Desti
       if (!found) throw new TransferError('UNKNOWN_DISK', `The destination has no disk ${JSON.stringify(disk)}.`, { retryable: true })
       receiving = {
         name: disk,
+        kernelName: found.name,
         sizeBytes: found.sizeBytes,
         empty,
         device: await openDiskDevice(`/dev/${found.name}`, 'READ_WRITE'),
@@ -161,7 +164,7 @@ export function createDestinationAgent({ identity, agentInstanceId, log }: Desti
         throw new TransferError('NOT_RECEIVING', 'The destination agent has no disk to fix up: receive.start comes first.', {
           retryable: false,
         })
-      return { steps: await fixUpDisk(receiving.device.path, nics) }
+      return { steps: await fixUpDisk(receiving.kernelName, nics) }
     },
   }
 

@@ -65,12 +65,13 @@ export function createFreezer(directory: string): Freezer {
     watchdog.unref()
     const isVoid = () => existsSync(join(own, 'void')) || !running
     const until = performance.now() + freezeWithinMs
-    while (running && !existsSync(join(own, 'result')) && performance.now() < until) await sleep(pollMs)
-    const result = readOr(join(own, 'result'), 'failed').trim()
-    if (result !== 'frozen') {
+    const result = () => readOr(join(own, 'result'), '').trim()
+    const waits = () => running && result() === '' && performance.now() < until
+    while (waits()) await sleep(pollMs)
+    if (result() !== 'frozen') {
       writeFileSync(join(own, 'thaw'), '')
       await exited
-      throw notFrozen(result, readOr(join(own, 'errors'), ''))
+      throw notFrozen(result(), readOr(join(own, 'errors'), ''))
     }
     return { freezeId, directory: own, result: { frozen: mounts, freezeMs: Math.round(performance.now() - startedAt) }, isVoid, exited }
   }

@@ -67,9 +67,10 @@ function digestAt(digests: Buffer | null, index: number): Buffer {
 }
 
 function zeroSubtreesFrom(digests: Buffer | null, index: number): number {
-  let length = 0
-  while (digests && (index + length + 1) * digestBytes <= digests.length && digestAt(digests, index + length).equals(zeroDigest)) length++
-  return length
+  const count = (digests?.length ?? 0) / digestBytes
+  let end = index
+  for (; end < count; end++) if (!digestAt(digests, end).equals(zeroDigest)) break
+  return end - index
 }
 
 /** Consecutive extents. `onTaken` hears where the next begins. */

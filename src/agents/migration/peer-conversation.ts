@@ -30,10 +30,12 @@ export function createPeerConversation(
     waiting.delete(frame.sequence)
     asked.resolve(frame)
   })
-  void channel.closed.then((reason) => {
+  void rejectAtEnd()
+  async function rejectAtEnd(): Promise<void> {
+    const reason = await channel.closed
     for (const asked of waiting.values()) asked.reject(reason)
     waiting.clear()
-  })
+  }
 
   return {
     channel,

@@ -124,7 +124,7 @@ function fill(content: Buffer, pieces: Buffer[], dataBytes: number): void {
 
 async function unpack(pieces: Buffer[], content: Buffer): Promise<void> {
   const unpacked = await new Promise<Buffer>((resolve, reject) => {
-    zstdDecompress(Buffer.concat(pieces), { maxOutputLength: content.length }, (error, result) =>
+    zstdDecompress(Buffer.concat(pieces), { chunkSize: content.length, maxOutputLength: content.length }, (error, result) =>
       error ? reject(badData(`zstd: ${error.message}`)) : resolve(result),
     )
   })

@@ -11,6 +11,7 @@ import {
 } from '../../transfer/data-messages.ts'
 import type { Frame } from '../../transfer/frame.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Receiver } from './receiver.ts'
 
 /** Work taken off the wire and not finished: the source feels the rest. */
@@ -37,15 +38,20 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
   function fail(error: unknown): void {
     const failure = error instanceof TransferError ? error : new TransferError('INTERNAL', String(error), { retryable: true, cause: error })
     const { code, message, retryable } = failure
-    const told = channel.send(frameTypes.failed, 0, encodeJson({ code, message, retryable }))
-    void told.catch(() => {}).finally(() => setTimeout(() => channel.close(failure), 200).unref())
+    void sayAndClose(encodeJson({ code, message, retryable }), failure)
+  }
+  async function sayAndClose(said: Buffer, failure: TransferError): Promise<void> {
+    await channel.send(frameTypes.failed, 0, said).catch(() => {})
+    // The source reads it before it sees the connection's end.
+    await sleep(200)
+    channel.close(failure)
   }
   /** Runs beside what runs; `queuedBytes` bounds how much of it. */
   function beside(frame: Frame, work: () => Promise<boolean>): void {
     queuedBytes += frame.payloadBytes
     if (queuedBytes > maxQueuedBytes) channel.pause()
     const job = work()
-      .then((equal) => channel.send(equal ? frameTypes.verified : frameTypes.mismatch, frame.sequence))
+      .then(async (equal) => channel.send(equal ? frameTypes.verified : frameTypes.mismatch, frame.sequence))
       .catch(fail)
       .finally(() => {
         running.delete(job)
@@ -56,12 +62,12 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
   }
   /** Runs after everything before it. */
   function inTurn(work: () => Promise<void>): void {
-    turn = turn
-      .then(async () => {
-        await Promise.all(running)
-        await work()
-      })
-      .catch(fail)
+    const before = turn
+    turn = (async () => {
+      await before
+      await Promise.all(running)
+      await work()
+    })().catch(fail)
   }
 
   async function answer(frame: Frame): Promise<void> {

@@ -71,16 +71,17 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   async function runRound({ round, mode }: RoundParams, signal: AbortSignal): Promise<RoundResult> {
     const { disk, tracker } = await trackedDisk()
     await tracker?.drain()
-    // Lost events are lost: only looking at every block tells what changed.
-    const rescan = mode === 'FULL' || !tracker || tracker.lost
-    if (rescan) {
+    const compared = disk.scanFrom >= disk.geometry.blockCount
+    if (!tracker || tracker.lost || (mode === 'FULL' && compared)) {
+      // Lost events are lost: only looking at every block tells what changed.
       await tracker?.restart()
+      disk.compareAnew()
+    } else {
       // A comparison that a stop or a lost link ended goes on where it was.
-      if (disk.scanFrom >= disk.geometry.blockCount) disk.scanFrom = 0
+      disk.todo.takeFrom(disk.dirty)
     }
     const bytesBefore = wireBytes()
     const meter = createRoundMeter()
-    disk.todo.takeFrom(disk.dirty)
     const timer = setInterval(
       () => report(roundProgress(round, meter, wireBytes() - bytesBefore, bottleneckOf(meter.waits, null))),
       reportEveryMs,
@@ -120,13 +121,9 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       if (running?.params.round === params.round) return running.result
       if (running) throw new TransferError('ANOTHER_ROUND_RUNS', `Round ${running.params.round} still runs.`, { retryable: true })
       const stop = new AbortController()
-      const result = runRound(params, stop.signal)
+      const result = runRound(params, stop.signal).finally(() => (running = null))
       running = { params, stop, result }
-      try {
-        finished.set(params.round, await result)
-      } finally {
-        running = null
-      }
+      finished.set(params.round, await result)
       return result
     },
     async 'round.stop'() {

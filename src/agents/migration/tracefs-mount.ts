@@ -5,6 +5,8 @@ import { runTool } from './run-tool.ts'
 /** Where tracefs is, and what makes the guest as it was before. */
 export interface TracefsMount {
   path: string
+  /** True when the guest had none mounted, and this one is ours. */
+  own: boolean
   /** Undoes what was mounted here; nothing where the guest had it mounted. */
   release(): Promise<void>
 }
@@ -14,7 +16,7 @@ export async function findTracefs(ownDirectory: string): Promise<TracefsMount | 
   const mounts = await readFile('/proc/self/mounts', 'utf8')
   for (const line of mounts.split('\n')) {
     const [, path, type] = line.split(' ')
-    if (type === 'tracefs' && path) return { path, release: async () => {} }
+    if (type === 'tracefs' && path) return { path, own: false, release: async () => {} }
   }
   const path = join(ownDirectory, 'tracefs')
   await mkdir(path, { recursive: true })
@@ -28,6 +30,7 @@ export async function findTracefs(ownDirectory: string): Promise<TracefsMount | 
   }
   return {
     path,
+    own: true,
     async release() {
       await runTool('umount', [path])
       await rmdir(path)

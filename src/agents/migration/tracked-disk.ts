@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { AgentDisk } from '../../transfer/control-protocol.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { deviceNumberOf, findDisk } from './block-devices.ts'
@@ -5,6 +6,7 @@ import { createChangeTracker, type ChangeTracker } from './change-tracker.ts'
 import { openDiskDevice } from './disk-device.ts'
 import { createSourceDisk, type SourceDisk } from './source-disk.ts'
 import { findTracefs } from './tracefs-mount.ts'
+import { guardTracing } from './tracing-guard.ts'
 import { proveTracking } from './tracking-proof.ts'
 
 /** The source's disk with the tracking of its changes; without a tracker every round compares everything, for the reason given. */
@@ -45,6 +47,7 @@ async function track(disk: SourceDisk, { name, mounts }: AgentDisk, migrationId:
   const tracefs = await findTracefs(directory)
   if (!tracefs) return untracked("the source's kernel has no tracefs")
   const instance = `portolan-${migrationId.replaceAll(/[^A-Za-z0-9-]/g, '-').slice(0, 64)}`
+  guardTracing(join(tracefs.path, 'instances', instance), tracefs.own ? tracefs.path : null)
   let tracker: ChangeTracker
   try {
     tracker = await createChangeTracker(tracefs.path, instance, await deviceNumberOf(name), disk.dirty, disk.geometry.blockCount)

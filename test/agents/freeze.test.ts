@@ -1,0 +1,99 @@
+/** Freezing for real: an ext4 on a loop device, mounted in a temporary directory. A write that hangs is what a freeze looks like from outside. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createFreezer, type Freezer } from '../../src/agents/migration/freezer.ts'
+import { attachLoop, canUseLoopDevices, detachLoop, type LoopDisk } from './agent-pair.ts'
+
+let directory: string
+let mountPoint: string
+let loop: LoopDisk
+let freezer: Freezer
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'portolan-freeze-'))
+  mountPoint = join(directory, 'mounted here')
+  mkdirSync(mountPoint)
+  const image = join(directory, 'disk.img')
+  closeSync(openSync(image, 'w'))
+  truncateSync(image, 32 * 1024 * 1024)
+  loop = attachLoop(image)
+  execFileSync('mkfs.ext4', ['-q', loop.path])
+  execFileSync('mount', [loop.path, mountPoint])
+  freezer = createFreezer(join(directory, 'agent'))
+})
+afterEach(async () => {
+  await freezer.close()
+  execFileSync('sh', ['-c', 'fsfreeze --unfreeze "$1" 2>/dev/null; umount "$1"', 'sh', mountPoint])
+  detachLoop(loop)
+  rmSync(directory, { recursive: true, force: true })
+})
+
+/** A process that writes one file and ends, which it can't while the file system is frozen. */
+function writer(name: string): { process: ChildProcess; done: Promise<number | null> } {
+  const child = spawn('sh', ['-c', 'echo x >"$1" && sync "$1"', 'sh', join(mountPoint, name)], { stdio: 'ignore' })
+  return { process: child, done: new Promise((resolve) => child.once('exit', resolve)) }
+}
+const soon = (milliseconds: number) => new Promise<'still waiting'>((resolve) => setTimeout(resolve, milliseconds, 'still waiting'))
+
+describe.skipIf(!canUseLoopDevices())('a freeze', { timeout: 30_000 }, () => {
+  test('holds writers while its lease is renewed, and lets them go when it is thawed', async () => {
+    expect(await freezer.freeze('f', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
+    expect(readFileSync(join(directory, 'agent', 'frozen'), 'utf8')).toBe(`${mountPoint}\n`)
+    const blocked = writer('during')
+    expect(await Promise.race([blocked.done, soon(300)])).toBe('still waiting')
+    expect(await freezer.renew('f', 5000)).toBe(true)
+    expect(await freezer.freeze('f', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
+    expect(await freezer.thaw('f')).toBe(true)
+    expect(await blocked.done).toBe(0)
+    expect(readFileSync(join(directory, 'agent', 'frozen'), 'utf8')).toBe('')
+  })
+
+  test('ends by itself when nobody renews its lease, and is void for ever after', async () => {
+    await freezer.freeze('f', [mountPoint], 700)
+    expect(await writer('blocked').done).toBe(0)
+    expect(await freezer.renew('f', 5000)).toBe(false)
+    expect(await freezer.thaw('f')).toBe(false)
+    await expect(freezer.freeze('f', [mountPoint], 5000)).rejects.toMatchObject({ code: 'FREEZE_VOID' })
+    expect(await freezer.freeze('another', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
+    expect(await freezer.renew('f', 5000)).toBe(false)
+    expect(await freezer.thaw('another')).toBe(true)
+  })
+
+  test('is void before anything is thawed', async () => {
+    await freezer.freeze('f', [mountPoint], 500)
+    await writer('blocked').done
+    // The writer could go on only after the watchdog had written down that the freeze is void.
+    expect(existsSync(join(directory, 'agent', 'freeze-0', 'void'))).toBe(true)
+  })
+
+  test('ends when the agent that asked for it is killed', async () => {
+    const freezerUrl = new URL('../../src/agents/migration/freezer.ts', import.meta.url).href
+    const script = `
+      import { createFreezer } from ${JSON.stringify(freezerUrl)}
+      await createFreezer(${JSON.stringify(join(directory, 'other'))}).freeze('f', [${JSON.stringify(mountPoint)}], 60000)
+      console.log('frozen')
+      setInterval(() => {}, 1000)`
+    const agent = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await new Promise((resolve) => agent.stdout.once('data', resolve))
+    const blocked = writer('during')
+    expect(await Promise.race([blocked.done, soon(300)])).toBe('still waiting')
+    agent.kill('SIGKILL')
+    expect(await blocked.done).toBe(0)
+  })
+
+  test('that can not be is a typed error, and leaves nothing frozen', async () => {
+    await expect(freezer.freeze('f', [mountPoint, '/proc'], 5000)).rejects.toMatchObject({ code: 'FREEZE_FAILED' })
+    expect(await writer('after').done).toBe(0)
+    expect(await freezer.renew('f', 5000)).toBe(false)
+  })
+
+  test('takes hostile mount points for what they are: names', async () => {
+    await expect(freezer.freeze('f', ['/; touch /tmp/portolan-hostile', '$(touch /tmp/portolan-hostile)'], 5000)).rejects.toMatchObject({
+      code: 'FREEZE_FAILED',
+    })
+    expect(existsSync('/tmp/portolan-hostile')).toBe(false)
+  })
+})
