@@ -16,7 +16,7 @@ export const connectCloud = `mutation Connect($input: ConnectCloudInput!) {
 }`
 
 export const topology = `query Topology {
-  clouds(first: 10) { nodes { id name plugin { id } capabilities
+  clouds(first: 10) { nodes { id name plugin { pluginId } capabilities
     virtualMachines(first: 20) { nodes { id name uniqueId power memoryBytes disks { sizeBytes } } } } }
 }`
 

@@ -40,7 +40,7 @@ async function mutate<Success>(api: GraphqlClient, document: string, input: Reco
 interface Cloud {
   id: string
   name: string
-  plugin: { id: string } | null
+  plugin: { pluginId: string } | null
   capabilities: string[]
   virtualMachines: { nodes: { id: string; name: string; uniqueId: string; power: string }[] }
 }
@@ -84,7 +84,7 @@ export async function migrate(
   const { findings } = await mutate<{ findings: { severity: string; message: string; remedy: string }[] }>(
     api,
     documents.validateMigration,
-    request,
+    { ...request, idempotencyKey: randomUUID() },
   )
   for (const finding of findings) say(`pre-flight: ${finding.severity.toLowerCase()}: ${finding.message}`)
   if (findings.length === 0) say('pre-flight: nothing found')

@@ -14,7 +14,7 @@ import { artifacts } from '../../setup/artifacts.ts'
 import { ensureSetup } from '../../setup/setup.ts'
 import { startControlPlane } from './control-plane-process.ts'
 import { connectCloud, migrate, readClouds, resultOf, workloadEndpoint } from './demo-migration.ts'
-import { summary } from './demo-report.ts'
+import { summary, type DemoResult } from './demo-report.ts'
 import { demoPlugins, openDemoSite } from './demo-site.ts'
 import { createGraphqlClient } from './graphql-client.ts'
 import { enterPrivateNetwork, isInPrivateNetwork } from './private-site/enter-private-network.ts'
@@ -44,12 +44,7 @@ if (options.help || !directions.includes(options.from) || !directions.includes(o
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
 const demoStarted = performance.now()
-
-if (process.env[publishVariable] === undefined && !isInPrivateNetwork()) await outside()
-else {
-  await enterPrivateNetwork()
-  await run(null)
-}
+let result: DemoResult | null = null
 
 /** Set-up, then the demo: with the user's own libvirt right here, else in a private network, whose API is published on this machine's loopback. */
 async function outside() {
@@ -93,8 +88,6 @@ async function run(libvirtUri: string | null) {
   process.exit()
 }
 
-let result: Awaited<ReturnType<typeof resultOf>> | null = null
-
 async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]) {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-site-'))
   undo.push(() => rm(directory, { recursive: true, force: true }))
@@ -126,7 +119,7 @@ async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]
   const clouds = await readClouds(api)
   for (const cloud of clouds)
     say(
-      `topology: ${cloud.name} (${cloud.plugin?.id}): ${cloud.virtualMachines.nodes.map(({ name, power }) => `${name} ${power}`).join(', ') || 'no VMs'}`,
+      `topology: ${cloud.name} (${cloud.plugin?.pluginId}): ${cloud.virtualMachines.nodes.map(({ name, power }) => `${name} ${power}`).join(', ') || 'no VMs'}`,
     )
   const sourceVm = clouds.flatMap((cloud) => cloud.virtualMachines.nodes).find(({ uniqueId }) => uniqueId === vm.uniqueId)
   const destinationCloud = clouds.find(({ name }) => name === destination.name)
@@ -171,4 +164,10 @@ async function keep(url: string, token: string) {
     `GraphiQL: ${publish === null ? url : `http://127.0.0.1:${publish.port}/graphql`}\ntoken:    ${token}\nAll is left running. Ctrl-C ends it and cleans up.`,
   )
   await new Promise(() => setInterval(() => {}, 60_000))
+}
+
+if (process.env[publishVariable] === undefined && !isInPrivateNetwork()) await outside()
+else {
+  await enterPrivateNetwork()
+  await run(null)
 }

@@ -8,7 +8,7 @@ import type { PhaseContext } from './phase.ts'
 /** At most ten times a second. */
 const progressEveryMs = 100
 /** Longer than any round; what ends one that hangs is its stall. */
-const roundTimeoutMs = 30 * 24 * 60 * 60_000
+const roundTimeoutMs = 2 ** 31 - 1
 const stopTimeoutMs = 30_000
 
 /**
