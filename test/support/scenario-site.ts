@@ -1,0 +1,120 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { randomUUID } from 'node:crypto'
+import { artifacts } from '../../setup/artifacts.ts'
+import { startControlPlane, type ControlPlaneProcess } from '../../src/cli/control-plane-process.ts'
+import { connectCloud, readClouds, type DemoMigration } from '../../src/cli/demo-migration.ts'
+import { migrationFields } from '../../src/cli/demo-documents.ts'
+import { demoPlugins, openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
+import { createGraphqlClient, type GraphqlClient } from '../../src/cli/graphql-client.ts'
+import { startRecordClient, type RecordClient } from '../../src/cli/record-client.ts'
+
+export interface ScenarioSite {
+  directory: string
+  site: DemoSite
+  source: DemoCloud
+  destination: DemoCloud
+  vm: Awaited<ReturnType<DemoSite['bootSource']>>
+  records: RecordClient
+  controlPlane(): ControlPlaneProcess
+  api(): GraphqlClient
+  /** Starts a control plane again on the same data and ports, after it was killed or stopped. */
+  restartControlPlane(): Promise<void>
+  /** startMigration for the scenario's VM; answers with the payload, success or typed error. */
+  start(request?: Record<string, unknown>): Promise<StartPayload>
+  migration(id: string): Promise<ScenarioMigration>
+  /** Asks every 200 ms until the condition holds. @throws Error with the migration's last state after `timeoutMs`. */
+  until(id: string, condition: (migration: ScenarioMigration) => boolean, timeoutMs?: number): Promise<ScenarioMigration>
+  close(): Promise<void>
+}
+
+export type ScenarioMigration = DemoMigration & {
+  sourceRoot: string | null
+  destinationRoot: string | null
+  error: { code: string; message: string; remedy: string } | null
+}
+export interface StartPayload {
+  migration?: { id: string }
+  code?: string
+  message?: string
+  remedy?: string
+}
+
+const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
+const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot error { code } } }`
+
+/** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
+export async function openScenario(direction: { from: 'east' | 'west' } = { from: 'east' }): Promise<ScenarioSite> {
+  const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
+  const closing: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
+  const close = async () => {
+    for (const step of closing.splice(0).toReversed()) await step()
+  }
+  try {
+    const site = await openDemoSite(join(directory, 'site'), null)
+    closing.push(() => site.close())
+    const [source, destination] = direction.from === 'east' ? [site.east, site.west] : [site.west, site.east]
+    const configuration = { api: { port: 0 }, agents: { listen: [{ host: '0.0.0.0', port: 0 }] }, plugins: demoPlugins }
+    const [vm, first] = await Promise.all([site.bootSource(source, artifacts().tinyImage), startControlPlane(directory, configuration)])
+    let controlPlane = first
+    closing.push(() => controlPlane.stop())
+    const { token } = first
+    const api = () => createGraphqlClient(controlPlane.url, token)
+    for (const cloud of [site.east, site.west]) await connectCloud(api(), cloud)
+    const clouds = await readClouds(api())
+    const records = startRecordClient(vm.workload)
+    closing.push(() => records.stop())
+
+    const migration = async (id: string) => (await api().run<{ migration: ScenarioMigration }>(migrationDocument, { id })).migration
+    return {
+      directory,
+      site,
+      source,
+      destination,
+      vm,
+      records,
+      controlPlane: () => controlPlane,
+      api,
+      async restartControlPlane() {
+        await controlPlane.stop()
+        controlPlane = await startControlPlane(directory, configuration)
+      },
+      async start(request = {}) {
+        const input = {
+          idempotencyKey: randomUUID(),
+          sourceVirtualMachineId: clouds.flatMap((cloud) => cloud.virtualMachines.nodes).find(({ uniqueId }) => uniqueId === vm.uniqueId)
+            ?.id,
+          destinationCloudId: clouds.find(({ name }) => name === destination.name)?.id,
+          permittedDowntimeMs: 300_000,
+          cutoverPolicy: 'AUTOMATIC',
+          healthCheck: { http: { port: 8080, path: '/health', timeoutMs: 180_000 } },
+          ...request,
+        }
+        return (await api().run<{ startMigration: StartPayload }>(startDocument, { input })).startMigration
+      },
+      migration,
+      async until(id, condition, timeoutMs = 400_000) {
+        const deadline = performance.now() + timeoutMs
+        for (;;) {
+          const present = await migration(id)
+          if (condition(present)) return present
+          if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs} ms; the migration is ${JSON.stringify(present)}.`)
+          await new Promise((done) => setTimeout(done, 200))
+        }
+      },
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Where a tool outside the guest finds the first disk of a VM. */
+export async function diskImage(cloud: DemoCloud, vmId: string): Promise<string> {
+  const { disks } = await cloud.connection.virtualMachines.describe({ vmId })
+  const path = disks[0]?.backingPath
+  if (path === undefined) throw new Error(`The cloud ${cloud.name} tells no path of the disk of ${vmId}.`)
+  return path
+}
