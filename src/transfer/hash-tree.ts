@@ -10,6 +10,7 @@ import { TransferError } from './transfer-error.ts'
 
 export const subtreeBlocks = 256
 const nodeBytes = subtreeBlocks * digestBytes
+const maxSpare = 16
 
 export interface HashTree {
   readonly subtreeCount: number
@@ -74,17 +75,21 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
     for (const [coldest] of resident) {
       if (resident.size <= maxResident) break
       settle(coldest)
+      const dropped = resident.get(coldest)
       resident.delete(coldest)
+      // Used again rather than left to the garbage collector, which is slow to see memory outside its heap.
+      if (dropped && spare.length < maxSpare) spare.push(dropped)
     }
     return leaves
   }
+  const spare: Buffer[] = []
 
   async function open(subtree: number): Promise<Buffer> {
     if (!(subtree >= 0 && subtree < subtreeCount)) throw new RangeError(`Subtree ${subtree} is not one of ${subtreeCount}.`)
     const held = resident.get(subtree)
     if (held) return admit(subtree, held)
     const digest = get(0, subtree)
-    if (digest.equals(zeroDigest)) return admit(subtree, Buffer.alloc(nodeBytes))
+    if (digest.equals(zeroDigest)) return admit(subtree, spare.pop()?.fill(0) ?? Buffer.alloc(nodeBytes))
     const loaded = await loadLeaves(subtree)
     // Somebody else may have opened it meanwhile, and changed it since.
     const meanwhile = resident.get(subtree)

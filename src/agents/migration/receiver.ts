@@ -16,7 +16,7 @@ import { leavesOf } from './block-digests.ts'
 import type { DiskDevice } from './disk-device.ts'
 import { rereadLeaves } from './reread-leaves.ts'
 
-const leafBudgetBytes = 32 * 1024 * 1024
+const leafBudgetBytes = 16 * 1024 * 1024
 const transferBuffers = 6
 
 export interface Receiver {

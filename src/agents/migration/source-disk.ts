@@ -30,7 +30,7 @@ export interface SourceDisk {
   askLeaves(subtree: number): Promise<Buffer>
 }
 
-const leafBudgetBytes = 32 * 1024 * 1024
+const leafBudgetBytes = 16 * 1024 * 1024
 const transferBuffers = 6
 
 export function createSourceDisk(device: DiskDevice, diskBytes: number): SourceDisk {
