@@ -10,7 +10,7 @@ import { readXml, writeXml, type XmlElement } from './xml.ts'
 
 const defaultTimeoutMs = 60_000
 const longestOutputBytes = 64 * 1024 * 1024
-const passingRefusals = { tries: 50, intervalMs: 200 }
+const passingRefusals = { tries: 300, intervalMs: 200 }
 
 export interface CallOptions {
   /** What is tried, for error messages: "start the virtual machine". */

@@ -100,9 +100,9 @@ export function virshFailure(what: string, stderr: string): ProviderError {
   )
 }
 
-/** libvirt refuses for a moment while it refreshes a pool after an upload. */
+/** libvirt refuses while it refreshes a pool after an upload, and while a virsh that outlived a killed plugin still works on the volume or domain. */
 export function isPassing(stderr: string): boolean {
-  return /asynchronous jobs running|is still being allocated|Timed out during operation: cannot acquire state change lock/.test(stderr)
+  return /asynchronous jobs running|is still (being allocated|in use)|cannot acquire state change lock/.test(stderr)
 }
 
 export function isNotFound(error: unknown, what: 'domain' | 'volume' | 'network' | 'secret'): boolean {
