@@ -64,8 +64,8 @@ export async function createWorkflows(dependencies: {
       agentEndpoints: gateway.addresses,
       relayEndpoints: gateway.relayAddresses,
       timings: { ...defaultTimings, ...dependencies.timings },
-      preFlight: check.findings,
-      fixedDowntime: check.fixedDowntime,
+      preFlight: (request, signal) => check.findings(request, signal),
+      fixedDowntime: (cloudId) => check.fixedDowntime(cloudId),
       refreshTopology: async (cloudId, signal) => void (await refreshTopology(database, connections, cloudId, signal)),
     },
   })
@@ -103,7 +103,7 @@ export async function createWorkflows(dependencies: {
   return {
     operations: {
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
-      ...createMigrationOperations({ database, check, idempotency, phaseLists, engineId: engine.id, submit }),
+      ...createMigrationOperations({ check, idempotency, phaseLists, engineId: engine.id, submit }),
     },
     isReady: () => engine.healthy(AbortSignal.timeout(2_000)),
     async close() {

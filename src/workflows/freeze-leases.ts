@@ -46,7 +46,8 @@ export function createFreezeLeases(): FreezeLeases {
     find: (freezeId) => leases.get(freezeId),
     drop,
     close() {
-      for (const freezeId of [...leases.keys()]) drop(freezeId)
+      for (const lease of leases.values()) lease.stop()
+      leases.clear()
     },
   }
 }

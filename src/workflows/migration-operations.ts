@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { eq } from 'drizzle-orm'
-import type { Database, Transaction } from '../database/client.ts'
+import type { Transaction } from '../database/client.ts'
 import { activeMigrations, migrations } from '../database/tables/migration.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { requireAllowed, type OperatorAction } from '../domain/operator-actions.ts'
@@ -19,15 +19,14 @@ type MigrationAnswer = { migrationId: string }
 const checkTimeoutMs = 120_000
 
 export function createMigrationOperations(dependencies: {
-  database: Database
   check: MigrationCheck
   idempotency: Idempotency
   phaseLists: PhaseLists
   engineId: string
   /** Hands a stored migration to the engine. Must not throw: what can't be submitted now is submitted later. */
-  submit(migrationId: string): Promise<void>
+  submit: (migrationId: string) => Promise<void>
 }): MigrationOperations {
-  const { database, check, idempotency, phaseLists, engineId, submit } = dependencies
+  const { check, idempotency, phaseLists, engineId, submit } = dependencies
 
   /** Writes the operator's wish; the workflow sees it within a moment. */
   function steer(action: OperatorAction, mutation: string, patchOf: (input: { at?: Date }) => MigrationPatch) {

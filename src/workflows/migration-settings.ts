@@ -32,6 +32,8 @@ export interface MigrationTimings {
   pollMs: number
   firstRetryMs: number
   maxRetryMs: number
+  /** Between rounds that come one after the other: an empty one takes no time. */
+  roundGapMs: number
   /** Between rounds while READY_TO_CUT_OVER waits. */
   holdMs: number
   /** For an agent to dial in, or to dial in again. */
@@ -51,6 +53,7 @@ export const defaultTimings: MigrationTimings = {
   pollMs: 250,
   firstRetryMs: 500,
   maxRetryMs: 10_000,
+  roundGapMs: 100,
   holdMs: 2_000,
   agentMs: 120_000,
   requestMs: 60_000,

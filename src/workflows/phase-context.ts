@@ -50,7 +50,7 @@ export function createPhaseContext(
     repeated,
     operationId: (call) => `${prefix}.${call}`,
     // Steps come in order of their switchovers, so the newest wins.
-    results: Object.fromEntries(from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : []))) as Partial<PhaseResults>,
+    results: Object.fromEntries(from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : []))),
     source: () => clouds.connection(migration.sourceCloudId, signal),
     destination: () => clouds.connection(migration.destinationCloudId, signal),
     agents: () => gateway.openMigration(id),

@@ -11,7 +11,7 @@ import { rowIdOf } from './row-ids.ts'
 /** Throws what the provider throws, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay. */
 export async function refreshTopology(
   database: Database,
-  connections: CloudConnections,
+  connections: Pick<CloudConnections, 'connection'>,
   cloudId: string,
   signal: AbortSignal,
 ): Promise<Topology> {

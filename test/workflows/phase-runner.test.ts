@@ -1,0 +1,330 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { AgentError } from '../../src/agent-gateway/agent-error.ts'
+import type { MigrationPhase } from '../../src/domain/migration.ts'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { phaseLists, type PhaseLists } from '../../src/workflows/phase-lists.ts'
+import type { Phase } from '../../src/workflows/phase.ts'
+import type { PhaseRunner } from '../../src/workflows/phase-runner.ts'
+import { expectMoved, expectUndone, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+
+const list = phaseLists[1]!
+const beforeCommit = list.slice(
+  0,
+  list.findIndex(({ name }) => name === 'COMMIT'),
+)
+const undoable = list.filter(({ undo }) => undo !== null)
+
+let stage: MigrationStage
+let hook: (call: string, when: 'before' | 'after') => void | Promise<void> = () => {}
+let pendingMs: (round: number) => number = () => 1
+
+beforeEach(async () => {
+  hook = () => {}
+  pendingMs = () => 1
+  stage = await setMigrationStage({ hook: (call, when) => hook(call, when), pendingMs: (round) => pendingMs(round) })
+})
+afterEach(() => stage.close())
+
+function changed(name: MigrationPhase, change: (phase: Phase) => Partial<Phase>): PhaseLists {
+  return { 1: list.map((phase) => (phase.name === name ? { ...phase, ...change(phase) } : phase)) }
+}
+
+const broken = () => new ProviderError('INTERNAL', 'It broke.', { retryable: false, remedy: 'None.' })
+
+test('a machine moves: one live copy, everything in it, the source off and kept', async () => {
+  const id = await stage.start()
+  const migration = await stage.drive(stage.runner(), id)
+  expect(migration).toMatchObject({ state: 'COMPLETED', phase: 'CLEAN_UP', trackingMode: 'TRACEFS', via: 'DIRECT', problem: null })
+  expect(migration.sourceRoot).toBe(migration.destinationRoot)
+  const { freezeMs, transferMs, verifyMs, bootMs, healthMs } = migration.downtime!
+  for (const part of [freezeMs, transferMs, verifyMs, bootMs, healthMs]) expect(part).toBeGreaterThanOrEqual(0)
+  expect(migration.bytesSent).toBeGreaterThan(0)
+  await expectMoved(stage)
+})
+
+describe('a failure that stays', () => {
+  test.each(beforeCommit.map(({ name }) => name))('before anything in %s leaves the source in service', async (name) => {
+    const id = await stage.start()
+    const runner = stage.runner(
+      changed(name, () => ({
+        do: async () => {
+          throw broken()
+        },
+      })),
+    )
+    expect(await stage.drive(runner, id)).toMatchObject({ state: 'FAILED', errorMessage: 'It broke.' })
+    await expectUndone(stage)
+  })
+
+  test.each(beforeCommit.map(({ name }) => name))('after all of %s leaves the source in service', async (name) => {
+    const id = await stage.start()
+    const runner = stage.runner(
+      changed(name, (phase) => ({
+        do: async (context) => {
+          await phase.do(context)
+          throw broken()
+        },
+      })),
+    )
+    expect(await stage.drive(runner, id)).toMatchObject({ state: 'FAILED' })
+    await expectUndone(stage)
+  })
+})
+
+describe('a crash of the control plane', () => {
+  const crashAt = (name: MigrationPhase, runner: () => PhaseRunner) =>
+    changed(name, (phase) => ({
+      do: async (context) => {
+        await phase.do(context)
+        // What the phase did stays, its answer is lost.
+        void runner().close()
+        throw new Error('crashed')
+      },
+    }))
+
+  test.each(list.map(({ name }) => name))('at the end of %s only repeats it', async (name) => {
+    const id = await stage.start()
+    const first: PhaseRunner = stage.runner(crashAt(name, () => first))
+    await expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test.each(['SEND_REMAINDER', 'COMPARE_ROOTS', 'SUSPEND_SOURCE'] as const)('during %s voids that switchover', async (name) => {
+    const id = await stage.start()
+    const first: PhaseRunner = stage.runner(crashAt(name, () => first))
+    await expect(stage.drive(first, id)).rejects.toThrow()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 0 })
+    await expectMoved(stage)
+  })
+})
+
+describe('the way back', () => {
+  test.each(undoable.filter(({ name }) => name !== 'COMMIT').map(({ name }) => name))(
+    'from a failed health check does the undo of %s again when its answer was lost',
+    async (name) => {
+      stage.health.status = 500
+      let undone = 0
+      const lists = changed(name, (phase) => ({
+        undo: async (context) => {
+          await phase.undo!(context)
+          if (undone++ === 0) throw broken()
+        },
+      }))
+      const id = await stage.start()
+      expect(await stage.drive(stage.runner(lists), id)).toMatchObject({ state: 'FAILED', errorCode: 'HEALTH_CHECK_FAILED' })
+      expect(undone).toBe(2)
+      await expectUndone(stage)
+    },
+  )
+
+  test('is gone on with by the next control plane', async () => {
+    stage.health.status = 500
+    const lists = changed('FREEZE', (phase) => ({
+      undo: async (context) => {
+        await phase.undo!(context)
+        void first.close()
+        throw new Error('crashed')
+      },
+    }))
+    const id = await stage.start()
+    const first: PhaseRunner = stage.runner(lists)
+    await expect(stage.drive(first, id)).rejects.toThrow()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
+    await expectUndone(stage)
+  })
+
+  test('ends at the destination too when its machine was made without our having the answer', async () => {
+    hook = (call, when) => {
+      if (call === 'west.instantiate' && when === 'after') throw broken()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
+    await expectUndone(stage)
+  })
+})
+
+describe('the commit', () => {
+  test('whose answer was lost is found at the destination, and the migration goes on', async () => {
+    let lost = false
+    hook = (call, when) => {
+      const state = stage.world.look()
+      if (call !== 'west.put' || when !== 'after' || lost || !Object.keys(state.records).some((key) => key.endsWith('.outcome'))) return
+      lost = true
+      throw broken()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', errorCode: null })
+    expect(lost).toBe(true)
+    await expectMoved(stage)
+  })
+
+  test('that the destination refuses is called off there before the source goes on', async () => {
+    let puts = 0
+    hook = (call, when) => {
+      if (call === 'west.put' && when === 'before' && ++puts === 2) throw broken()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
+    expect(Object.values(stage.world.look().records).map(({ content }) => content['decision'])).toEqual([undefined, 'ABANDONED'])
+    await expectUndone(stage)
+  })
+
+  test('is asked about until the destination answers; the source stays suspended meanwhile', async () => {
+    let puts = 0
+    const powers = new Set<string>()
+    hook = (call, when) => {
+      if (call !== 'west.put' || when !== 'before' || ++puts < 2 || puts > 5) return
+      powers.add(stage.world.look().source.power)
+      throw broken()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
+    expect([...powers]).toEqual(['SUSPENDED'])
+    await expectUndone(stage)
+  })
+
+  test('is never undone by what fails after it', async () => {
+    let failures = 0
+    hook = (call, when) => {
+      if (['west.expose', 'east.stop', 'west.flatten'].includes(call) && when === 'after' && failures++ % 2 === 0) throw broken()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+})
+
+describe('a switchover', () => {
+  test('is void when nobody can vouch for the freeze until the suspension, and comes again', async () => {
+    let slow = 0
+    hook = async (call, when) => {
+      if (when !== 'before') return
+      if (call === 'east.suspend' && slow++ === 0) await new Promise((later) => setTimeout(later, quickTimings.leaseMs))
+      if (call === 'SOURCE.freeze.renew' && slow === 1) throw new AgentError('TIMED_OUT', 'No answer.', { retryable: true })
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
+    await expectMoved(stage)
+  })
+
+  test('is void when a renewal says that the freeze lapsed', async () => {
+    let lapses = 0
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'before' && lapses++ === 0)
+        stage.world.change('lapse', ({ source }) => void Object.assign(source.freeze ?? {}, { void: true }))
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
+    await expectMoved(stage)
+  })
+
+  test('that is voided again and again fails the migration', async () => {
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'before') stage.world.change('write', (state) => void state.content++)
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
+    await expectUndone(stage)
+  })
+})
+
+describe('the operator', () => {
+  const key = (idempotencyKey: string, migrationId: string) => ({ idempotencyKey, migrationId })
+
+  test.each(beforeCommit.map(({ name }) => name))('cancels in %s, and everything is undone', async (name) => {
+    const reached = Promise.withResolvers<void>()
+    const lists = changed(name, (phase) => ({
+      do: async (context) => {
+        reached.resolve()
+        await new Promise<never>((_resolve, reject) =>
+          context.signal.addEventListener('abort', () => reject(context.signal.reason as Error)),
+        )
+        return phase.do(context)
+      },
+    }))
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(lists), id)
+    await reached.promise
+    await stage.operations.cancelMigration(operator, key('cancel', id))
+    expect(await end).toMatchObject({ state: 'CANCELLED', errorCode: null })
+    await expectUndone(stage)
+  })
+
+  test('holds at READY_TO_CUT_OVER, syncing, until he says so', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => {
+      const migration = await stage.store.read(id)
+      expect(migration.phase).toBe('READY_TO_CUT_OVER')
+      expect((await stage.store.lastRound(migration))!.round).toBeGreaterThan(2)
+    })
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test('pauses and resumes', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await stage.operations.pauseMigration(operator, key('pause', id))
+    await vi.waitFor(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'))
+    const round = (await stage.store.lastRound(await stage.store.read(id)))!.round
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    await stage.operations.resumeMigration(operator, key('resume', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    expect(round).toBeGreaterThan(0)
+    await expectMoved(stage)
+  })
+
+  test('is refused once the destination has taken over', async () => {
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    await expect(stage.operations.cancelMigration(operator, key('late', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
+})
+
+describe('rounds that do not get shorter', () => {
+  beforeEach(() => {
+    pendingMs = () => 1_000_000
+  })
+
+  test('go on for ever by default, and say so', async () => {
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => expect((await stage.store.read(id)).convergence).toBe('NOT_CONVERGING'))
+    pendingMs = () => 1
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+  })
+
+  test('end the migration under the policy ABORT', async () => {
+    const id = await stage.start({ nonConvergencePolicy: 'ABORT' })
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorCode: 'NOT_CONVERGING' })
+    await expectUndone(stage)
+  })
+
+  test('end in a cut-over all the same under the policy FORCE', async () => {
+    const id = await stage.start({ nonConvergencePolicy: 'FORCE' })
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+})
+
+test('a migration goes on with the list of phases that it began with', async () => {
+  const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+  const first = stage.runner()
+  const running = stage.drive(first, id)
+  await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+  running.catch(() => {})
+  await first.close()
+  const ran: string[] = []
+  const newer: PhaseLists = {
+    1: list.map((phase) => ({ ...phase, do: async (context) => (ran.push(phase.name), phase.do(context)) })),
+    2: [...list.slice(0, 6), ...list.slice(7)],
+  }
+  await stage.operations.cutOverMigration(operator, { idempotencyKey: 'cut', migrationId: id })
+  expect(await stage.drive(stage.runner(newer), id)).toMatchObject({ state: 'COMPLETED', phaseListVersion: 1 })
+  expect(ran[0]).toBe('READY_TO_CUT_OVER')
+  await expectMoved(stage)
+})

@@ -1,0 +1,194 @@
+/** The two providers over the fake world, with a hook before and after each call. */
+import {
+  agentToAgentCopy,
+  ProviderError,
+  type ProviderConnection,
+  type Topology,
+  type VirtualMachineDescription,
+} from '../../../src/plugin-sdk/index.ts'
+import { sourceUniqueId, type FakeWorld, type WorldState } from './fake-world.ts'
+
+/** `when` is `after` once the call had its effect, before its answer gets to the caller. */
+export type CallHook = (call: string, when: 'before' | 'after') => void | Promise<void>
+
+export const sourceMachineId = 'vm-1'
+const gibibyte = 1024 ** 3
+
+export function createFakeClouds(
+  world: FakeWorld,
+  options: { healthPort: number; hook?: CallHook },
+): { east: ProviderConnection; west: ProviderConnection } {
+  const hook = options.hook ?? (() => {})
+
+  async function call<T>(name: string, apply: (state: WorldState) => T, signal?: AbortSignal): Promise<T> {
+    await hook(name, 'before')
+    signal?.throwIfAborted()
+    const result = world.change(name, apply)
+    await hook(name, 'after')
+    return result
+  }
+
+  /** Done once for an operation's id, and answered the same ever after. */
+  function once<T>(
+    name: string,
+    { operationId, signal }: { operationId: string; signal?: AbortSignal },
+    apply: (state: WorldState) => T,
+  ): Promise<T> {
+    return call(
+      name,
+      (state) => {
+        if (operationId in state.operations) return state.operations[operationId] as T
+        const answer = apply(state)
+        state.operations[operationId] = answer ?? null
+        return answer
+      },
+      signal,
+    )
+  }
+
+  const absent = <T>(): T => {
+    throw new ProviderError('UNSUPPORTED', 'The fake cloud does not do this.', { retryable: false, remedy: 'None.' })
+  }
+
+  const machine = (state: WorldState, vmId: string) => {
+    const found = state.machines[vmId]
+    if (!found) throw new ProviderError('NOT_FOUND', `There is no machine ${vmId}.`, { retryable: false, remedy: 'None.' })
+    return found
+  }
+
+  const common = {
+    copyGuestData: agentToAgentCopy,
+    async close() {},
+  }
+
+  const east: ProviderConnection = {
+    ...common,
+    discoverTopology: () => call('east.discoverTopology', (state) => topology('east', [sourceDescription(state)])),
+    virtualMachines: {
+      describe: () => call('east.describe', sourceDescription),
+      start: async () => absent(),
+      stop: (operation) => once('east.stop', operation, (state) => void (state.source.power = 'STOPPED')),
+      suspend: (operation) => once('east.suspend', operation, (state) => void (state.source.power = 'SUSPENDED')),
+      resume: (operation) =>
+        once('east.resume', operation, (state) => {
+          if (state.source.power === 'SUSPENDED') state.source.power = 'RUNNING'
+        }),
+    },
+    destination: {
+      instantiate: async () => absent(),
+      sealCopiedDisks: async () => absent(),
+      bootFromCopiedDisk: async () => absent(),
+      discardOverlay: async () => absent(),
+      flattenOverlay: async () => absent(),
+      delete: async () => absent(),
+    },
+    network: {
+      isolate: async () => absent(),
+      expose: async () => absent(),
+      reachability: () => call('east.reachability', () => ({ fromControlPlane: null, controlPlaneFromGuest: '10.0.2.2' })),
+    },
+    migrationAgent: {
+      install: (request) => once('east.install', request, (state) => void (state.source.agentInstance ??= `source-${request.operationId}`)),
+      uninstall: (operation) =>
+        once('east.uninstall', operation, (state) => {
+          state.source.agentInstance = null
+          state.source.freeze = null
+        }),
+    },
+    records: { put: async () => absent(), list: async () => [] },
+  }
+
+  const west: ProviderConnection = {
+    ...common,
+    discoverTopology: () =>
+      call('west.discoverTopology', (state) =>
+        topology(
+          'west',
+          Object.entries(state.machines).map(([id, vm]) => description(id, vm.uniqueId, vm.power)),
+        ),
+      ),
+    virtualMachines: {
+      describe: ({ vmId }) =>
+        call('west.describe', (state) => description(vmId, machine(state, vmId).uniqueId, machine(state, vmId).power)),
+      start: async () => absent(),
+      stop: (operation) => once('west.stop', operation, (state) => void (machine(state, operation.vmId).power = 'STOPPED')),
+      suspend: async () => absent(),
+      resume: async () => absent(),
+    },
+    destination: {
+      instantiate: (request) =>
+        once('west.instantiate', request, (state) => {
+          const vmId = `machine-${Object.keys(state.operations).length}`
+          state.machines[vmId] = {
+            uniqueId: request.virtualMachine.uniqueId,
+            power: 'RUNNING',
+            system: 'LANDING',
+            content: 0,
+            sealed: false,
+            exposed: false,
+            overlay: false,
+          }
+          return { vmId }
+        }),
+      sealCopiedDisks: (operation) =>
+        once('west.seal', operation, (state) => void Object.assign(machine(state, operation.vmId), { sealed: true, overlay: true })),
+      bootFromCopiedDisk: (operation) => once('west.boot', operation, (state) => void (machine(state, operation.vmId).system = 'COPY')),
+      discardOverlay: async () => absent(),
+      flattenOverlay: (operation) => once('west.flatten', operation, (state) => void (machine(state, operation.vmId).overlay = false)),
+      delete: (operation) => once('west.delete', operation, (state) => void delete state.machines[operation.vmId]),
+    },
+    network: {
+      isolate: async () => absent(),
+      expose: (operation) => once('west.expose', operation, (state) => void (machine(state, operation.vmId).exposed = true)),
+      reachability: ({ vmId }) =>
+        call('west.reachability', (state) => ({
+          fromControlPlane: state.machines[vmId] ? { host: '127.0.0.1', port: options.healthPort } : null,
+          controlPlaneFromGuest: '192.168.0.1',
+        })),
+    },
+    migrationAgent: { install: async () => absent(), uninstall: async () => absent() },
+    records: {
+      put: ({ record }) =>
+        call('west.put', (state) => {
+          const there = state.records[record.key]
+          if (there && JSON.stringify(there.content) !== JSON.stringify(record.content))
+            throw new ProviderError('CONFLICT', `The record ${record.key} is there with other content.`, {
+              retryable: false,
+              remedy: 'None.',
+            })
+          state.records[record.key] = record
+        }),
+      list: ({ keyPrefix }) => call('west.list', (state) => Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))),
+    },
+  }
+  return { east, west }
+
+  function sourceDescription(state: WorldState): VirtualMachineDescription {
+    return description(sourceMachineId, sourceUniqueId, state.source.power)
+  }
+}
+
+function description(id: string, uniqueId: string, power: VirtualMachineDescription['power']): VirtualMachineDescription {
+  return {
+    id,
+    uniqueId,
+    name: 'victim',
+    power,
+    hostId: 'host',
+    architecture: 'x86_64',
+    firmware: 'BIOS',
+    cpuCount: 1,
+    memoryBytes: gibibyte,
+    disks: [{ id: `${id}-disk`, index: 0, sizeBytes: 2 * gibibyte, bus: 'virtio' }],
+    nics: [{ id: `${id}-nic`, index: 0, mac: '52:54:00:00:00:01', networkId: 'net', addresses: [] }],
+  }
+}
+
+function topology(name: string, virtualMachines: VirtualMachineDescription[]): Topology {
+  const host = { id: 'host', name: `${name}-host`, architecture: 'x86_64' as const, cpuCount: 4, memoryBytes: 64 * gibibyte }
+  return {
+    regions: [{ id: 'region', name: `${name}-region`, zones: [{ id: 'zone', name: `${name}-zone`, hosts: [host] }] }],
+    networks: [{ id: 'net', name: `${name}-net`, subnets: [], controlPlaneFromGuest: '192.168.0.1' }],
+    virtualMachines,
+  }
+}

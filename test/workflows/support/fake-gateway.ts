@@ -1,0 +1,181 @@
+/** The agents in the guests of the fake world, as the gateway would give them. */
+import { AgentError } from '../../../src/agent-gateway/agent-error.ts'
+import type { AgentSession } from '../../../src/agent-gateway/agent-session.ts'
+import type { AgentGateway, MigrationAgents } from '../../../src/agent-gateway/gateway.ts'
+import type {
+  AgentHello,
+  AgentRole,
+  ControlMethod,
+  ControlRequests,
+  RoundProgress,
+  RoundResult,
+} from '../../../src/transfer/control-protocol.ts'
+import type { CallHook } from './fake-clouds.ts'
+import type { FakeWorld, WorldState } from './fake-world.ts'
+
+export interface FakeGateway extends AgentGateway {
+  closed: string[]
+}
+
+/** `pendingMs`: what the source's agent estimates for the rest after each round. */
+export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; pendingMs?: (round: number) => number } = {}): FakeGateway {
+  const hook = options.hook ?? (() => {})
+  const closed: string[] = []
+  const listeners = new Set<(progress: RoundProgress) => void>()
+
+  function session(role: AgentRole, migrationId: string): AgentSession {
+    return {
+      get hello() {
+        return hello(role, migrationId, world.look())
+      },
+      connected: true,
+      closed: new Promise(() => {}),
+      onProgress: () => () => {},
+      async request<M extends ControlMethod>(
+        method: M,
+        params: ControlRequests[M][0],
+        { signal }: { signal?: AbortSignal; timeoutMs: number },
+      ) {
+        const call = `${role}.${method}`
+        await hook(call, 'before')
+        if (signal?.aborted) throw new AgentError('CANCELLED', 'Cancelled.', { retryable: false })
+        const answers = role === 'SOURCE' ? sourceAnswers : destinationAnswers
+        const answer = world.change(call, (state) => {
+          if (role === 'SOURCE' && state.source.power !== 'RUNNING')
+            throw new AgentError('TIMED_OUT', 'The guest is suspended.', { retryable: true })
+          return (answers[method] as (state: WorldState, params: ControlRequests[M][0]) => ControlRequests[M][1])(state, params)
+        })
+        if (method === 'round.run') for (const listener of listeners) listener(progressOf(answer as RoundResult))
+        await hook(call, 'after')
+        return answer
+      },
+    }
+  }
+
+  const sourceAnswers: { [M in ControlMethod]?: (state: WorldState, params: ControlRequests[M][0]) => ControlRequests[M][1] } = {
+    'transfer.connect': () => ({ via: 'DIRECT' }),
+    'tracking.start': () => ({ mode: 'TRACEFS', reason: null }),
+    interfaces: () => ({ nics: [{ mac: '52:54:00:00:00:01', name: 'eth0' }] }),
+    'round.run': (state, { round, mode }) => (state.rounds[round] ??= copy(state, round, mode)),
+    'round.stop': () => ({}),
+    freeze(state, { freezeId, leaseMs }) {
+      state.source.freeze = { id: freezeId, until: Date.now() + leaseMs, void: false }
+      return { frozen: ['/'], freezeMs: 1 }
+    },
+    'freeze.renew'(state, { freezeId, leaseMs }) {
+      const { freeze } = state.source
+      if (!freeze || freeze.id !== freezeId || freeze.void) return { held: false }
+      freeze.until = Date.now() + leaseMs
+      return { held: true }
+    },
+    thaw(state, { freezeId }) {
+      const held = state.source.freeze?.id === freezeId && !state.source.freeze.void
+      if (state.source.freeze?.id === freezeId) state.source.freeze = null
+      return { held }
+    },
+    root: (state) => ({ root: String(state.content), blocks: 1 }),
+  }
+
+  const destinationAnswers: typeof sourceAnswers = {
+    'transfer.connect': () => ({ via: 'DIRECT' }),
+    'receive.start': () => ({}),
+    root: (state) => ({ root: String(target(state).content), blocks: 1 }),
+    fixUp: () => ({ steps: [{ step: 'interfaces', changed: true, detail: 'eth0 keeps its name.' }] }),
+  }
+
+  function copy(state: WorldState, round: number, mode: RoundResult['mode']): RoundResult {
+    if (target(state).sealed) state.violations.push('a round wrote to a sealed copy')
+    const changedBytes = (state.content - target(state).content) * 65_536
+    target(state).content = state.content
+    const frozen = state.source.freeze && !state.source.freeze.void
+    return {
+      round,
+      mode,
+      changedBytes,
+      bytesSent: changedBytes,
+      verifiedBytes: changedBytes,
+      durationMs: 1,
+      pendingBytes: frozen ? 0 : 65_536,
+      estimatedTransferMs: frozen ? 0 : (options.pendingMs?.(round) ?? 1),
+      estimatedVerifyMs: 1,
+      rescanNeeded: false,
+    }
+  }
+
+  return {
+    closed,
+    addresses: [{ host: '127.0.0.1', port: 1 }],
+    relayAddresses: [{ host: '127.0.0.1', port: 2 }],
+    async openMigration(migrationId): Promise<MigrationAgents> {
+      return {
+        migrationId,
+        relayToken: 'token',
+        bootstrap: (role, controlPlane) => ({
+          migrationId,
+          role,
+          controlPlane,
+          serverName: 'fake',
+          caCertificatePem: '',
+          enrolmentToken: 'once',
+        }),
+        async reissue() {},
+        async agent(role) {
+          await hook(`${role}.agent`, 'before')
+          const state = world.look()
+          const there = role === 'SOURCE' ? state.source.agentInstance !== null : landing(state) !== undefined
+          if (!there) throw new AgentError('AGENT_UNREACHABLE', `The ${role} agent did not dial in.`, { retryable: true })
+          return session(role, migrationId)
+        },
+        onProgress(_role, listener) {
+          listeners.add(listener)
+          return () => void listeners.delete(listener)
+        },
+      }
+    },
+    async closeMigration(migrationId) {
+      closed.push(migrationId)
+    },
+    async close() {},
+  }
+}
+
+function landing(state: WorldState) {
+  return Object.entries(state.machines).find(([, { system, power }]) => system === 'LANDING' && power === 'RUNNING')
+}
+
+function target(state: WorldState) {
+  const found = landing(state)
+  if (!found) throw new AgentError('AGENT_UNREACHABLE', 'The destination runs no landing image.', { retryable: true })
+  return found[1]
+}
+
+function hello(role: AgentRole, migrationId: string, state: WorldState): AgentHello {
+  return {
+    protocol: { major: 1, minor: 0 },
+    role,
+    migrationId,
+    agentInstanceId: role === 'SOURCE' ? (state.source.agentInstance ?? 'none') : (landing(state)?.[0] ?? 'none'),
+    bootId: 'boot',
+    architecture: 'x86_64',
+    kernelRelease: '6.1',
+    libc: 'glibc 2.36',
+    memoryTotalBytes: 2 ** 30,
+    memoryAvailableBytes: 2 ** 29,
+    disks: [{ name: 'vda', sizeBytes: 2 ** 31, serial: null, mounts: [], root: true, swap: false }],
+  }
+}
+
+function progressOf(result: RoundResult): RoundProgress {
+  const { round, changedBytes, bytesSent, verifiedBytes } = result
+  return {
+    round,
+    scannedBytes: 2 ** 31,
+    totalBytes: 2 ** 31,
+    changedBytes,
+    bytesSent,
+    verifiedBytes,
+    rateBytesPerSecond: 1e6,
+    etaMs: 0,
+    bottleneck: null,
+  }
+}

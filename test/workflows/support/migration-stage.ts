@@ -1,0 +1,178 @@
+/** Everything around one migration but the engine: database, fake clouds, fake agents, a health port, and the runner that a test drives by hand. */
+import { createServer, type Server } from 'node:http'
+import { mkdtemp, rm } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import { openDatabase, type Database } from '../../../src/database/client.ts'
+import { clouds } from '../../../src/database/tables/cloud.ts'
+import { activeMigrations } from '../../../src/database/tables/migration.ts'
+import type { MigrationRequest } from '../../../src/domain/migration-request.ts'
+import { sealKeyOf } from '../../../src/secrets/seal.ts'
+import { createFreezeLeases } from '../../../src/workflows/freeze-leases.ts'
+import { createIdempotency } from '../../../src/workflows/idempotency.ts'
+import { createMigrationCheck } from '../../../src/workflows/migration-check.ts'
+import { createMigrationOperations, type MigrationOperations } from '../../../src/workflows/migration-operations.ts'
+import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
+import { defaultTimings, type MigrationTimings } from '../../../src/workflows/migration-settings.ts'
+import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
+import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
+import { refreshTopology } from '../../../src/workflows/topology-refresh.ts'
+import { createFakeClouds, sourceMachineId, type CallHook } from './fake-clouds.ts'
+import { createFakeGateway } from './fake-gateway.ts'
+import { createFakeWorld, type FakeWorld } from './fake-world.ts'
+
+export const quickTimings: MigrationTimings = {
+  ...defaultTimings,
+  leaseMs: 2_000,
+  sliceMs: 500,
+  pollMs: 5,
+  firstRetryMs: 1,
+  maxRetryMs: 5,
+  roundGapMs: 1,
+  holdMs: 20,
+  agentMs: 200,
+  requestMs: 500,
+  stallMs: 2_000,
+  healthPollMs: 5,
+}
+
+export const artifacts = {
+  landing: { kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', memoryBytes: 2 ** 29 },
+  agentBundleDirectory: '/bundle',
+}
+
+export const operator = { tokenId: 'token', role: 'OPERATOR' as const }
+
+export function migrationRequest(change: Partial<MigrationRequest> = {}): MigrationRequest {
+  return {
+    sourceVirtualMachineId: `east/${sourceMachineId}`,
+    destinationCloudId: 'west',
+    networkMap: [{ sourceNetworkId: 'east/net', destinationNetworkId: 'west/net' }],
+    permittedDowntimeMs: 60_000,
+    cutoverPolicy: 'AUTOMATIC',
+    healthCheck: { kind: 'HTTP', port: 8080, path: '/', timeoutMs: 500 },
+    ...change,
+  }
+}
+
+export interface MigrationStage {
+  world: FakeWorld
+  store: MigrationStore
+  operations: MigrationOperations
+  closedMigrations: string[]
+  health: { status: number }
+  /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
+  runner(lists?: PhaseLists): PhaseRunner
+  start(change?: Partial<MigrationRequest>): Promise<string>
+  /** Asks again and again, as the engine does, also after a rejection that `tolerate` accepts. */
+  drive(runner: PhaseRunner, id: string): Promise<MigrationRow>
+  isLocked(): Promise<boolean>
+  close(): Promise<void>
+}
+
+export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: (round: number) => number } = {}): Promise<MigrationStage> {
+  const directory = await mkdtemp(join(tmpdir(), 'portolan-workflow-'))
+  const database = await openDatabase({ dataDirectory: directory })
+  const health = { status: 200 }
+  const server = createServer((_request, response) => response.writeHead(health.status).end())
+  await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready))
+  const world = createFakeWorld()
+  const { east, west } = createFakeClouds(world, { ...options, healthPort: (server.address() as AddressInfo).port })
+  const gateway = createFakeGateway(world, options)
+  const connections = {
+    connection: async (cloudId: string) => (cloudId === 'east' ? east : west),
+  }
+  const refresh = async (cloudId: string, signal: AbortSignal) => void (await refreshTopology(database, connections, cloudId, signal))
+  await storeClouds(database)
+  await refresh('east', new AbortController().signal)
+  await refresh('west', new AbortController().signal)
+
+  const check = createMigrationCheck({ database, connections, artifacts })
+  const store = createMigrationStore(database)
+  const operations = createMigrationOperations({
+    check,
+    idempotency: createIdempotency(database, sealKeyOf(Buffer.alloc(32, 7))),
+    phaseLists: releasedLists,
+    engineId: 'none',
+    submit: async () => {},
+  })
+  const runners: PhaseRunner[] = []
+  let keys = 0
+
+  return {
+    world,
+    store,
+    operations,
+    closedMigrations: gateway.closed,
+    health,
+    runner(phaseLists = releasedLists) {
+      const runner = createPhaseRunner({
+        store,
+        clouds: connections,
+        gateway,
+        leases: createFreezeLeases(),
+        phaseLists,
+        settings: {
+          artifacts,
+          advertise: [],
+          agentEndpoints: gateway.addresses,
+          relayEndpoints: gateway.relayAddresses,
+          timings: quickTimings,
+          preFlight: (request, signal) => check.findings(request, signal),
+          fixedDowntime: async () => ({ freezeMs: 1, bootMs: 1, healthMs: 1 }),
+          refreshTopology: refresh,
+        },
+      })
+      runners.push(runner)
+      return runner
+    },
+    async start(change) {
+      return (await operations.startMigration(operator, { ...migrationRequest(change), idempotencyKey: `key-${keys++}` })).migrationId
+    },
+    async drive(runner, id) {
+      while ((await runner.advance(id)) !== null);
+      return store.read(id)
+    },
+    isLocked: async () => (await database.$count(activeMigrations)) > 0,
+    async close() {
+      await Promise.all(runners.map((runner) => runner.close()))
+      await closeServer(server)
+      await database.close()
+      await rm(directory, { recursive: true })
+    },
+  }
+}
+
+async function storeClouds(database: Database): Promise<void> {
+  const row = { pluginId: 'fake', sealedOptions: '', state: 'CONNECTED' as const, capabilities: [], connectedAt: new Date() }
+  await database.write((orm) => ['east', 'west'].map((name) => orm.insert(clouds).values({ ...row, id: name, name })))
+}
+
+async function closeServer(server: Server): Promise<void> {
+  server.closeAllConnections()
+  await new Promise((closed) => server.close(closed))
+}
+
+/** The source serves as if nothing had been, and nothing of ours is left anywhere. */
+export async function expectUndone(stage: MigrationStage): Promise<void> {
+  const { source, machines, violations } = stage.world.look()
+  expect(violations).toEqual([])
+  expect(source).toEqual({ power: 'RUNNING', agentInstance: null, freeze: null })
+  expect(machines).toEqual({})
+  expect(await stage.isLocked()).toBe(false)
+  expect(stage.closedMigrations).not.toEqual([])
+}
+
+/** One live copy, at the destination, with all that the source held; the source is off and kept. */
+export async function expectMoved(stage: MigrationStage): Promise<void> {
+  const { source, machines, violations, content } = stage.world.look()
+  expect(violations).toEqual([])
+  expect(source.power).toBe('STOPPED')
+  expect(Object.values(machines)).toEqual([
+    expect.objectContaining({ power: 'RUNNING', system: 'COPY', exposed: true, overlay: false, content }),
+  ])
+  expect(await stage.isLocked()).toBe(false)
+  expect(stage.closedMigrations).not.toEqual([])
+}
