@@ -1,6 +1,8 @@
 /** All that a plugin needs: the contract, its errors, and what most providers share. */
 export * from './contract.ts'
 export * from './errors.ts'
+/** Any Standard Schema describes a plugin's options; this one comes along. */
+export { z } from 'zod'
 export { accessFor, guestAccessOptions, type GuestAccess } from './guest-access.ts'
 export { writeLandingInitrd } from './landing-initrd.ts'
 export { sshInstaller } from './installers/ssh.ts'

@@ -24,7 +24,6 @@ const checkTimeoutMs = 10 * 60_000
 export async function describeProvider(name: string, setup: () => Promise<ConformanceSubject>, api?: TestApi): Promise<void> {
   const { describe, test, expect, beforeAll, afterAll } = api ?? (await import('vitest'))
   let opened: Session | undefined
-  const tested = new Set<string>()
   const skipped = new Set<string>()
   const suite: Suite = {
     api: { describe, test, expect, beforeAll, afterAll },
@@ -45,7 +44,6 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
             ),
           )
         }
-        for (const capability of needs.capabilities) tested.add(capability)
         await body(session)
       })
     },
@@ -57,15 +55,7 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
     }, checkTimeoutMs)
     afterAll(async () => {
       if (!opened) return
-      const never = opened.connected.capabilities.filter((capability) => !tested.has(capability))
-      console.info(
-        `${name}: needed and there: ${[...tested].toSorted().join(', ')}\n${name}: skipped: ${
-          [...skipped]
-            .filter((capability) => !tested.has(capability))
-            .toSorted()
-            .join(', ') || 'none'
-        }\n${name}: called only along the way, or not at all: ${never.join(', ') || 'none'}`,
-      )
+      console.info(report(name, opened, skipped))
       await closeSession(opened)
     }, checkTimeoutMs)
 
@@ -87,4 +77,14 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
       })
     })
   })
+}
+
+function report(name: string, { connected, called }: Session, skipped: Set<string>): string {
+  const list = (capabilities: Iterable<string>) => [...capabilities].toSorted().join(', ') || 'none'
+  const notCalled = connected.capabilities.filter((capability) => !called.has(capability))
+  return [
+    `${name}: tested: ${list(called)}`,
+    `${name}: skipped, being absent or without a subject: ${list([...skipped].filter((capability) => !called.has(capability)))}`,
+    `${name}: there, but not for this suite to test: ${list(notCalled)}`,
+  ].join('\n')
 }

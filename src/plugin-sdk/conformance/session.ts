@@ -18,6 +18,8 @@ export interface Session {
   connection: ProviderConnection
   before: { topology: Topology; leftovers: string[] }
   unknownVmId: string
+  /** Paths of the members that were called. */
+  called: Set<string>
   /** Undo of what tests made; the last test made is undone first. */
   undo: (() => Promise<unknown>)[]
 }
@@ -37,8 +39,10 @@ export interface Suite {
 export async function openSession(subject: ConformanceSubject): Promise<Session> {
   const plugin = await loadPlugin(subject.plugin, { log: () => {}, ...(subject.directory && { directory: subject.directory }) })
   const connected = await plugin.connect(subject.options)
-  const { connection } = connected
+  const called = new Set<string>()
+  const connection = recordingCalls(connected.connection, '', called)
   return {
+    called,
     subject,
     plugin,
     connected,
@@ -47,6 +51,23 @@ export async function openSession(subject: ConformanceSubject): Promise<Session>
     unknownVmId: subject.unknownVmId ?? randomUUID(),
     undo: [],
   }
+}
+
+/** The same object, whose functions note that they were called. */
+function recordingCalls<Members extends object>(members: Members, prefix: string, called: Set<string>): Members {
+  const wrapped = Object.entries(members).map(([name, member]: [string, unknown]) => {
+    const path = `${prefix}${name}`
+    if (typeof member === 'object' && member !== null) return [name, recordingCalls(member, `${path}.`, called)]
+    if (typeof member !== 'function') return [name, member]
+    return [
+      name,
+      (...args: unknown[]) => {
+        called.add(path)
+        return member(...args)
+      },
+    ]
+  })
+  return Object.fromEntries(wrapped) as Members
 }
 
 export async function closeSession(session: Session): Promise<void> {

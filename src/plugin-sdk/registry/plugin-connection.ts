@@ -13,7 +13,7 @@ export interface PluginConnection {
   connection: ProviderConnection
   /** Paths of its members, such as `virtualMachines.create`. */
   capabilities: string[]
-  /** Ends the plugin's process as a crash would; for tests. */
+  /** Ends the plugin's process as a crash would, but without back-off; for tests. */
   crash: {
     now(): Promise<void>
     /** In place of answering the next call of that path, once it is done. */
@@ -57,6 +57,7 @@ export async function openPluginConnection(
   let current: Promise<PluginChild> | undefined
   let crashes: number[] = []
   let closed = false
+  let crashOnPurpose = false
   let shape: ConnectionShape | undefined
 
   const startAndConnect = async (signal?: AbortSignal): Promise<PluginChild> => {
@@ -65,7 +66,9 @@ export async function openPluginConnection(
     const child = await start(signal)
     child.onEnd(() => {
       current = undefined
-      if (closed) return
+      const onPurpose = crashOnPurpose
+      crashOnPurpose = false
+      if (closed || onPurpose) return
       crashes.push(performance.now())
       log('error', "The plugin's process ended; the next call starts it again.", { crashesInTheLastMinute: crashes.length })
     })
@@ -120,8 +123,16 @@ export async function openPluginConnection(
       .map((path) => path.join('.'))
       .toSorted(),
     crash: {
-      now: async () => await (await connected()).kill(),
-      beforeAnswering: async (path) => (await connected()).dieBeforeAnswering(path),
+      now: async () => {
+        const child = await connected()
+        crashOnPurpose = true
+        await child.kill()
+      },
+      beforeAnswering: async (path) => {
+        const child = await connected()
+        crashOnPurpose = true
+        child.dieBeforeAnswering(path)
+      },
     },
   }
 }

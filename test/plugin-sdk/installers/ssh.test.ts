@@ -11,6 +11,7 @@ const directory = '/run/portolan-agent'
 const bootstrap = { path: '/etc/portolan/bootstrap.json', content: `{"token":"$(touch /run/pwned) '\\"; é"}`, mode: 0o644 }
 
 let bundleDirectory: string
+let otherBundle: string
 let guest: GuestOverSsh
 
 beforeAll(async () => {
@@ -28,9 +29,13 @@ beforeAll(async () => {
 afterAll(() => rm(bundleDirectory, { recursive: true, force: true }))
 
 beforeEach(async () => {
+  otherBundle = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
   guest = await startGuestOverSsh()
 })
-afterEach(() => guest.close())
+afterEach(async () => {
+  await guest.close()
+  await rm(otherBundle, { recursive: true, force: true })
+})
 
 const installer = () => sshInstaller({ access: () => Promise.resolve(guest.access) })
 const install = (operationId = 'one') => installer().install({ operationId, vmId: 'vm', bundleDirectory, inject: [bootstrap] })
@@ -76,15 +81,13 @@ describe('install', () => {
   })
 
   test('says what the agent printed when it does not stay up', async () => {
-    const broken = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
-    await copyFile('/bin/sh', join(broken, 'node'))
-    await writeFile(join(broken, 'run'), '#!/bin/sh\necho no libatomic >&2; exit 127\n', { mode: 0o755 })
-    execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run'], { cwd: broken })
-    const failing = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: broken, inject: [bootstrap] })
+    await copyFile('/bin/sh', join(otherBundle, 'node'))
+    await writeFile(join(otherBundle, 'run'), '#!/bin/sh\necho no libatomic >&2; exit 127\n', { mode: 0o755 })
+    execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run'], { cwd: otherBundle })
+    const failing = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: otherBundle, inject: [bootstrap] })
     await expect(failing).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('no libatomic') })
     await uninstall()
     await nothingLeft()
-    await rm(broken, { recursive: true })
   })
 
   test('is cancelled in the middle and cleaned up after', async () => {
@@ -167,18 +170,16 @@ describe('a guest that will not do', () => {
     ['an old glibc', 'getconf', 'echo glibc 2.27', 'glibc 2.27'],
     ['no glibc', 'getconf', 'exit 1', 'no glibc'],
   ])('%s is UNSUPPORTED', async (_, tool, script, text) => {
-    const glibcBundle = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
-    await copyFile('/bin/sh', join(glibcBundle, 'node'))
-    await mkdir(join(glibcBundle, 'lib'))
-    await writeFile(join(glibcBundle, 'lib', 'libatomic.so.1'), 'GLIBC_2.4 GLIBC_2.28')
-    await writeFile(join(glibcBundle, 'bundle.tar.gz'), '')
+    await copyFile('/bin/sh', join(otherBundle, 'node'))
+    await mkdir(join(otherBundle, 'lib'))
+    await writeFile(join(otherBundle, 'lib', 'libatomic.so.1'), 'GLIBC_2.4 GLIBC_2.28')
+    await writeFile(join(otherBundle, 'bundle.tar.gz'), '')
     await guest.close()
     guest = await startGuestOverSsh({
       prepare: `mount -t tmpfs none /mnt && printf '#!/bin/sh\\n${script}\\n' > /mnt/tool && chmod 755 /mnt/tool && mount --bind /mnt/tool $(command -v ${tool})`,
     })
-    const refused = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: glibcBundle, inject: [] })
+    const refused = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: otherBundle, inject: [] })
     await expect(refused).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(text) })
-    await rm(glibcBundle, { recursive: true })
   })
 })
 
