@@ -1,3 +1,4 @@
+import { PortolanError } from '../src/domain/errors.ts'
 import type { Operations } from '../src/workflows/operations.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
@@ -39,15 +40,25 @@ builder.mutationField('connectCloud', (t) =>
       acting(async () => {
         const { length } = input.name
         if (length < 1 || length > 100) throw invalidInput(`must have 1 to 100 characters, and has ${length}`, ['input', 'name'])
-        return operations.connectCloud(actor, {
+        const wanted = {
           idempotencyKey: checkedKey(input),
           name: input.name,
           pluginId: input.pluginId,
           options: input.options,
-        })
+        }
+        return operations.connectCloud(actor, wanted).catch(placeInInput)
       }),
   }),
 )
+
+/** The registry of plugins names a place in what it was called with, which a client knows by its place in the input. */
+function placeInInput(error: unknown): never {
+  if (!(error instanceof PortolanError)) throw error
+  const { code, message, retryable, remedy, path } = error
+  if (path[0] === 'options') throw new PortolanError(code, message, { retryable, remedy, path: ['input', ...path] })
+  if (path[0] === 'pluginId') throw new PortolanError('PLUGIN_UNKNOWN', message, { retryable, remedy, path: ['input', 'pluginId'] })
+  throw error
+}
 
 function acrossCloud(mutation: 'disconnectCloud' | 'refreshTopology', role: 'operator' | 'admin', description: string, success: string) {
   const name = `${mutation[0]?.toUpperCase()}${mutation.slice(1)}`

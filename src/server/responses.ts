@@ -13,6 +13,7 @@ export function refuse(response: ServerResponse): void {
     .end(JSON.stringify({ errors: [{ message, extensions: { code: 'UNAUTHENTICATED' } }] }))
 }
 
+/** Whether its body has begun and not ended: of what this server answers, subscriptions only (the rest is written in one go). */
 export function isStream(response: ServerResponse): boolean {
-  return String(response.getHeader('content-type') ?? '').startsWith('text/event-stream')
+  return response.headersSent && !response.writableEnded
 }

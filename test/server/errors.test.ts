@@ -124,7 +124,7 @@ test("the plugin's refusal of an option comes back with the option's path; optio
         new PortolanError('INVALID_OPTIONS', 'uri must be a URL.', {
           retryable: false,
           remedy: 'Correct it.',
-          path: ['input', 'options', 'uri'],
+          path: ['options', 'uri'],
         }),
       ),
   })
@@ -144,4 +144,16 @@ test('a cutover may be asked for a moment', async () => {
   expect(api.called.at(-1)?.[2]).toEqual({ idempotencyKey: 'k', migrationId: 'm1', at: new Date('2026-11-22T19:00:00Z') })
   const { errors } = await api.run(admin, cutOver, { at: 'tomorrow' })
   expect(errors?.[0]?.message).toContain('DateTime takes an ISO 8601 string')
+})
+
+test('an unknown plugin is told by its code and path', async () => {
+  api.behave({
+    connectCloud: () =>
+      Promise.reject(new PortolanError('NOT_FOUND', 'There is no plugin "x".', { retryable: false, remedy: '-', path: ['pluginId'] })),
+  })
+  const { data } = await api.run<{ connectCloud: unknown }>(
+    admin,
+    'mutation { connectCloud(input: { idempotencyKey: "k", name: "n", pluginId: "x", options: {} }) { ... on Error { code path } } }',
+  )
+  expect(data.connectCloud).toEqual({ code: 'PLUGIN_UNKNOWN', path: ['input', 'pluginId'] })
 })

@@ -14,14 +14,18 @@ afterEach(() => api.stop())
 
 const refresh = `mutation { refreshTopology(input: { idempotencyKey: "k", cloudId: "${idOf('Cloud', 'east')}" }) { __typename } }`
 
-test('a request under way at the stop is answered, and new ones are not taken', async () => {
+test('at the stop streams are cut, a request under way is answered, and new ones are not taken', async () => {
   const operator = await api.tokenOf('OPERATOR')
   let release = () => {}
   second.behave({ refreshTopology: (_, { cloudId }) => new Promise((done) => (release = () => done({ cloudId }))) })
+  const stream = await second.post(operator, 'subscription { topologyChanges { readAt } }', {}, { accept: 'text/event-stream' })
+  let cut = false
+  void stream.text().catch(() => (cut = true))
   const underWay = second.run(operator, refresh)
   await vi.waitFor(() => expect(second.called).toHaveLength(1))
   const stopped = second.stop()
   await vi.waitFor(() => expect(fetch(second.url)).rejects.toThrow())
+  await vi.waitFor(() => expect(cut).toBe(true))
   release()
   expect(await underWay).toEqual({ data: { refreshTopology: { __typename: 'RefreshTopologySuccess' } } })
   await stopped
