@@ -22,8 +22,7 @@ export function flattenOverlay(site: Site): ProviderConnection['destination']['f
   return (operation) =>
     site.store.change('flattened', operation, async (change) => {
       if (change.machine.boot !== 'DISK') throw stillLanding(change.machine.vmId)
-      const timeout = AbortSignal.timeout(mergeTimeoutMs)
-      const signal = operation.signal ? AbortSignal.any([operation.signal, timeout]) : timeout
+      const { signal } = operation
       const process = await findProcess(change.directory)
       if (process) await mergeLive(change, process, signal)
       else await mergePoweredOff(site, change, signal)
@@ -33,7 +32,7 @@ export function flattenOverlay(site: Site): ProviderConnection['destination']['f
     })
 }
 
-async function mergeLive(change: MachineChange, process: QemuProcess, signal: AbortSignal): Promise<void> {
+async function mergeLive(change: MachineChange, process: QemuProcess, signal: AbortSignal | undefined): Promise<void> {
   const sealed = change.machine.disks.filter((disk) => disk.sealed)
   if (sealed.length > 0) {
     await untilAll(process, sealed, ['ready', 'concluded', 'pivoted'], signal)
@@ -48,7 +47,7 @@ async function mergeLive(change: MachineChange, process: QemuProcess, signal: Ab
 }
 
 /** The guest is held when this returns, and also when it throws: the repeated call goes on from there. */
-async function pivot(process: QemuProcess, disks: MachineDisk[], signal: AbortSignal): Promise<void> {
+async function pivot(process: QemuProcess, disks: MachineDisk[], signal: AbortSignal | undefined): Promise<void> {
   await control(process, signal, async (session) => {
     await session.execute('stop')
     for (const disk of disks) if ((await mergeJob(session, disk)).status === 'ready') await completeMerge(session, disk)
@@ -63,7 +62,7 @@ async function pivot(process: QemuProcess, disks: MachineDisk[], signal: AbortSi
 }
 
 /** Waits, in short sessions, until each disk's merge has one of the states. Throws when a job ended with an error. */
-async function untilAll(process: QemuProcess, disks: MachineDisk[], states: string[], signal: AbortSignal): Promise<void> {
+async function untilAll(process: QemuProcess, disks: MachineDisk[], states: string[], signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
     const waiting = await control(process, signal, async (session) => {
       let count = 0
@@ -83,7 +82,7 @@ async function untilAll(process: QemuProcess, disks: MachineDisk[], states: stri
 }
 
 /** Repeating it is safe: it writes the same again. */
-async function mergePoweredOff(site: Site, change: MachineChange, signal: AbortSignal): Promise<void> {
+async function mergePoweredOff(site: Site, change: MachineChange, signal: AbortSignal | undefined): Promise<void> {
   for (const disk of change.machine.disks.filter(({ sealed }) => sealed))
     await runTool(site.options.qemuImgBinary, ['commit', '-q', '-d', '-f', 'qcow2', overlayFile(disk.index)], {
       cwd: change.directory,

@@ -8,9 +8,17 @@ import { ProviderError } from '../../src/plugin-sdk/index.ts'
 
 const lockTimeoutSeconds = 300
 
-/** Runs `work` while the file's lock is held. Throws TIMED_OUT (retryable) when another process holds it for 5 minutes, CANCELLED when aborted while waiting. */
-export async function withLock<Result>(lockPath: string, signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result> {
-  const holder = spawn('flock', ['--timeout', String(lockTimeoutSeconds), '--no-fork', lockPath, 'sh', '-c', 'echo held; exec cat'], {
+/**
+ * Runs `work` while the file's lock is held. Throws TIMED_OUT (retryable) when somebody else holds it for `waitSeconds`, 5 minutes by default, and
+ * CANCELLED when aborted while waiting.
+ */
+export async function withLock<Result>(
+  lockPath: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<Result>,
+  waitSeconds = lockTimeoutSeconds,
+): Promise<Result> {
+  const holder = spawn('flock', ['--timeout', String(waitSeconds), '--no-fork', lockPath, 'sh', '-c', 'echo held; exec cat'], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   let complaint = ''
@@ -29,7 +37,7 @@ export async function withLock<Result>(lockPath: string, signal: AbortSignal | u
   signal?.addEventListener('abort', release, { once: true })
   try {
     const held = await Promise.race([once(holder.stdout, 'data').then(() => true), ended.then(() => false)])
-    if (!held || signal?.aborted) throw notHeld(lockPath, complaint, signal)
+    if (!held || signal?.aborted) throw notHeld(lockPath, complaint, signal, waitSeconds)
     signal?.removeEventListener('abort', release)
     return await work()
   } finally {
@@ -39,7 +47,7 @@ export async function withLock<Result>(lockPath: string, signal: AbortSignal | u
   }
 }
 
-function notHeld(lockPath: string, complaint: string, signal: AbortSignal | undefined): ProviderError {
+function notHeld(lockPath: string, complaint: string, signal: AbortSignal | undefined, waitSeconds: number): ProviderError {
   if (signal?.aborted)
     return new ProviderError('CANCELLED', 'The call was cancelled while it waited for another change of the same virtual machine.', {
       retryable: true,
@@ -48,7 +56,7 @@ function notHeld(lockPath: string, complaint: string, signal: AbortSignal | unde
     })
   return new ProviderError(
     'TIMED_OUT',
-    `The lock ${lockPath} could not be taken within ${lockTimeoutSeconds} s: ${complaint.trim() || 'another change of the same virtual machine is still running'}.`,
+    `The lock ${lockPath} could not be taken within ${waitSeconds} s: ${complaint.trim() || 'another change of the same virtual machine is still running'}.`,
     {
       retryable: true,
       remedy: 'Wait for the other change to end and call again; flock (util-linux) must be installed.',

@@ -134,6 +134,19 @@ export async function openMachineStore(stateDirectory: string) {
     await rm(doomed, { recursive: true, force: true })
   }
 
+  /** Removes what calls left that were killed and never repeated. What somebody is working on stays. */
+  async function sweep(): Promise<void> {
+    for (const name of await readdir(machines)) {
+      const vmId = /^\.(?:creating|removing)-(.*)$/.exec(name)?.[1]
+      if (vmId === undefined || !uuid.test(vmId)) continue
+      const removal = () => rm(join(machines, name), { recursive: true, force: true })
+      await withLock(join(locks, vmId), undefined, removal, 0).catch((error: unknown) => {
+        if (!(error instanceof ProviderError && error.code === 'TIMED_OUT')) throw error
+      })
+    }
+  }
+  await sweep()
+
   return { isVmId: (vmId: string) => uuid.test(vmId), directoryOf, read, list, lock, change, create, remove }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { bareLanding, bootDisk, counterOffset } from './support/bare-metal.ts'
@@ -189,6 +189,13 @@ describe('a destination', () => {
     expect(() => process.kill(pid, 0)).toThrow('ESRCH')
     expect(await readdir(join(cloud.stateDirectory, 'machines'))).toEqual([])
     await expect(cloud.connection.virtualMachines.describe({ vmId })).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  test('that was never finished is swept away by the next connection', async () => {
+    const left = ['creating', 'removing'].map((what) => join(cloud.stateDirectory, 'machines', `.${what}-${randomUUID()}`))
+    for (const path of left) await mkdir(path)
+    await connect(cloud.stateDirectory)
+    expect(await readdir(join(cloud.stateDirectory, 'machines'))).toEqual([])
   })
 
   test('that is larger than the cloud may hold is refused before anything changes', async () => {
