@@ -25,7 +25,13 @@ const configurationSchema = z.strictObject({
   engine: z
     .union([
       z.literal('embedded'),
-      z.strictObject({ ingressUrl: z.url(), adminUrl: z.url(), serviceHost: z.string(), servicePort: z.number().int(), identityKeys: z.array(z.string()).min(1) }),
+      z.strictObject({
+        ingressUrl: z.url(),
+        adminUrl: z.url(),
+        serviceHost: z.string(),
+        servicePort: z.number().int(),
+        identityKeys: z.array(z.string()).min(1),
+      }),
     ])
     .default('embedded'),
   /** Package names, or paths from the configuration's directory. */

@@ -5,7 +5,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { artifacts, guestMemoryBytes, readGuestAccess } from '../../setup/artifacts.ts'
+import { guestMemoryBytes, readGuestAccess } from '../../setup/artifacts.ts'
 import type { Endpoint, ProviderConnection } from '../plugin-sdk/index.ts'
 import { openPluginRegistry, type PluginRegistry } from '../plugin-sdk/registry/plugin-registry.ts'
 import { startPrivateLibvirt } from './private-site/start-private-libvirt.ts'

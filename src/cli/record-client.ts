@@ -21,7 +21,7 @@ const pageRecords = 5_000
 /** An ordinary client of the workload in the guest: posts records one after the other and keeps every acknowledgement. */
 export function startRecordClient(first: Endpoint): RecordClient {
   let endpoint = first
-  let running = true
+  const stopping = new AbortController()
   const acknowledgements = new Map<number, string>()
   const url = (path: string) => `http://${endpoint.host}:${endpoint.port}${path}`
 
@@ -36,7 +36,7 @@ export function startRecordClient(first: Endpoint): RecordClient {
   }
 
   const writing = (async () => {
-    while (running) {
+    while (!stopping.signal.aborted) {
       // A request without an answer acknowledges nothing: while the VM moves that is expected, and the next one tells.
       await post().catch(() => undefined)
       await new Promise((done) => setTimeout(done, pauseMs))
@@ -49,7 +49,7 @@ export function startRecordClient(first: Endpoint): RecordClient {
       endpoint = next
     },
     async stop() {
-      running = false
+      stopping.abort()
       await writing
     },
     async count() {
