@@ -19,7 +19,7 @@ export interface ChangeTracker {
   close(): Promise<void>
 }
 
-const bufferKibPerCpu = 2048
+const defaultBufferKibPerCpu = 2048
 const pollMs = 100
 const sectorsPerBlock = blockBytes / 512
 /** trace_pipe gives at most a page at a time; a disk that writes without pause must not keep us here for ever. */
@@ -32,6 +32,7 @@ export async function createChangeTracker(
   device: { major: number; minor: number },
   changed: BlockBitmap,
   blockCount: number,
+  bufferKibPerCpu = defaultBufferKibPerCpu,
 ): Promise<ChangeTracker> {
   const instance = join(tracefs, 'instances', instanceName)
   const events = join(instance, 'events', 'block', 'block_rq_complete')

@@ -18,8 +18,9 @@ import { createSourceAgent } from './source-agent.ts'
  */
 const plainCode = '~0x1000020000000000:~0xffffffff'
 function avoidEmulatedVectors(): void {
-  const emulated = /^model name\s*: QEMU (TCG|Virtual) CPU/m.test(readFileSync('/proc/cpuinfo', 'latin1'))
-  if (!emulated || process.env['OPENSSL_ia32cap'] !== undefined || !process.execve) return
+  const cpu = readFileSync('/proc/cpuinfo', 'latin1')
+  const emulatesVectors = /^model name\s*: QEMU (TCG|Virtual) CPU/m.test(cpu) && /^flags\s*:.*\bssse3\b/m.test(cpu)
+  if (!emulatesVectors || process.env['OPENSSL_ia32cap'] !== undefined || !process.execve) return
   process.execve(process.execPath, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], {
     ...process.env,
     OPENSSL_ia32cap: plainCode,

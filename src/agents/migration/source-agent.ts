@@ -9,6 +9,7 @@ import { createFreezer } from './freezer.ts'
 import { listNics } from './network-interfaces.ts'
 import { runCopy } from './round.ts'
 import { bottleneckOf, createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
+import { createTransferEstimate, type TransferEstimate } from './transfer-estimate.ts'
 import { startTracking, type TrackedDisk } from './tracked-disk.ts'
 
 export interface SourceAgentOptions {
@@ -35,6 +36,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   close(): Promise<void>
 } {
   const freezer = createFreezer(directory)
+  const estimate = createTransferEstimate()
   const finished = new Map<number, RoundResult>()
   let tracked: { name: string; disk: Promise<TrackedDisk> } | null = null
   let target: DataLinkTarget | null = null
@@ -89,7 +91,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
     try {
       const outcome = await runCopy(disk, connect, meter, signal)
       await tracker?.drain()
-      const result = resultOf(round, meter, outcome, disk.dirty.count, wireBytes() - bytesBefore, !tracker || tracker.lost)
+      const result = resultOf(round, meter, outcome, disk.dirty.count, wireBytes() - bytesBefore, !tracker || tracker.lost, estimate)
       report(roundProgress(round, meter, result.bytesSent, bottleneckOf(meter.waits, null)))
       return result
     } finally {
@@ -149,10 +151,11 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   return {
     handlers,
     async close() {
+      // The guest comes first.
+      await freezer.close()
       running?.stop.abort()
       await running?.result.catch(() => {})
       connection?.channel.close(new TransferError('LINK_LOST', 'The source agent ends.', { retryable: false }))
-      await freezer.close()
       await tracked?.disk.then((disk) => disk.close()).catch((error: unknown) => log(String(error)))
     },
   }
@@ -165,11 +168,10 @@ function resultOf(
   pendingBlocks: number,
   bytesSent: number,
   rescanNeeded: boolean,
+  estimate: TransferEstimate,
 ): RoundResult {
   const durationMs = Math.round(meter.elapsedMs)
-  const blocksPerMs = durationMs > 0 ? Math.max(1, meter.changedBlocks) / durationMs : 1
-  // Without tracking the next round looks at everything, as long as this one did.
-  const estimatedTransferMs = rescanNeeded ? durationMs : Math.round(pendingBlocks / blocksPerMs)
+  estimate.learn(meter.changedBlocks, durationMs, outcome.barrierMs)
   return {
     round,
     mode: outcome.compared ? 'FULL' : 'CHANGED',
@@ -178,7 +180,8 @@ function resultOf(
     verifiedBytes: meter.verifiedBlocks * blockBytes,
     durationMs,
     pendingBytes: pendingBlocks * blockBytes,
-    estimatedTransferMs,
+    // Without tracking the next round looks at everything, as long as this one did.
+    estimatedTransferMs: rescanNeeded ? durationMs : estimate.transferMs(pendingBlocks),
     estimatedVerifyMs: Math.round(outcome.barrierMs),
     rescanNeeded,
   }
