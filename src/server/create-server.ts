@@ -50,7 +50,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     const { pathname } = new URL(request.url ?? '/', 'http://localhost')
     if (pathname === '/health') return say(response, 200, 'ok')
     if (pathname === '/ready') return (await isReady()) ? say(response, 200, 'ready') : say(response, 503, 'not ready')
-    if (pathname === '/' && request.method === 'GET') return void response.writeHead(302, { location: endpoint }).end()
+    if (pathname === '/' && asksForPage(request)) return void response.writeHead(302, { location: endpoint }).end()
     if (pathname === endpoint && asksForPage(request)) return answerWithPage(request, response)
     const actor = await authenticate(request.headers.authorization)
     if (!actor) return refuse(response)

@@ -11,7 +11,7 @@ const compress = { br: promisify(brotliCompress), gzip: promisify(gzip) }
 /** The page talks to this server alone, and no other page may frame it. Its scripts are inline, and its editors run in workers made of blobs. */
 const contentSecurityPolicy = [
   "default-src 'none'",
-  "script-src 'unsafe-inline' 'unsafe-eval' blob:",
+  "script-src 'unsafe-inline' blob:",
   'worker-src blob:',
   "style-src 'unsafe-inline'",
   'img-src data:',
