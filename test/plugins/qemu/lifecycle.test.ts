@@ -21,9 +21,9 @@ async function createCounting(disks = [{ index: 0, sizeBytes: 4 * mebibyte }]) {
   const { vmId } = await cloud.connection.virtualMachines.create!({ ...operation(), virtualMachine, imagePath, inboundPorts: [8080] })
   return vmId
 }
-async function instantiateLanding() {
+async function instantiateLanding(changes: Parameters<typeof smallMachine>[0] = {}) {
   const landing = await bareLanding(join(cloud.stateDirectory, 'artifacts'))
-  const request = { ...operation(), virtualMachine: smallMachine(), landing, inject, inboundPorts: [8080] }
+  const request = { ...operation(), virtualMachine: smallMachine(changes), landing, inject, inboundPorts: [8080] }
   const { vmId } = await cloud.connection.destination.instantiate(request)
   await until(async () => (await fileText(cloud.machineFile(vmId, 'serial.log'))).includes('L'))
   return { vmId, request }
@@ -127,8 +127,10 @@ describe('a destination', () => {
     await expect(cloud.connection.destination.instantiate({ ...request, ...operation() })).rejects.toMatchObject({ code: 'CONFLICT' })
   })
 
-  test('boots from its sealed disk, which stays as it was, and the merge brings the overlay into it', async () => {
-    const { vmId } = await instantiateLanding()
+  test('with several disks and NICs boots from its sealed disk, which stays as it was, and the merge brings the overlays into them', async () => {
+    const disks = [4, 2, 1].map((size, index) => ({ index, sizeBytes: size * mebibyte }))
+    const nics = ['56', '57'].map((end, index) => ({ index, mac: `52:54:00:12:34:${end}`, networkId: 'user-mode' }))
+    const { vmId } = await instantiateLanding({ disks, nics })
     await fillDisk(vmId)
     await expect(cloud.connection.destination.bootFromCopiedDisk({ ...operation(), vmId })).rejects.toMatchObject({ code: 'CONFLICT' })
     await cloud.connection.destination.sealCopiedDisks({ ...operation(), vmId })
@@ -148,6 +150,7 @@ describe('a destination', () => {
     expect(merged).toBeGreaterThan(0)
     await until(async () => (await countOn(vmId)) > merged)
     expect(await readdir(cloud.machineFile(vmId, ''))).not.toContain('overlay-0.qcow2')
+    expect((await cloud.connection.virtualMachines.describe({ vmId })).endpoints?.map(({ guestPort }) => guestPort)).toEqual([22, 8080])
     await cloud.connection.virtualMachines.stop({ ...operation(), vmId, force: true })
     await cloud.connection.virtualMachines.start({ ...operation(), vmId })
     const before = await countOn(vmId)
