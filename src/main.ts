@@ -32,9 +32,10 @@ try {
   const { url, token } = await start()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(0))
   if (options.json) process.stdout.write(`${JSON.stringify({ ready: { url, token } })}\n`)
+  else if (token === null) process.stdout.write(`Portolan is ready. GraphiQL and API: ${url}\n`)
   else
     process.stdout.write(
-      `Portolan is ready. GraphiQL and API: ${url}\n${token === null ? '' : `Administrator's token, shown this once: ${token}\n`}`,
+      `Portolan is ready. API: ${url}\nAdministrator's token, shown this once: ${token}\nGraphiQL, with it: ${url}#token=${token}\n`,
     )
 } catch (error) {
   process.stderr.write(`portolan: ${error instanceof Error ? error.message : String(error)}\n`)

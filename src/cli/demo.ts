@@ -160,9 +160,8 @@ async function keep(url: string, token: string) {
   const publish =
     process.env[publishVariable] === undefined ? null : (JSON.parse(process.env[publishVariable]) as { socketPath: string; port: number })
   if (publish !== null) await offerPort(publish.socketPath, Number(new URL(url).port))
-  say(
-    `GraphiQL: ${publish === null ? url : `http://127.0.0.1:${publish.port}/graphql`}\ntoken:    ${token}\nAll is left running. Ctrl-C ends it and cleans up.`,
-  )
+  const address = publish === null ? url : `http://127.0.0.1:${publish.port}/graphql`
+  say(`GraphiQL: ${address}#token=${token}\ntoken:    ${token}\nAll is left running. Ctrl-C ends it and cleans up.`)
   await new Promise(() => setInterval(() => {}, 60_000))
 }
 
