@@ -42,7 +42,7 @@ export function artifacts(directory: string = cacheDirectory()): Artifacts {
     landing: {
       kernelPath: join(directory, 'landing', 'kernel'),
       initrdPath: join(directory, 'landing', 'initrd'),
-      commandLine: 'console=ttyS0 quiet panic=-1 mitigations=off audit=0',
+      commandLine: 'console=ttyS0 quiet panic=-1 mitigations=off audit=0 no_timer_check',
       memoryBytes: guestMemoryBytes,
     },
     agentBundleDirectory: join(directory, 'agent-bundle'),

@@ -15,7 +15,7 @@ setting = os.environ.get
 directory = setting("WORKLOAD_DIRECTORY", "/var/lib/workload")
 os.makedirs(directory, exist_ok=True)
 records = ClientRecords(os.path.join(directory, "client-records"), int(setting("WORKLOAD_LIMIT_MIB", "256")) * MIB)
-ring = Ring(directory, int(setting("WORKLOAD_RING_MIB", "64")) * MIB // SLOT_BYTES, int(setting("WORKLOAD_BYTES_PER_SECOND", str(5 * MIB // 4))))
+ring = Ring(directory, int(setting("WORKLOAD_RING_MIB", "64")) * MIB // SLOT_BYTES, int(setting("WORKLOAD_BYTES_PER_SECOND", str(3 * MIB // 2))))
 server = make_server(int(setting("WORKLOAD_PORT", "8080")), records, ring)
 ring.start()
 print("workload: port %d, %d records of clients, background record %d" % (server.server_address[1], records.newest(), ring.newest()), flush=True)

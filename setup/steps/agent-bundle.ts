@@ -1,5 +1,5 @@
 import { appendFileSync, cpSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { rolldown } from 'rolldown'
 import type { BuildStep } from '../build-steps.ts'
@@ -13,7 +13,7 @@ export function agentBundle(entry: string = join(sources, 'agents', 'migration',
     name: 'agent-bundle',
     what: 'the migration agent',
     inputs: {
-      values: [entry],
+      values: [relative(sources, entry)],
       files: [resolve(entry, '..'), join(sources, 'transfer'), import.meta.filename],
       steps: ['agent-runtime'],
     },

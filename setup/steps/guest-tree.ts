@@ -4,6 +4,7 @@ import type { BuildStep } from '../build-steps.ts'
 import { runInMountNamespace } from '../run-in-mount-namespace.ts'
 
 const script = resolve(import.meta.dirname, '..', 'guest-tree.sh')
+const overlay = resolve(import.meta.dirname, '..', '..', 'guests', 'tree')
 
 /** Installed beside Debian's minimal base. */
 const packages = [
@@ -38,10 +39,10 @@ const packages = [
 export const guestTree: BuildStep = {
   name: 'guest-tree',
   what: 'a Debian 12 system with debootstrap',
-  inputs: { values: packages, files: [script] },
+  inputs: { values: packages, files: [script, overlay] },
   async build(directory, { cache, signal }) {
     const debs = join(cache, 'debs')
     mkdirSync(debs, { recursive: true })
-    await runInMountNamespace(script, [debs, packages.join(','), join(directory, 'tree.tar')], directory, signal)
+    await runInMountNamespace(script, [debs, packages.join(','), overlay, join(directory, 'tree.tar')], directory, signal)
   },
 }
