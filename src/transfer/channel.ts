@@ -21,7 +21,7 @@ export interface AgentIdentity {
 }
 
 export interface Channel {
-  /** Resolves when the kernel has taken it, or it is encrypted and queued at most 1 MiB deep; rejects with LINK_LOST. The parts may be reused then. */
+  /** Frames go out in the order of the calls. Resolves when the kernel has taken it, and the parts may be reused; rejects with LINK_LOST. */
   send(type: number, sequence: number, ...parts: Buffer[]): Promise<void>
   /** Starts the reading, or hands it to another handler. A handler that throws closes the channel with its error. */
   start(onFrame: (frame: Frame) => void): void
@@ -116,6 +116,7 @@ function channelOver(secure: tls.TLSSocket, socket: Socket): Channel {
   let onFrame: ((frame: Frame) => void) | null = null
   let heardAt = performance.now()
   let saidAt = heardAt
+  let lastSent: Promise<void> = Promise.resolve()
 
   function close(why: TransferError): void {
     if (reason) return
@@ -137,16 +138,22 @@ function channelOver(secure: tls.TLSSocket, socket: Socket): Channel {
     if (reason) return Promise.reject(reason)
     saidAt = performance.now()
     const payloadBytes = parts.reduce((sum, part) => sum + part.length, 0)
-    secure.cork()
-    const full = parts.filter((part) => part.length > 0)
-    const last = full.at(-1)
-    const sent = new Promise<void>((resolve, reject) => {
-      const done = (error?: Error | null) => (error ? reject(reason ?? linkLost(error.message)) : resolve())
-      secure.write(encodeFrameHeader(type, sequence, payloadBytes), last ? undefined : done)
-      for (const part of full) secure.write(part, part === last ? done : undefined)
-    })
-    secure.uncork()
+    const before = lastSent
+    const sent = (async () => {
+      await before
+      await write(encodeFrameHeader(type, sequence, payloadBytes))
+      for (const part of parts) if (part.length > 0) await write(part)
+    })()
+    lastSent = sent.catch(() => {})
     return sent
+  }
+
+  /** One at a time: Node joins what is queued behind a running write into one buffer, which copies every byte twice more. */
+  function write(part: Buffer): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (reason) return reject(reason)
+      secure.write(part, (error) => (error ? reject(reason ?? linkLost(error.message)) : resolve()))
+    })
   }
 
   const heartbeat = setInterval(() => {

@@ -28,7 +28,7 @@ function kibOf(meminfo: string, name: string): number {
 /** Of the process that runs, which may be a libc that came with the agent. */
 function libcVersion(): string {
   // Otherwise it asks for the names of all peers, and waits where no name server answers.
-  process.report.excludeNetwork = true
+  Object.assign(process.report, { excludeNetwork: true })
   const report: unknown = process.report.getReport()
   const header = typeof report === 'object' && report !== null && 'header' in report ? report.header : null
   const version = typeof header === 'object' && header !== null && 'glibcVersionRuntime' in header ? header.glibcVersionRuntime : null

@@ -69,10 +69,10 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
     )
   }
 
-  /** Writes the buffer's content, forgets it, reads it again, and puts what it read into the tree. */
+  /** Writes the buffer's content, spoils each block of it so that nothing but the disk can make it whole, reads it again, and puts what it read into the tree. */
   async function writeAndReread(content: Buffer, first: number): Promise<Buffer> {
     await device.write(content, first)
-    content.fill(0x5a)
+    for (let at = 0; at < content.length; at += blockBytes) content.fill(0x5a, at, Math.min(at + 512, content.length))
     await device.read(content, first)
     const leaves = leavesOf(content)
     await tree.update(first, leaves)
