@@ -28,7 +28,7 @@ export async function startGuestOverSsh(options: { shell?: string[]; prepare?: s
       '--mount-proc',
       'sh',
       '-c',
-      `mount -t tmpfs -o noexec none /run && ${options.prepare ?? 'true'} && echo ready && exec sleep 600`,
+      `mount -n -t tmpfs -o noexec none /run && ${options.prepare ?? 'true'} && echo ready && exec sleep 600`,
     ],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )

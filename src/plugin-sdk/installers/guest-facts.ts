@@ -17,6 +17,8 @@ export interface GuestFacts {
   hasTracefs: boolean
   /** The file system in RAM that the agent's tmpfs is mounted on. */
   base: (typeof installBases)[number] | undefined
+  /** Something of an install is there, whole or not. */
+  present: boolean
   /** Digest of the operation whose agent lives there. */
   installed: string | undefined
 }
@@ -39,6 +41,7 @@ export async function probeGuest(session: SshSession): Promise<GuestFacts> {
     missingTools: values('missing'),
     hasTracefs: values('tracefs').length > 0,
     base: installBases.find((candidate) => values('base').includes(candidate)),
+    present: values('present').length > 0,
     installed: values('installed')[0],
   }
 }

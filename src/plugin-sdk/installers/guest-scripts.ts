@@ -34,7 +34,7 @@ ours() {
   done
 }`
 
-/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), tracefs, base, installed (an operation's digest whose agent lives). */
+/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), tracefs, base, present (an install, whole or not), installed (an operation's digest whose agent lives). */
 export const probeScript = `${functions}
 echo "uid=$(id -u)"
 echo "machine=$(uname -m)"
@@ -46,16 +46,17 @@ grep -qw tracefs /proc/filesystems && echo "tracefs=yes"
 for base in ${installBases.join(' ')}; do
   grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
   dir=$base/${name}
+  [ -e "$dir" ] && echo "present=$dir"
   [ -f "$dir/operation" ] && recorded >/dev/null && echo "installed=$(cat "$dir/operation")"
 done
 exit 0`
 
-/** Mounts the tmpfs, and unpacks the bundle that comes as a compressed archive on standard input. `noswap` needs Linux 6.4. */
+/** Mounts the tmpfs, and unpacks the bundle that comes as a compressed archive on standard input. `noswap` needs Linux 6.4; with -n, mount keeps no notes in /run. */
 export function unpackScript(base: (typeof installBases)[number], sizeBytes: number): string {
   return `umask 077; dir=${base}/${name}
 mkdir -m 0700 "$dir" || exit 1
 options=mode=0700,nosuid,nodev,exec,size=${Math.ceil(sizeBytes / 1024)}k
-mount -t tmpfs -o "$options,noswap" ${name} "$dir" 2>/dev/null || mount -t tmpfs -o "$options" ${name} "$dir" || exit 1
+mount -n -t tmpfs -o "$options,noswap" ${name} "$dir" 2>/dev/null || mount -n -t tmpfs -o "$options" ${name} "$dir" || exit 1
 cd "$dir" && gzip -d | tar xf -`
 }
 
@@ -107,7 +108,7 @@ for base in ${installBases.join(' ')}; do
     kill -KILL $remaining 2>/dev/null
     pause
   done
-  while mounted; do umount "$dir" || umount -l "$dir" || break; done
+  while mounted; do umount -n "$dir" || umount -n -l "$dir" || break; done
   rmdir "$dir" || left=1
 done
 exit $left`

@@ -33,8 +33,8 @@ export function sshInstaller(options: { access(vmId: string): Promise<SshAccess>
       await inGuest(await options.access(request.vmId), request, installTimeoutMs, async (session) => {
         const guest = await probeGuest(session)
         if (guest.installed === operationDigest) return
-        await remove(session)
-        const { base } = requireFit(bundle, await probeGuest(session))
+        if (guest.present) await remove(session)
+        const { base } = requireFit(bundle, guest.present ? await probeGuest(session) : guest)
         const archive = createReadStream(bundle.archivePath, { highWaterMark: 256 * 1024 })
         try {
           await expectSuccess('unpack the agent', session.run(unpackScript(base, bundle.unpackedBytes + spareBytes), { input: archive }))

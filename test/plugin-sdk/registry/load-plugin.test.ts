@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { PluginLog } from '../../../src/plugin-sdk/contract.ts'
 import { loadPlugin } from '../../../src/plugin-sdk/registry/load-plugin.ts'
 import type { CallLimits, PluginConnection } from '../../../src/plugin-sdk/registry/plugin-connection.ts'
@@ -212,6 +214,20 @@ describe('a cancelled call', () => {
     await expect(describeVm(connected, 'crash', AbortSignal.abort())).rejects.toMatchObject({ code: 'CANCELLED' })
     expect(await connects()).toBe(1)
   })
+})
+
+test('a plugin does not outlive a control plane that was killed', async () => {
+  const loader = join(import.meta.dirname, '../../../src/plugin-sdk/registry/load-plugin.ts')
+  const program = `import { loadPlugin } from ${JSON.stringify(loader)}
+    const plugin = await loadPlugin(${JSON.stringify(example)}, { log() {} })
+    const { connection } = await plugin.connect({ directory: ${JSON.stringify(directory)} })
+    console.log((await connection.virtualMachines.describe({ vmId: 'pid' })).id)`
+  const controlPlane = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [output] = (await once(controlPlane.stdout, 'data')) as [Buffer]
+  const pid = Number(output.toString())
+  expect(() => process.kill(pid, 0)).not.toThrow()
+  controlPlane.kill('SIGKILL')
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'), { timeout: 20_000 })
 })
 
 test("secrets of the options reach neither the log nor the process's arguments and environment", async () => {
