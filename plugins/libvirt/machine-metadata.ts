@@ -24,6 +24,8 @@ export interface MachineMetadata {
   bootedBy?: string | undefined
   /** Files on the plugin's machine: the landing image is uploaded again from there after a failed boot. */
   landing?: { kernelPath: string; initrdPath: string; commandLine: string } | undefined
+  /** True while a VM that was off is up, paused, only for QEMU to merge its overlays. */
+  startedToMerge?: boolean | undefined
   /** While the VM is isolated: its `<interface>` elements as they were, and are to be again. */
   ownNics: XmlElement[]
   /** Ids of operations that have ended, latest last. */
@@ -37,6 +39,7 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
     stage: (machine?.attributes['stage'] as Stage | undefined) ?? 'foreign',
     createdBy: machine?.attributes['created-by'],
     bootedBy: machine?.attributes['booted-by'],
+    ...(machine?.attributes['started-to-merge'] === 'yes' ? { startedToMerge: true } : {}),
     landing: landing && {
       kernelPath: landing['kernel'] ?? '',
       initrdPath: landing['initrd'] ?? '',
@@ -67,6 +70,7 @@ export function metadataElement(metadata: MachineMetadata): XmlElement {
       stage: metadata.stage,
       'created-by': metadata.createdBy,
       'booted-by': metadata.bootedBy,
+      'started-to-merge': metadata.startedToMerge ? 'yes' : undefined,
     },
     landing
       ? element('portolan:landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine })

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { cancelled } from './client.ts'
 import { diskElements, diskPath, powerOf } from './describe-machine.ts'
+import { readMetadata } from './machine-metadata.ts'
 import { destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { volumeNames } from './volume-names.ts'
@@ -69,11 +70,18 @@ export async function deleteOverlays(site: Site, domain: XmlElement, signal?: Ab
 export async function flatten(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
   const configured = await site.domain(vmId, signal)
   if (overlaidDisks(configured).some(({ sealed }) => sealed)) {
-    const wasOff = (await powerOf(site, vmId, signal)) === 'STOPPED'
-    if (wasOff) await startMachine(site, vmId, signal, true)
+    if ((await powerOf(site, vmId, signal)) === 'STOPPED') {
+      // Noted first: a call that takes over from a killed one has to know that the VM is to be off again.
+      await site.note(vmId, { startedToMerge: true }, signal)
+      await startMachine(site, vmId, signal, true)
+    }
     const disks = overlaidDisks(await site.runningDomain(vmId, signal)).filter(({ sealed }) => sealed)
     for (const { target } of disks) await commitDisk(site, vmId, target, signal)
-    if (wasOff) await destroyMachine(site, vmId, signal)
+  }
+  if (readMetadata(await site.domain(vmId, signal)).startedToMerge) {
+    // Somebody may have resumed it meanwhile: then it runs on.
+    if ((await powerOf(site, vmId, signal)) === 'SUSPENDED') await destroyMachine(site, vmId, signal)
+    await site.note(vmId, { startedToMerge: undefined }, signal)
   }
   await deleteOverlays(site, configured, signal)
 }
