@@ -15,34 +15,48 @@ export interface QemuProcess {
 }
 
 const pollMs = 25
+/** PF_KTHREAD of Linux. */
+const kernelThreadFlag = 0x00200000
 
 export const pidFile = (directory: string) => join(directory, 'qemu.pid')
 
 /** The VM's process, or null when it is known that there is none. */
 export async function findProcess(directory: string): Promise<QemuProcess | null> {
-  return (await findProcesses()).get(pidFile(directory)) ?? null
+  return processOf(directory, await findProcesses())
+}
+
+/** The VM's process among those found, or one that is just ending: until it has let go of its files, the VM is not off. */
+export async function processOf(directory: string, found: Map<string, QemuProcess>): Promise<QemuProcess | null> {
+  return found.get(pidFile(directory)) ?? (await findEnding(directory))
 }
 
 /** All QEMU processes with a pid file, by its path. One walk of /proc. */
 export async function findProcesses(): Promise<Map<string, QemuProcess>> {
   const found = new Map<string, QemuProcess>()
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
   await Promise.all(
     pids.map(async (pid) => {
-      const commandLine = await readProcFile(`/proc/${pid}/cmdline`)
-      const words = commandLine?.split('\0') ?? []
+      const words = (await readProcFile(`/proc/${pid}/cmdline`))?.split('\0') ?? []
       const path = words[words.indexOf('-pidfile') + 1]
       if (!words.includes('-pidfile') || path === undefined) return
-      const startTicks = await readStartTicks(Number(pid))
-      if (startTicks !== null) found.set(path, { pid: Number(pid), startTicks })
+      const stat = await readStat(pid)
+      if (stat) found.set(path, { pid, startTicks: stat.startTicks })
     }),
   )
   return found
 }
 
-/** False once the process is gone, its pid reused, or only its exit status left. */
+/** A process that ends loses its arguments before its files, so here its pid file tells; that is unlinked by QEMU, but not when it was killed. */
+async function findEnding(directory: string): Promise<QemuProcess | null> {
+  const pid = Number(await readProcFile(pidFile(directory)))
+  if (!Number.isSafeInteger(pid) || pid <= 0 || (await readProcFile(`/proc/${pid}/cmdline`)) !== '') return null
+  const stat = await readStat(pid)
+  return stat && !stat.kernelThread ? { pid, startTicks: stat.startTicks } : null
+}
+
+/** False once the process is gone with all its threads, its pid reused, or only its exit status left. */
 export async function isAlive(process: QemuProcess): Promise<boolean> {
-  return (await readStartTicks(process.pid)) === process.startTicks
+  return (await readStat(process.pid))?.startTicks === process.startTicks
 }
 
 /** A session on the socket through which changes go. Call it under the VM's lock. */
@@ -97,20 +111,36 @@ function socketPath(process: QemuProcess, name: 'qmp.sock' | 'status.sock'): str
   return `/proc/${process.pid}/cwd/${name}`
 }
 
-async function readStartTicks(pid: number): Promise<string | null> {
+/** Null when there is no such process, or nothing of it but its exit status. */
+async function readStat(pid: number): Promise<{ startTicks: string; kernelThread: boolean } | null> {
   const stat = await readProcFile(`/proc/${pid}/stat`)
   if (stat === null) return null
-  // The second field, the name in parentheses, may hold spaces: count from its end. State is field 3, start time field 22.
+  // The second field, the name in parentheses, may hold spaces: count from its end. State is field 3, flags 9, start time 22.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? null)
+  // The first thread may have ended while another one still waits for the disk.
+  if (fields[0] === 'X' || (fields[0] === 'Z' && (await threadCount(pid)) <= 1)) return null
+  return { startTicks: fields[19] ?? '', kernelThread: (Number(fields[6]) & kernelThreadFlag) !== 0 }
+}
+
+async function threadCount(pid: number): Promise<number> {
+  try {
+    return (await readdir(`/proc/${pid}/task`)).length
+  } catch (error) {
+    if (isMissing(error)) return 0
+    throw error
+  }
 }
 
 async function readProcFile(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ESRCH') return null
+    if (isMissing(error)) return null
     throw error
   }
+}
+
+function isMissing(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOENT' || code === 'ESRCH'
 }

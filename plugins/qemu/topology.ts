@@ -3,7 +3,7 @@ import type { ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { freeDiskBytes, freeMemoryBytes } from './capacity.ts'
 import { describeMachine } from './describe.ts'
 import { userNetwork } from './machine.ts'
-import { findProcesses, pidFile } from './qemu-process.ts'
+import { findProcesses, processOf } from './qemu-process.ts'
 import type { Site } from './site.ts'
 
 /** One region, one zone, one host, named by the options; the user-mode network; all VMs. */
@@ -31,8 +31,8 @@ export function discoverTopology(site: Site): ProviderConnection['discoverTopolo
         },
       ],
       virtualMachines: await Promise.all(
-        machines.map((machine) =>
-          describeMachine(site, machine, processes.get(pidFile(site.store.directoryOf(machine.vmId))) ?? null, signal),
+        machines.map(async (machine) =>
+          describeMachine(site, machine, await processOf(site.store.directoryOf(machine.vmId), processes), signal),
         ),
       ),
     }

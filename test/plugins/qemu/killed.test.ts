@@ -10,7 +10,7 @@ import { fileText, mebibyte, openCloud, smallMachine, type TestCloud, until } fr
 import { killDuring } from './support/killed-call.ts'
 
 /** Where in a call of the usual length the kill falls. */
-const points = process.env['PORTOLAN_TEST_FULL'] ? Array.from({ length: 20 }, (_, step) => step / 17) : [0.2, 0.7]
+const points = process.env['PORTOLAN_TEST_FULL'] ? Array.from({ length: 12 }, (_, step) => step / 10) : [0.2, 0.7]
 const usualMs = {
   'destination.instantiate': 300,
   'destination.bootFromCopiedDisk': 250,
