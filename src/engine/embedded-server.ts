@@ -27,6 +27,7 @@ export interface EmbeddedServer {
 
 const startTimeoutMs = 60_000
 const stopTimeoutMs = 15_000
+const firstRestartDelayMs = 100
 const maxRestartDelayMs = 10_000
 
 const settings = {
@@ -64,7 +65,8 @@ export async function startEmbeddedServer(options: {
   let child: ChildProcess | null = null
   const stopped = new AbortController()
 
-  async function runOnce(): Promise<void> {
+  /** Resolves when a process that had become ready has ended. */
+  async function runOnce(): Promise<true> {
     child = spawnServer(binary, options.directory, options.identityKeyPath)
     const mine = child
     const exit = once(mine, 'exit').then(([code, signal]) => `exit code ${code}, signal ${signal}`)
@@ -82,6 +84,7 @@ export async function startEmbeddedServer(options: {
       current = addresses
       first.resolve()
       await exit
+      return true
     } finally {
       current = null
       child = null
@@ -91,16 +94,16 @@ export async function startEmbeddedServer(options: {
   }
 
   const loop = (async () => {
-    for (let delayMs = 100; !stopped.signal.aborted; delayMs = Math.min(delayMs * 2, maxRestartDelayMs)) {
-      const startedAt = performance.now()
+    for (let delayMs = firstRestartDelayMs; !stopped.signal.aborted; delayMs = Math.min(delayMs * 2, maxRestartDelayMs)) {
+      let wasReady = false
       try {
-        await runOnce()
+        wasReady = await runOnce()
       } catch (error) {
         first.reject(error)
         if (!stopped.signal.aborted) options.log('error', error instanceof Error ? error.message : String(error))
       }
       if (stopped.signal.aborted) return
-      if (performance.now() - startedAt > maxRestartDelayMs) delayMs = 100
+      if (wasReady) delayMs = firstRestartDelayMs
       options.log('warn', `The embedded engine ended; it is started again in ${delayMs} ms. Workflows go on where they were.`)
       await sleep(delayMs, stopped.signal)
     }
@@ -152,16 +155,17 @@ function serverBinary(): string {
 }
 
 function spawnServer(binary: string, directory: string, identityKeyPath: string): ChildProcess {
-  // Without a parent-death signal the server would outlive a killed control plane, and keep the lock on its data.
+  // Without a parent-death signal the server would outlive a killed control plane, and keep the lock on its data. It loses nothing by a kill, and a
+  // slow end of it would be in the way of the next start.
   const linux = process.platform === 'linux'
-  return spawn(linux ? 'setpriv' : binary, linux ? ['--pdeathsig', 'TERM', '--', binary] : [], {
+  return spawn(linux ? 'setpriv' : binary, linux ? ['--pdeathsig', 'KILL', '--', binary] : [], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'],
       HOME: process.env['HOME'],
       ...settings,
       RESTATE_BASE_DIR: directory,
-      RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE: identityKeyPath,
+      RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE: identityKeyPath,
     },
   })
 }

@@ -21,10 +21,12 @@ export async function openServiceEndpoint(options: {
   port: number
   log: EngineLog
 }): Promise<ServiceEndpoint> {
+  // What breaks off while we end is no news.
+  let closing = false
   const handler = restate.createEndpointHandler({
     services: options.workflows.map(asRestateWorkflow),
     identityKeys: options.identityKeys,
-    logger: ({ level }, ...message) => options.log(levels[level], message.map(String).join(' ')),
+    logger: ({ level }, ...message) => options.log(closing ? 'debug' : levels[level], message.map(String).join(' ')),
   })
   const server = createServer(handler)
   const sockets = new Set<Socket>()
@@ -38,6 +40,7 @@ export async function openServiceEndpoint(options: {
   return {
     port: (server.address() as AddressInfo).port,
     async close() {
+      closing = true
       const closed = once(server, 'close')
       server.close()
       // A session waits for its streams, and the engine keeps them open: end what carries them.

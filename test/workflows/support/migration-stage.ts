@@ -15,47 +15,15 @@ import { createIdempotency } from '../../../src/workflows/idempotency.ts'
 import { createMigrationCheck } from '../../../src/workflows/migration-check.ts'
 import { createMigrationOperations, type MigrationOperations } from '../../../src/workflows/migration-operations.ts'
 import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
-import { defaultTimings, type MigrationTimings } from '../../../src/workflows/migration-settings.ts'
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
 import { refreshTopology } from '../../../src/workflows/topology-refresh.ts'
-import { createFakeClouds, sourceMachineId, type CallHook } from './fake-clouds.ts'
+import { createFakeClouds, type CallHook } from './fake-clouds.ts'
 import { createFakeGateway } from './fake-gateway.ts'
 import { createFakeWorld, type FakeWorld } from './fake-world.ts'
+import { artifacts, migrationRequest, operator, quickTimings } from './migration-settings-for-tests.ts'
 
-export const quickTimings: MigrationTimings = {
-  ...defaultTimings,
-  leaseMs: 2_000,
-  sliceMs: 500,
-  pollMs: 5,
-  firstRetryMs: 1,
-  maxRetryMs: 5,
-  roundGapMs: 1,
-  holdMs: 20,
-  agentMs: 200,
-  requestMs: 500,
-  stallMs: 2_000,
-  healthPollMs: 5,
-}
-
-export const artifacts = {
-  landing: { kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', memoryBytes: 2 ** 29 },
-  agentBundleDirectory: '/bundle',
-}
-
-export const operator = { tokenId: 'token', role: 'OPERATOR' as const }
-
-export function migrationRequest(change: Partial<MigrationRequest> = {}): MigrationRequest {
-  return {
-    sourceVirtualMachineId: `east/${sourceMachineId}`,
-    destinationCloudId: 'west',
-    networkMap: [{ sourceNetworkId: 'east/net', destinationNetworkId: 'west/net' }],
-    permittedDowntimeMs: 60_000,
-    cutoverPolicy: 'AUTOMATIC',
-    healthCheck: { kind: 'HTTP', port: 8080, path: '/', timeoutMs: 500 },
-    ...change,
-  }
-}
+export { operator, quickTimings }
 
 export interface MigrationStage {
   world: FakeWorld
