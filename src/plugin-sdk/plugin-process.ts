@@ -26,6 +26,7 @@ process.on('SIGTERM', () => {})
 
 process.on('message', (message: ToPlugin) => {
   if (message.kind === 'cancel') running.get(message.id)?.abort()
+  else if (message.kind === 'ping') send({ kind: 'pong' })
   else if (message.kind === 'dieBeforeAnswering') dieBeforeAnswering.add(message.path)
   else void settle(message)
 })
@@ -52,7 +53,7 @@ async function settle(request: Extract<ToPlugin, { id: number }> & { kind: 'load
   }
 }
 
-function perform(request: Exclude<ToPlugin, { kind: 'cancel' | 'dieBeforeAnswering' }>, signal: AbortSignal): Promise<unknown> {
+function perform(request: Exclude<ToPlugin, { kind: 'cancel' | 'ping' | 'dieBeforeAnswering' }>, signal: AbortSignal): Promise<unknown> {
   switch (request.kind) {
     case 'load':
       return load(request.url)

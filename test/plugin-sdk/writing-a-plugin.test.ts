@@ -37,7 +37,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(directory, { recursive: true, force: true }))
 
-test('the plugin of docs/writing-a-plugin.md passes the conformance suite, and Portolan takes it', { timeout: 180_000 }, async () => {
+test('the plugin of docs/writing-a-plugin.md passes the conformance suite, and Portolan takes it', { timeout: 400_000 }, async () => {
   const parts = blocks(await readFile(join(repository, 'docs/writing-a-plugin.md'), 'utf8'))
   let script = 'set -e\n'
   for (const [index, { language, file, content }] of parts.entries()) {
@@ -59,7 +59,7 @@ test('the plugin of docs/writing-a-plugin.md passes the conformance suite, and P
   expect(plugin.id).toBe('shelf')
 })
 
-test('the suite finds what a crash would have cost', { timeout: 180_000 }, async () => {
+test('the suite finds what a crash would have cost', { timeout: 400_000 }, async () => {
   const module = join(directory, 'shelf', 'index.js')
   const source = await readFile(module, 'utf8')
   const mistakes: [string, string, string, string][] = [

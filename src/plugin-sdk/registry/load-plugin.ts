@@ -38,7 +38,7 @@ export async function loadPlugin(specifier: string, context: LoadContext): Promi
   const url = await resolvePlugin(specifier, context.directory ?? process.cwd())
   const limits = { ...usualLimits, ...context.limits }
   const start = async (log: PluginLog, signal?: AbortSignal): Promise<{ child: PluginChild; declaration: PluginDeclaration }> => {
-    const child = startPluginChild(specifier, log)
+    const child = startPluginChild(specifier, log, limits.unresponsiveMs)
     try {
       const declaration = await child.request({ kind: 'load', url }, { timeoutMs: loadTimeoutMs, graceMs: 0, signal })
       return { child, declaration: declaration as PluginDeclaration }

@@ -30,8 +30,11 @@ export interface PluginChild {
   onEnd(listener: () => void): void
 }
 
-/** @param name how errors call the plugin. */
-export function startPluginChild(name: string, log: PluginLog): PluginChild {
+/**
+ * @param name how errors call the plugin.
+ * @param unresponsiveMs a process that is asked for something, and whose event loop gives no sign for so long, is killed: it spins, however long its call may take.
+ */
+export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: number): PluginChild {
   const child = fork(join(import.meta.dirname, '../plugin-process.ts'), [], {
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -49,10 +52,17 @@ export function startPluginChild(name: string, log: PluginLog): PluginChild {
     errorOutput = (errorOutput + text).slice(-keptErrorOutputBytes)
     log('warn', text.trimEnd(), { stream: 'stderr' })
   })
+  let lastSignOfLife = performance.now()
+  const heartbeat = setInterval(() => {
+    if (pending.size === 0) lastSignOfLife = performance.now()
+    else if (performance.now() - lastSignOfLife > unresponsiveMs) kill(unresponsive(name, unresponsiveMs))
+    else send({ kind: 'ping' })
+  }, unresponsiveMs / 6).unref()
   const endListeners = new Set<() => void>()
   const onEnd = (how: string) => {
     if (end !== undefined) return
     end = how
+    clearInterval(heartbeat)
     for (const listener of endListeners) listener()
     for (const { reject } of pending.values()) reject(fatal ?? crashed(name, how, errorOutput))
     pending.clear()
@@ -61,6 +71,8 @@ export function startPluginChild(name: string, log: PluginLog): PluginChild {
   child.once('close', (code, signal) => onEnd(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
   child.once('error', (error) => onEnd(`could not run: ${error.message}`))
   child.on('message', (message: FromPlugin) => {
+    lastSignOfLife = performance.now()
+    if (message.kind === 'pong') return
     if (message.kind === 'log') return log(message.level, message.message, message.fields)
     const request = pending.get(message.id)
     pending.delete(message.id)
@@ -129,6 +141,14 @@ function timedOut(name: string, what: string, timeoutMs: number): ProviderError 
       retryable: true,
       remedy: 'Send the same operation again: it is answered as the first time.',
     },
+  )
+}
+
+function unresponsive(name: string, forMs: number): ProviderError {
+  return new ProviderError(
+    'TIMED_OUT',
+    `The process of the plugin ${name} gave no sign of life for ${forMs / 1000} s and was ended; whether the call was done is not known.`,
+    { retryable: true, remedy: 'Send the same operation again: the plugin is started anew and answers as the first time.' },
   )
 }
 

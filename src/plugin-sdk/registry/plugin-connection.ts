@@ -27,6 +27,8 @@ export interface CallLimits {
   callTimeoutMs(path: string): number
   /** How long a cancelled or overdue call may take to stop before the process is killed. */
   graceMs: number
+  /** How long the process may be stuck (its event loop, not its work) before it is killed. */
+  unresponsiveMs: number
 }
 
 const minuteMs = 60_000
@@ -42,6 +44,7 @@ export const usualLimits: CallLimits = {
   connectTimeoutMs: minuteMs,
   callTimeoutMs: (path) => longCalls[path] ?? 3 * minuteMs,
   graceMs: 10_000,
+  unresponsiveMs: 60_000,
 }
 
 const crashWindowMs = minuteMs

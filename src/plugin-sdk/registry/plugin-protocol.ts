@@ -11,10 +11,13 @@ export type ToPlugin =
   | { kind: 'call'; id: number; path: string[]; args: unknown[] }
   /** Aborts the signal of that request, which is settled all the same. */
   | { kind: 'cancel'; id: number }
+  /** Answered at once by a process that is not stuck. */
+  | { kind: 'ping' }
   /** Fault injection for the conformance suite: the process ends in place of answering the next call of that path. */
   | { kind: 'dieBeforeAnswering'; path: string }
 
 export type FromPlugin =
+  | { kind: 'pong' }
   | { kind: 'settled'; id: number; value: unknown }
   | { kind: 'failed'; id: number; error: ErrorRecord }
   | { kind: 'log'; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields: Record<string, unknown> }

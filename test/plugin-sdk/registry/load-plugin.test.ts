@@ -170,6 +170,14 @@ describe('a plugin that hangs', () => {
     expect(await pidOf(connected)).not.toBe(before)
   })
 
+  test('with its event loop is ended long before the time that its call may take', async () => {
+    const connected = await connect({ limits: { unresponsiveMs: 3_000 } })
+    await expect(describeVm(connected, 'spin')).rejects.toMatchObject({
+      code: 'TIMED_OUT',
+      message: expect.stringContaining('no sign of life'),
+    })
+  })
+
   test('but stops when told keeps its process', async () => {
     const connected = await connect({ limits: { callTimeoutMs: () => 200, graceMs: 10_000 } })
     const before = await pidOf(connected)
