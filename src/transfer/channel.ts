@@ -36,10 +36,10 @@ export interface Channel {
 }
 
 const pingEveryMs = 2000
-export const silenceMs = 10_000
+const silenceMs = 10_000
 const handshakeMs = 15_000
 
-/** Preferred by measurement (docs/decisions/agent-ciphers.md); a peer picks its own order. */
+/** Preferred by measurement (docs/decisions/0009-agent-digest-and-cipher.md); a peer picks its own order. */
 const cipherSuites = 'TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'
 
 /** Runs the TLS handshake over a connected socket. Throws TransferError LINK_LOST or PEER_REFUSED, and destroys the socket then. */
@@ -88,8 +88,8 @@ export function openChannel(socket: Socket, identity: AgentIdentity, signal?: Ab
       client.on('error', onError).on('close', onClose)
       client.once('secureConnect', () => ready(client))
     } else {
-      // A server that never listens: it checks the client's certificate as any server does, over the socket it is handed.
-      const server = tls.createServer({ ...options, requestCert: true, rejectUnauthorized: true, honorCipherOrder: true })
+      // A server that never listens, over the socket it is handed. It asks for a certificate; refusePeer judges it, so that a refusal has its reason.
+      const server = tls.createServer({ ...options, requestCert: true, rejectUnauthorized: false, honorCipherOrder: true })
       server.once('tlsClientError', onError)
       server.once('secureConnection', ready)
       server.emit('connection', socket)

@@ -10,7 +10,7 @@
  *   leaves         D      subtree (4), 256 x 32 bytes
  *   extent         S      first block (6), count (1), codec (1), count x 32 bytes of digests, data (all blocks in a row, raw or one zstd frame)
  *   zeros          S      first block (6), count (4)
- *   verified       D      sequence of an extent or zeros frame, in the header: written, read again, digests equal
+ *   verified       D      sequence of an extent or zeros frame, in the header: written, read again, digests equal; one byte of what D waits for (peerWaits)
  *   mismatch       D      the same, but the digests differ
  *   barrier        S      empty: everything before it is to be on stable storage
  *   barrierDone    D      32 bytes of root
@@ -42,6 +42,18 @@ export const frameTypes = {
   ping: 14,
   failed: 15,
 } as const
+
+/** What the destination waits for most: the link (or the source), its disk, or its CPU. Sent as the place in this list. */
+export const peerWaits = ['LINK', 'DESTINATION_DISK', 'DESTINATION_CPU'] as const
+export type PeerWait = (typeof peerWaits)[number]
+
+export function encodePeerWait(wait: PeerWait): Buffer {
+  return Buffer.from([peerWaits.indexOf(wait)])
+}
+
+export function decodePeerWait(frame: Frame): PeerWait {
+  return peerWaits[whole(frame, 1, 'a verification').readUInt8(0)] ?? 'LINK'
+}
 
 export type ExtentCodec = 'RAW' | 'ZSTD'
 

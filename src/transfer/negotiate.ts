@@ -4,7 +4,7 @@ import type { AgentRole } from './control-protocol.ts'
 import { TransferError } from './transfer-error.ts'
 
 /** Version of the agents' own protocol: frame.ts and data-messages.ts. Another major can't talk with this one. */
-export const transferProtocol = { major: 1, minor: 0 } as const
+const transferProtocol = { major: 1, minor: 0 } as const
 
 /** The first frame of each side. */
 export interface TransferHello {

@@ -14,6 +14,6 @@ export function leavesOf(data: Buffer): Buffer {
   return leaves
 }
 
-export function isZeroBlock(block: Buffer): boolean {
+function isZeroBlock(block: Buffer): boolean {
   return block.compare(zeroBlock, 0, block.length) === 0
 }

@@ -48,7 +48,8 @@ export function createCopySession(
   const mismatches = new Map<number, number>()
 
   const conversation = createPeerConversation(connection.channel, {
-    verified(sequence) {
+    verified(sequence, peerWait) {
+      meter.peerWait = peerWait
       const run = settle(sequence)
       disk.unverified.clear(run.first, run.count)
       meter.verifiedBlocks += run.count

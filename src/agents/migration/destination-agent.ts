@@ -67,7 +67,7 @@ export function createDestinationAgent({ identity, agentInstanceId, log }: Desti
       })
     })
     negotiate(own, hello)
-    const served = serveSource(channel, { receiverId: agentInstanceId, openReceiver, onVerified: () => {} })
+    const served = serveSource(channel, { receiverId: agentInstanceId, openReceiver })
     await channel.send(frameTypes.hello, 0, encodeJson(own))
     await served
   }

@@ -74,7 +74,7 @@ function zeroSubtreesFrom(digests: Buffer | null, index: number): number {
 }
 
 /** Consecutive extents. `onTaken` hears where the next begins. */
-export function* extentsOf(first: number, end: number, onTaken?: (next: number) => void): Generator<BlockRun, undefined> {
+function* extentsOf(first: number, end: number, onTaken?: (next: number) => void): Generator<BlockRun, undefined> {
   for (let block = first; block < end; block += maxExtentBlocks) {
     onTaken?.(Math.min(end, block + maxExtentBlocks))
     yield { first: block, count: Math.min(maxExtentBlocks, end - block) }

@@ -1,5 +1,5 @@
 import type { Channel } from '../../transfer/channel.ts'
-import { decodeJson, frameTypes } from '../../transfer/data-messages.ts'
+import { decodeJson, decodePeerWait, frameTypes, type PeerWait } from '../../transfer/data-messages.ts'
 import type { Frame } from '../../transfer/frame.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 
@@ -14,13 +14,13 @@ export interface PeerConversation {
 
 export function createPeerConversation(
   channel: Channel,
-  on: { verified: (sequence: number) => void; mismatch: (sequence: number) => void },
+  on: { verified: (sequence: number, peerWait: PeerWait) => void; mismatch: (sequence: number) => void },
 ): PeerConversation {
   const waiting = new Map<number, { answerType: number; resolve: (frame: Frame) => void; reject: (error: TransferError) => void }>()
   let lastSequence = 0
 
   channel.start((frame) => {
-    if (frame.type === frameTypes.verified) return on.verified(frame.sequence)
+    if (frame.type === frameTypes.verified) return on.verified(frame.sequence, decodePeerWait(frame))
     if (frame.type === frameTypes.mismatch) return on.mismatch(frame.sequence)
     const asked = waiting.get(frame.sequence)
     if (frame.type === frameTypes.failed) return channel.close(peerFailure(decodeJson(frame)))

@@ -27,6 +27,8 @@ export interface Receiver {
   receiveExtent(frame: Frame): Promise<boolean>
   receiveZeros(frame: Frame): Promise<boolean>
   flush(): Promise<void>
+  /** What took longer lately: disk or CPU. */
+  readonly slowerStage: 'DESTINATION_DISK' | 'DESTINATION_CPU'
 }
 
 /** `empty`: the disk is known to be all zero; otherwise it is read and hashed from end to end. `diskBytes` is the source's size. */
@@ -60,6 +62,9 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
     await Promise.all([lane(), lane()])
   }
 
+  let diskMs = 0
+  let cpuMs = 0
+
   function checkOnDisk(first: number, count: number): void {
     if (first + count <= geometry.blockCount) return
     throw new TransferError(
@@ -71,10 +76,15 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
 
   /** Writes the buffer's content, spoils each block of it so that nothing but the disk can make it whole, reads it again, and puts what it read into the tree. */
   async function writeAndReread(content: Buffer, first: number): Promise<Buffer> {
+    const startedAt = performance.now()
     await device.write(content, first)
     for (let at = 0; at < content.length; at += blockBytes) content.fill(0x5a, at, Math.min(at + 512, content.length))
     await device.read(content, first)
+    const readAt = performance.now()
     const leaves = leavesOf(content)
+    // Old times fade, so that the answer follows the copy.
+    diskMs = diskMs * 0.95 + (readAt - startedAt)
+    cpuMs = cpuMs * 0.95 + (performance.now() - readAt)
     await tree.update(first, leaves)
     return leaves
   }
@@ -113,6 +123,9 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
       }
     },
     flush: () => device.flush(),
+    get slowerStage() {
+      return diskMs > cpuMs ? 'DESTINATION_DISK' : 'DESTINATION_CPU'
+    },
   }
 }
 

@@ -5,6 +5,7 @@ import {
   decodeSubtree,
   decodeSubtreeRange,
   encodeJson,
+  encodePeerWait,
   encodeSubtree,
   encodeSubtreeRange,
   frameTypes,
@@ -21,7 +22,6 @@ export interface ReceivingOptions {
   receiverId: string
   /** The receiver for a disk of that many bytes; scans the disk the first time where that is needed. */
   openReceiver(diskBytes: number): Promise<Receiver>
-  onVerified(blocks: number): void
 }
 
 /** Serves until the channel closes, and resolves when no work of this connection is left. */
@@ -51,7 +51,12 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
     queuedBytes += frame.payloadBytes
     if (queuedBytes > maxQueuedBytes) channel.pause()
     const job = work()
-      .then(async (equal) => channel.send(equal ? frameTypes.verified : frameTypes.mismatch, frame.sequence))
+      .then(async (equal) => {
+        if (!equal) return channel.send(frameTypes.mismatch, frame.sequence)
+        // A queue that is never long is fed too slowly.
+        const wait = queuedBytes > maxQueuedBytes / 2 ? opened().slowerStage : 'LINK'
+        return channel.send(frameTypes.verified, frame.sequence, encodePeerWait(wait))
+      })
       .catch(fail)
       .finally(() => {
         running.delete(job)

@@ -1,5 +1,6 @@
 import { blockBytes } from '../../transfer/block-grain.ts'
 import type { Bottleneck, RoundProgress } from '../../transfer/control-protocol.ts'
+import type { PeerWait } from '../../transfer/data-messages.ts'
 
 /** Where the lanes of a round spend their time, in milliseconds summed over all lanes. */
 export interface RoundWaits {
@@ -17,6 +18,8 @@ export interface RoundMeter {
   changedBlocks: number
   verifiedBlocks: number
   waits: RoundWaits
+  /** What the destination waits for, as it said last. */
+  peerWait: PeerWait
   readonly elapsedMs: number
 }
 
@@ -27,6 +30,7 @@ export function createRoundMeter(): RoundMeter {
     totalBlocks: 0,
     changedBlocks: 0,
     verifiedBlocks: 0,
+    peerWait: 'LINK',
     waits: { reading: 0, hashing: 0, compressing: 0, sending: 0, verifying: 0 },
     get elapsedMs() {
       return performance.now() - startedAt
@@ -34,7 +38,7 @@ export function createRoundMeter(): RoundMeter {
   }
 }
 
-export function roundProgress(round: number, meter: RoundMeter, bytesSent: number, bottleneck: Bottleneck | null): RoundProgress {
+export function roundProgress(round: number, meter: RoundMeter, bytesSent: number): RoundProgress {
   const perMs = meter.elapsedMs > 0 ? meter.scannedBlocks / meter.elapsedMs : 0
   const left = Math.max(0, meter.totalBlocks - meter.scannedBlocks)
   return {
@@ -46,17 +50,17 @@ export function roundProgress(round: number, meter: RoundMeter, bytesSent: numbe
     verifiedBytes: meter.verifiedBlocks * blockBytes,
     rateBytesPerSecond: Math.round(perMs * 1000 * blockBytes),
     etaMs: perMs > 0 ? Math.round(left / perMs) : null,
-    bottleneck,
+    bottleneck: bottleneckOf(meter),
   }
 }
 
-/** The stage that the lanes waited for longest. `peerHint` is what the destination said it waits for, if it does. */
-export function bottleneckOf(waits: RoundWaits, peerHint: Bottleneck | null): Bottleneck | null {
+/** The stage that the lanes waited for longest; where that is the other side, what the other side says that it waits for. */
+function bottleneckOf({ waits, peerWait }: RoundMeter): Bottleneck | null {
   const cpu = waits.hashing + waits.compressing
   const peer = waits.sending + waits.verifying
   const most = Math.max(waits.reading, cpu, peer)
   if (most <= 0) return null
   if (most === waits.reading) return 'SOURCE_DISK'
   if (most === cpu) return 'SOURCE_CPU'
-  return peerHint ?? 'LINK'
+  return peerWait
 }

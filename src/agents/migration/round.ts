@@ -49,7 +49,8 @@ export async function runCopy(disk: SourceDisk, connect: Connect, meter: RoundMe
 async function copyOver(connection: DataConnection, disk: SourceDisk, meter: RoundMeter, signal: AbortSignal): Promise<CopyOutcome> {
   const { channel, agreement } = connection
   const session = createCopySession(disk, connection, meter, createCompression(agreement.compression === 'zstd'), signal)
-  const giveUp = () => setTimeout(() => channel.close(stopped()), stopWithinMs).unref()
+  let timer: NodeJS.Timeout | undefined
+  const giveUp = () => void (timer = setTimeout(() => channel.close(stopped()), stopWithinMs))
   signal.addEventListener('abort', giveUp)
   try {
     const { allZero } = await open(disk, session)
@@ -69,6 +70,7 @@ async function copyOver(connection: DataConnection, disk: SourceDisk, meter: Rou
     throw error
   } finally {
     signal.removeEventListener('abort', giveUp)
+    clearTimeout(timer)
   }
 }
 

@@ -8,7 +8,7 @@ import { connectToDestination, type DataConnection, type DataLinkTarget } from '
 import { createFreezer } from './freezer.ts'
 import { listNics } from './network-interfaces.ts'
 import { runCopy } from './round.ts'
-import { bottleneckOf, createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
+import { createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
 import { createTransferEstimate, type TransferEstimate } from './transfer-estimate.ts'
 import { startTracking, type TrackedDisk } from './tracked-disk.ts'
 
@@ -84,15 +84,12 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
     }
     const bytesBefore = wireBytes()
     const meter = createRoundMeter()
-    const timer = setInterval(
-      () => report(roundProgress(round, meter, wireBytes() - bytesBefore, bottleneckOf(meter.waits, null))),
-      reportEveryMs,
-    )
+    const timer = setInterval(() => report(roundProgress(round, meter, wireBytes() - bytesBefore)), reportEveryMs)
     try {
       const outcome = await runCopy(disk, connect, meter, signal)
       await tracker?.drain()
       const result = resultOf(round, meter, outcome, disk.dirty.count, wireBytes() - bytesBefore, !tracker || tracker.lost, estimate)
-      report(roundProgress(round, meter, result.bytesSent, bottleneckOf(meter.waits, null)))
+      report(roundProgress(round, meter, result.bytesSent))
       return result
     } finally {
       clearInterval(timer)
