@@ -14,7 +14,9 @@ const level = -3
 const worthwhile = 0.9
 /** After data that would not shrink, so many extents go raw unasked. */
 const skipAfterFailure = 8
-const trialBytes = 12 * 1024 * 1024
+const trialBytes = 16 * 1024 * 1024
+/** What arrives first in a turn was sent in the turn before. */
+const settlingBytes = 8 * 1024 * 1024
 /** The winner's turn lasts so many trials, until the loser is tried again: what limits the copy may have changed. */
 const trialsForWinner = 8
 
@@ -27,11 +29,11 @@ export function createCompression(peerUnpacks: boolean, now: () => number = () =
   let turn: ExtentCodec = 'ZSTD'
   let turnBytes = trialBytes
   let arrivedInTurn = 0
-  let turnFrom = now()
+  let measuredFrom = now()
   let skip = 0
 
   function nextTurn(): void {
-    speed[turn] = arrivedInTurn / Math.max(1, now() - turnFrom)
+    speed[turn] = turnBytes / Math.max(1, now() - measuredFrom)
     const wasTrial = turnBytes === trialBytes
     const winner = (speed.RAW ?? Infinity) > (speed.ZSTD ?? Infinity) ? 'RAW' : 'ZSTD'
     const untried = speed.RAW === null ? 'RAW' : speed.ZSTD === null ? 'ZSTD' : null
@@ -39,13 +41,14 @@ export function createCompression(peerUnpacks: boolean, now: () => number = () =
     turn = untried ?? (wasTrial ? winner : loser)
     turnBytes = untried === null && wasTrial ? trialBytes * trialsForWinner : trialBytes
     arrivedInTurn = 0
-    turnFrom = now()
   }
 
   return {
     arrived(diskBytes) {
+      const settled = arrivedInTurn >= settlingBytes
       arrivedInTurn += diskBytes
-      if (arrivedInTurn >= turnBytes) nextTurn()
+      if (!settled && arrivedInTurn >= settlingBytes) measuredFrom = now()
+      if (arrivedInTurn >= settlingBytes + turnBytes) nextTurn()
     },
     async pack(data, meter) {
       const raw = { codec: 'RAW', data } as const

@@ -18,7 +18,7 @@ import type { RoundMeter } from './round-meter.ts'
 import type { SourceDisk } from './source-disk.ts'
 
 const lanes = 4
-const windowBlocks = 512
+const windowBlocks = 256
 const maxMismatches = 3
 
 /**
