@@ -1,5 +1,11 @@
 /** A domain, made by us or not, in the contract's words. */
-import type { DiskDescription, NicDescription, PowerState, VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
+import {
+  ProviderError,
+  type DiskDescription,
+  type NicDescription,
+  type PowerState,
+  type VirtualMachineDescription,
+} from '../../src/plugin-sdk/index.ts'
 import { readMetadata } from './machine-metadata.ts'
 import { leasedAddresses, networkIdOf, readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
@@ -55,28 +61,35 @@ export function diskPath(disk: XmlElement): string | undefined {
 }
 
 async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: AbortSignal): Promise<DiskDescription[]> {
-  const table = await site.client.call(['domblkinfo', '--domain', vmId, '--all'], { what: `measure the disks of ${vmId}`, signal })
-  const sizes = new Map(
-    table
-      .split('\n')
-      .map((line) => line.trim().split(/\s+/))
-      .map(([target, capacity]) => [target, Number(capacity)]),
+  return Promise.all(
+    diskElements(domain).map(async (disk, index) => {
+      const target = childAt(disk, 'target')?.attributes['dev'] ?? ''
+      const path = diskPath(disk)
+      return {
+        id: target,
+        index,
+        sizeBytes: await diskSizeBytes(site, vmId, target, signal),
+        bus: busOf(childAt(disk, 'target')?.attributes['bus']),
+        // Under an overlay it is the copied disk that can be compared.
+        ...(path === undefined ? {} : { backingPath: path.replace(/\.overlay\.qcow2$/, '.raw') }),
+      }
+    }),
   )
-  return diskElements(domain).map((disk, index) => {
-    const target = childAt(disk, 'target')?.attributes['dev'] ?? `disk-${index}`
-    const sizeBytes = sizes.get(target)
-    // A network disk of a stopped domain has no size that libvirt knows.
-    if (sizeBytes === undefined || Number.isNaN(sizeBytes)) site.log('warn', 'libvirt does not tell the size of a disk', { vmId, target })
-    const path = diskPath(disk)
-    return {
-      id: target,
-      index,
-      sizeBytes: Number.isFinite(sizeBytes) ? sizeBytes! : 0,
-      bus: busOf(childAt(disk, 'target')?.attributes['bus']),
-      // Under an overlay it is the copied disk that can be compared.
-      ...(path === undefined ? {} : { backingPath: path.replace(/\.overlay\.qcow2$/, '.raw') }),
-    }
-  })
+}
+
+/** 0 where libvirt doesn't know: a network disk of a stopped domain, or a file that is gone. That must not hide the domain. */
+async function diskSizeBytes(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<number> {
+  try {
+    const lines = await site.client.call(['domblkinfo', '--domain', vmId, '--device', target], {
+      what: `measure the disk ${target} of ${vmId}`,
+      signal,
+    })
+    return Number(/^Capacity:\s*(\d+)/m.exec(lines)?.[1] ?? 0)
+  } catch (error) {
+    if (!(error instanceof ProviderError && ['INTERNAL', 'UNSUPPORTED'].includes(error.code))) throw error
+    site.log('warn', error.message, { vmId, target })
+    return 0
+  }
 }
 
 /** USB storage and virtio-scsi both speak SCSI to the guest. */
