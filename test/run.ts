@@ -15,7 +15,7 @@ const root = resolve(import.meta.dirname, '..')
 const full = process.argv.includes('--full')
 const rest = process.argv.slice(2).filter((argument) => argument !== '--full')
 
-await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`) })
+await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`), tests: true })
 await enterPrivateNetwork()
 
 const directory = mkdtempSync(join(tmpdir(), 'portolan-tests-'))

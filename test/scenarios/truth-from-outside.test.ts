@@ -19,6 +19,7 @@ describe.each([{ from: 'east' }, { from: 'west' }] as const)('a busy VM moves fr
       migration!.id,
       ({ phase, state }) => ['FIX_UP_GUEST', 'BOOT_DESTINATION', 'HEALTH_CHECK'].includes(phase) || state !== 'RUNNING',
     )
+    expect(sealed).toMatchObject({ state: 'RUNNING', error: null })
     const { virtualMachines } = await scenario.destination.connection.discoverTopology({})
     const destination = virtualMachines.find(({ uniqueId }) => uniqueId === scenario.vm.uniqueId)
     differing = await differingBlocks(
