@@ -24,7 +24,7 @@ const switchover: ReadonlySet<MigrationPhase> = new Set([
 const afterCommit: ReadonlySet<MigrationPhase> = new Set(['COMMIT', 'EXPOSE', 'RETIRE_SOURCE', 'CLEAN_UP'])
 
 /** From COMMIT on there is no way back: the record may be at the destination already. */
-export function isCommitting(phase: MigrationPhase): boolean {
+function isCommitting(phase: MigrationPhase): boolean {
   return afterCommit.has(phase)
 }
 

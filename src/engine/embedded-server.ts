@@ -6,7 +6,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants, mkdirSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -60,6 +60,7 @@ export async function startEmbeddedServer(options: {
 }): Promise<EmbeddedServer> {
   const binary = serverBinary()
   mkdirSync(options.directory, { recursive: true, mode: 0o700 })
+  const spillDirectory = join(options.directory, '..', 'spill')
   const first = Promise.withResolvers<void>()
   let current: EngineAddresses | null = null
   let child: ChildProcess | null = null
@@ -67,7 +68,10 @@ export async function startEmbeddedServer(options: {
 
   /** Resolves when a process that had become ready has ended. */
   async function runOnce(): Promise<true> {
-    child = spawnServer(binary, options.directory, options.identityKeyPath)
+    // A killed server leaves its temporary files, and nobody else's are in here.
+    rmSync(spillDirectory, { recursive: true, force: true })
+    mkdirSync(spillDirectory, { mode: 0o700 })
+    child = spawnServer(binary, { ...options, spillDirectory })
     const mine = child
     const exit = once(mine, 'exit').then(([code, signal]) => `exit code ${code}, signal ${signal}`)
     exit.catch(() => {})
@@ -154,7 +158,7 @@ function serverBinary(): string {
   }
 }
 
-function spawnServer(binary: string, directory: string, identityKeyPath: string): ChildProcess {
+function spawnServer(binary: string, paths: { directory: string; identityKeyPath: string; spillDirectory: string }): ChildProcess {
   // Without a parent-death signal the server would outlive a killed control plane, and keep the lock on its data. It loses nothing by a kill, and a
   // slow end of it would be in the way of the next start.
   const linux = process.platform === 'linux'
@@ -164,8 +168,9 @@ function spawnServer(binary: string, directory: string, identityKeyPath: string)
       PATH: process.env['PATH'],
       HOME: process.env['HOME'],
       ...settings,
-      RESTATE_BASE_DIR: directory,
-      RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE: identityKeyPath,
+      TMPDIR: paths.spillDirectory,
+      RESTATE_BASE_DIR: paths.directory,
+      RESTATE_WORKER__INVOKER__REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE: paths.identityKeyPath,
     },
   })
 }

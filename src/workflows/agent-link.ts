@@ -55,7 +55,7 @@ export async function joinAgents(context: PhaseContext, options: { destinationEm
 const targetSerial = 'portolan-disk-0'
 
 /** The disk to copy: the one with the root file system. */
-export function rootDisk(hello: AgentHello) {
+function rootDisk(hello: AgentHello) {
   const disk = hello.disks.find(({ root }) => root)
   if (disk) return disk
   throw new PortolanError('UNSUPPORTED', "The source's agent found no disk that holds the root file system.", {

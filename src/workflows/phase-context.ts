@@ -4,7 +4,7 @@ import type { FreezeLeases } from './freeze-leases.ts'
 import type { MigrationRow, MigrationStore, StepRow } from './migration-store.ts'
 import type { MigrationSettings } from './migration-settings.ts'
 import type { PhaseLists } from './phase-lists.ts'
-import type { Phase, PhaseContext, PhaseResults } from './phase.ts'
+import type { Phase, PhaseContext } from './phase.ts'
 import { wait } from './wait.ts'
 
 export interface PhaseDependencies {

@@ -33,7 +33,7 @@ export async function refreshTopology(
 
 type Orm = Parameters<Parameters<Database['write']>[0]>[0]
 
-export function topologyStatements(orm: Orm, cloudId: string, topology: Topology, readAt: Date) {
+function topologyStatements(orm: Orm, cloudId: string, topology: Topology, readAt: Date) {
   const id = (providerId: string) => rowIdOf(cloudId, providerId)
   const tables = [subnets, networks, hosts, zones, regions, nics, disks] as const
   return [

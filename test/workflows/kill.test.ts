@@ -5,12 +5,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { phaseLists } from '../../src/workflows/phase-lists.ts'
 import type { WorldState } from './support/fake-world.ts'
 
-const program = resolve(import.meta.dirname, 'support', 'killed-control-plane.ts')
+const program = fileURLToPath(new URL('./support/killed-control-plane.ts', import.meta.url))
 const phases = phaseLists[1]!.map(({ name }) => name)
 
 let dataDirectory: string
@@ -46,7 +47,7 @@ async function live(victim: string): Promise<string> {
   return output
 }
 
-test.each(['control-plane', 'engine', 'both'])('%s killed in each phase', { timeout: 240_000 }, async (victim) => {
+test.each(['control-plane', 'engine', 'both'])('%s killed in each phase', { timeout: 600_000 }, async (victim) => {
   let output = ''
   let lives = 0
   while (output === '' && lives <= phases.length) {
