@@ -39,7 +39,7 @@ const pingEveryMs = 2000
 const silenceMs = 10_000
 const handshakeMs = 15_000
 
-/** Preferred by measurement (docs/decisions/0009-agent-digest-and-cipher.md); a peer picks its own order. */
+/** Preferred by measurement (docs/decisions/0010-agent-digest-and-cipher.md); a peer picks its own order. */
 const cipherSuites = 'TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'
 
 /** Runs the TLS handshake over a connected socket. Throws TransferError LINK_LOST or PEER_REFUSED, and destroys the socket then. */

@@ -4,8 +4,8 @@ import { stableFstab } from '../../src/agents/migration/fstab.ts'
 import { linkFiles } from '../../src/agents/migration/nic-names.ts'
 
 const fileSystems = [
-  { device: '/dev/vda1', type: 'ext4', uuid: 'aaaa-1' },
-  { device: '/dev/vda5', type: 'swap', uuid: 'bbbb-5' },
+  { device: '/dev/vda1', partition: 1, type: 'ext4', uuid: 'aaaa-1' },
+  { device: '/dev/vda5', partition: 5, type: 'swap', uuid: 'bbbb-5' },
 ]
 
 describe('fstab', () => {
@@ -22,6 +22,13 @@ describe('fstab', () => {
 
   test('of NVMe names, takes the number behind the p', () => {
     expect(stableFstab('/dev/nvme0n1p1 / ext4 defaults 0 1\n', fileSystems).text).toBe('UUID=aaaa-1 / ext4 defaults 0 1\n')
+  })
+
+  test('knows a whole disk from its partition', () => {
+    const whole = [{ device: '/dev/vdb', partition: null, type: 'ext4', uuid: 'dddd' }]
+    expect(
+      stableFstab('/dev/nvme0n1 /a ext4 defaults 0 1\n/dev/xvdb /b ext4 defaults 0 1\n/dev/sdb1 /c ext4 defaults 0 1\n', whole).text,
+    ).toBe('UUID=dddd /a ext4 defaults 0 1\nUUID=dddd /b ext4 defaults 0 1\n/dev/sdb1 /c ext4 defaults 0 1\n')
   })
 
   test('leaves what it does not find, and is the same the second time', () => {

@@ -4,6 +4,8 @@ import { runTool } from './run-tool.ts'
 export interface FileSystem {
   /** Such as `/dev/vda1`. */
   device: string
+  /** Its number; null for a file system on the whole disk. */
+  partition: number | null
   /** As `mount -t` takes it. */
   type: string
   uuid: string | null
@@ -13,13 +15,20 @@ export interface FileSystem {
 export async function probeFileSystems(diskName: string): Promise<FileSystem[]> {
   await runTool('blockdev', ['--rereadpt', `/dev/${diskName}`]).catch(() => {})
   const partitions = (await readdir(`/sys/block/${diskName}`)).filter((name) => name.startsWith(diskName)).toSorted()
-  const found = await Promise.all([diskName, ...partitions].map((name) => probe(`/dev/${name}`)))
+  const found = await Promise.all([
+    probe(`/dev/${diskName}`, null),
+    ...partitions.map((name) => probe(`/dev/${name}`, numberOf(diskName, name))),
+  ])
   return found.filter((fileSystem) => fileSystem !== null)
 }
 
-async function probe(device: string): Promise<FileSystem | null> {
+function numberOf(diskName: string, partitionName: string): number {
+  return Number(partitionName.slice(diskName.length).replace('p', ''))
+}
+
+async function probe(device: string, partition: number | null): Promise<FileSystem | null> {
   // Exit code 2: nothing known there.
   const output = await runTool('blkid', ['-p', '-o', 'export', device]).catch(() => '')
   const type = /^TYPE=(\S+)$/m.exec(output)?.[1]
-  return type ? { device, type, uuid: /^UUID=(\S+)$/m.exec(output)?.[1] ?? null } : null
+  return type ? { device, partition, type, uuid: /^UUID=(\S+)$/m.exec(output)?.[1] ?? null } : null
 }

@@ -1,8 +1,7 @@
 import type { FileSystem } from './file-systems.ts'
 
 /** Names that depend on where a disk is attached. LVM, by-uuid paths and network file systems do not. */
-const byPlace = /^\/dev\/(?:[hsv]d[a-z]+\d*|xvd[a-z]+\d*|nvme\d+n\d+(?:p\d+)?)$/
-const partitionNumber = /(?:p|[a-z])(\d+)$/
+const byPlace = /^\/dev\/(?:(?:[hsv]|xv)d[a-z]+(\d*)|nvme\d+n\d+(?:p(\d+))?)$/
 
 /**
  * fstab with each device of this disk that is named by its place replaced by the UUID of the file system there. The partition's number tells which one, since the
@@ -12,9 +11,10 @@ export function stableFstab(text: string, fileSystems: FileSystem[]): { text: st
   const replaced: string[] = []
   const lines = text.split('\n').map((line) => {
     const device = /^\s*(\S+)\s/.exec(line)?.[1]
-    if (!device || !byPlace.test(device)) return line
-    const number = partitionNumber.exec(device)?.[1]
-    const found = fileSystems.filter((fileSystem) => (partitionNumber.exec(fileSystem.device)?.[1] ?? null) === (number ?? null))
+    const place = device ? byPlace.exec(device) : null
+    if (!device || !place) return line
+    const digits = place[1] || place[2]
+    const found = fileSystems.filter(({ partition }) => partition === (digits ? Number(digits) : null))
     const [only] = found
     if (!only || found.length > 1 || only.uuid === null) return line
     replaced.push(`${device} is UUID=${only.uuid}`)

@@ -132,7 +132,8 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       return {}
     },
     async freeze({ freezeId, leaseMs }) {
-      const { mounts } = await trackedDisk()
+      const { mountsNow } = await trackedDisk()
+      const mounts = await mountsNow()
       const writable = mounts.filter((mount) => !mount.readOnly).map((mount) => mount.path)
       return freezer.freeze(freezeId, writable, leaseMs)
     },

@@ -12,7 +12,8 @@ import { proveTracking } from './tracking-proof.ts'
 /** The source's disk with the tracking of its changes; without a tracker every round compares everything, for the reason given. */
 export interface TrackedDisk {
   disk: SourceDisk
-  mounts: AgentDisk['mounts']
+  /** Innermost first. The guest may have mounted more since tracking began. */
+  mountsNow(): Promise<AgentDisk['mounts']>
   tracker: ChangeTracker | null
   reason: string | null
   close(): Promise<void>
@@ -27,7 +28,7 @@ export async function startTracking(name: string, migrationId: string, directory
   const { tracker, reason, release } = await track(disk, description, migrationId, directory)
   return {
     disk,
-    mounts: description.mounts,
+    mountsNow: async () => (await findDisk(description.name))?.mounts ?? [],
     tracker,
     reason,
     async close() {
