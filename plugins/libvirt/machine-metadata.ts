@@ -10,7 +10,7 @@
 import type { LibvirtClient } from './client.ts'
 import { childAt, childrenNamed, element, writeXml, type XmlElement } from './xml.ts'
 
-export const metadataNamespace = 'https://portolan.dev/xmlns/libvirt/1'
+const metadataNamespace = 'https://portolan.dev/xmlns/libvirt/1'
 /** Late repetitions are told apart among this many of a VM's latest operations. */
 const rememberedOperations = 64
 

@@ -3,7 +3,6 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes, randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -117,7 +116,7 @@ async function createPool(virsh: Virsh, path: string): Promise<void> {
 /** A bridge with DHCP and no firewall rules: nothing is routed out of a namespace that has no other interface. */
 async function createNetwork(virsh: Virsh, directory: string): Promise<void> {
   for (let attempt = 1; ; attempt++) {
-    const subnet = freeSubnet()
+    const subnet = await freeSubnet()
     const xmlPath = join(directory, 'network.xml')
     await writeFile(xmlPath, networkXml(`portolan${randomBytes(3).toString('hex')}`, subnet))
     await virsh('net-define', xmlPath)
@@ -132,12 +131,14 @@ async function createNetwork(virsh: Virsh, directory: string): Promise<void> {
   }
 }
 
-/** The first three bytes of a /24 that no interface here has. */
-function freeSubnet(): string {
-  const taken = Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address))
+/** The first three bytes of a /24 to which nothing is routed here. (Node's list of interfaces leaves out bridges without a running guest.) */
+async function freeSubnet(): Promise<string> {
+  const routes = await readFile('/proc/net/route', 'utf8')
   for (;;) {
-    const subnet = `192.168.${randomInt(64, 192)}`
-    if (!taken.some((address) => address.startsWith(`${subnet}.`))) return subnet
+    const third = randomInt(64, 192)
+    // Destinations are hexadecimal, first byte last.
+    const destination = `00${third.toString(16).padStart(2, '0')}A8C0`.toUpperCase()
+    if (!routes.includes(`\t${destination}\t`)) return `192.168.${third}`
   }
 }
 
