@@ -14,7 +14,7 @@ if (name === undefined || !names.includes(name)) {
     default: (options: { json: boolean; signal: AbortSignal }) => Promise<void>
   }
   const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(`ended by ${signal}`)))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort(new Error(`ended by ${signal}`)))
   try {
     await bench.default({ json: process.argv.includes('--json'), signal: stop.signal })
   } catch (error) {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rolldown } from 'rolldown'
 import { blockBytes, maxExtentBlocks } from '../../src/transfer/block-grain.ts'
-import type { Guest } from './guest.ts'
+import { plainCode, type Guest } from './guest.ts'
 
 export interface AgentLimit {
   readMibPerSecond: number
@@ -20,7 +20,7 @@ export async function prepareLimit(source: Guest, agentDirectory: string, direct
   return async () => {
     const size = Number(await source.run(`cat /sys/block/${source.diskDevice}/size`)) * 512
     const extents = Math.floor(size / (maxExtentBlocks * blockBytes))
-    const command = `LD_LIBRARY_PATH=${agentDirectory}/lib ${agentDirectory}/node ${agentDirectory}/agent-limit.mjs /dev/${source.diskDevice} ${extents}`
+    const command = `${plainCode} LD_LIBRARY_PATH=${agentDirectory}/lib ${agentDirectory}/node ${agentDirectory}/agent-limit.mjs /dev/${source.diskDevice} ${extents}`
     return JSON.parse(await source.run(command)) as AgentLimit
   }
 }

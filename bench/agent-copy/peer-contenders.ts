@@ -2,11 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { artifacts } from '../../setup/artifacts.ts'
 import type { Contender, Copied } from './contender.ts'
-import type { Guest } from './guest.ts'
+import { plainCode, type Guest } from './guest.ts'
 
 const directory = '/dev/shm/peers'
 /** The cipher that the agents negotiate. */
 const sshCipher = 'chacha20-poly1305@openssh.com'
+const sshPort = 2222
 const nbdPort = 10_809
 
 /** Keys for ssh between the guests, and a connection that stays open, so that no peer pays for the handshake; a TLS key for nbdcopy. */
@@ -16,7 +17,9 @@ export async function preparePeers(source: Guest, destination: Guest): Promise<v
   await destination.run(`mkdir -p -m 700 ${directory}`)
   await source.put(`${directory}/key`, readFileSync(guestAccess.privateKeyPath, 'utf8'))
   const hostKeys = readFileSync(guestAccess.hostKeysPath, 'utf8').trim().split('\n')
-  await source.put(`${directory}/known-hosts`, hostKeys.map((key) => `${destination.linkAddress} ${key}\n`).join(''))
+  await source.put(`${directory}/known-hosts`, hostKeys.map((key) => `[${destination.linkAddress}]:${sshPort} ${key}\n`).join(''))
+  // A server of its own, so that it has the same environment.
+  await destination.run(`mkdir -p /run/sshd && ${plainCode} /usr/sbin/sshd -p ${sshPort}`)
   await source.run(`chmod 600 ${directory}/key && ${sshCommand()} -M -N -f root@${destination.linkAddress}`)
   const psk = `bench:${'5a'.repeat(32)}\n`
   for (const guest of [source, destination]) {
@@ -31,7 +34,7 @@ export async function preparePeers(source: Guest, destination: Guest): Promise<v
 export function rsyncContender(source: Guest, destination: Guest, log: (line: string) => void): Contender {
   const device = `/dev/${source.diskDevice}`
   const rsync = (transfer: string) =>
-    `rsync --inplace --copy-devices --write-devices --ignore-times --fsync --stats ${transfer} -e '${sshCommand()}' ${device} root@${destination.linkAddress}:/dev/${destination.diskDevice}`
+    `rsync --inplace --copy-devices --write-devices --ignore-times --fsync --stats ${transfer} -e "${sshCommand()}" ${device} root@${destination.linkAddress}:/dev/${destination.diskDevice}`
   const run = (transfer: string): Promise<Copied> => timed(source, rsync(transfer), log, /Total bytes sent: ([\d,]+)/)
   return {
     name: 'rsync',
@@ -65,7 +68,18 @@ function sshCommand(): string {
     'ControlMaster=auto',
     'ControlPersist=yes',
   ]
-  return ['ssh', '-c', sshCipher, '-i', `${directory}/key`, ...options.flatMap((option) => ['-o', option])].join(' ')
+  return [
+    'env',
+    plainCode,
+    'ssh',
+    '-p',
+    String(sshPort),
+    '-c',
+    sshCipher,
+    '-i',
+    `${directory}/key`,
+    ...options.flatMap((option) => ['-o', option]),
+  ].join(' ')
 }
 
 /** Timed by the guest's own clock, around the command alone. */
