@@ -32,17 +32,6 @@ export interface AgentPair {
   close(): Promise<void>
 }
 
-/** Whether this machine lets us make loop devices. */
-export function canUseLoopDevices(): boolean {
-  if (process.getuid?.() !== 0) return false
-  try {
-    execFileSync('losetup', ['--find'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
-
 export function attachLoop(imagePath: string): LoopDisk {
   const path = execFileSync('losetup', ['--find', '--show', '--direct-io=on', imagePath], { encoding: 'utf8' }).trim()
   return { name: path.slice('/dev/'.length), path, imagePath }
