@@ -15,7 +15,7 @@ describe.each([{ from: 'east' }, { from: 'west' }] as const)('a busy VM moves fr
   beforeAll(async () => {
     scenario = await openScenario({ from })
     const { migration } = await scenario.start()
-    await scenario.until(
+    const sealed = await scenario.until(
       migration!.id,
       ({ phase, state }) => ['FIX_UP_GUEST', 'BOOT_DESTINATION', 'HEALTH_CHECK'].includes(phase) || state !== 'RUNNING',
     )
