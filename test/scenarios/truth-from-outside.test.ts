@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { workloadEndpoint } from '../../src/cli/demo-migration.ts'
 import { differingBlocks } from '../support/compare-disks.ts'
-import { diskImage, openScenario, type ScenarioMigration, type ScenarioSite } from '../support/scenario-site.ts'
+import { diskImage, hasEnded, openScenario, type ScenarioMigration, type ScenarioSite } from '../support/scenario-site.ts'
 
 /**
  * The guest appends, rewrites and punches holes throughout. After the roots were compared the copied disk stays sealed under an overlay until the very end, and the source's disk is
@@ -17,7 +17,7 @@ describe.each([{ from: 'east' }, { from: 'west' }] as const)('a busy VM moves fr
     const { migration } = await scenario.start()
     const sealed = await scenario.until(
       migration!.id,
-      ({ phase, state }) => ['FIX_UP_GUEST', 'BOOT_DESTINATION', 'HEALTH_CHECK'].includes(phase) || state !== 'RUNNING',
+      (present) => ['FIX_UP_GUEST', 'BOOT_DESTINATION', 'HEALTH_CHECK'].includes(present.phase) || hasEnded(present),
     )
     expect(sealed).toMatchObject({ state: 'RUNNING', error: null })
     const { virtualMachines } = await scenario.destination.connection.discoverTopology({})
@@ -26,7 +26,7 @@ describe.each([{ from: 'east' }, { from: 'west' }] as const)('a busy VM moves fr
       await diskImage(scenario.source, scenario.vm.vmId),
       await diskImage(scenario.destination, destination!.id),
     )
-    moved = await scenario.until(migration!.id, ({ state }) => state !== 'RUNNING')
+    moved = await scenario.until(migration!.id, hasEnded)
   })
   afterAll(() => scenario?.close())
 

@@ -111,6 +111,11 @@ export async function openScenario(direction: { from: 'east' | 'west' } = { from
   }
 }
 
+/** Whether nothing more will happen to it by itself. */
+export function hasEnded({ state }: Pick<ScenarioMigration, 'state'>): boolean {
+  return state === 'COMPLETED' || state === 'FAILED' || state === 'CANCELLED'
+}
+
 /** Where a tool outside the guest finds the first disk of a VM. */
 export async function diskImage(cloud: DemoCloud, vmId: string): Promise<string> {
   const { disks } = await cloud.connection.virtualMachines.describe({ vmId })
