@@ -39,6 +39,9 @@ export function createCloudOperations(dependencies: {
           try {
             await commit(
               async (tx) => {
+                // Another request may have taken the name while this one was trying the connection.
+                const [twin] = await tx.select({ id: clouds.id }).from(clouds).where(eq(clouds.name, name))
+                if (twin && twin.id !== cloudId) throw nameTaken(name)
                 const values = { ...row, id: cloudId, connectedAt: new Date() }
                 await tx.insert(clouds).values(values).onConflictDoUpdate({ target: clouds.id, set: values })
                 return { cloudId }
@@ -116,7 +119,11 @@ async function idFor(database: Database, name: string, pluginId: string): Promis
   const [existing] = await database.select().from(clouds).where(eq(clouds.name, name))
   if (!existing) return randomUUID()
   if (existing.state === 'DISCONNECTED' && existing.pluginId === pluginId) return existing.id
-  throw new PortolanError('CONFLICT', `There is a cloud named ${JSON.stringify(name)} already; nothing was changed.`, {
+  throw nameTaken(name)
+}
+
+function nameTaken(name: string): PortolanError {
+  return new PortolanError('CONFLICT', `There is a cloud named ${JSON.stringify(name)} already; nothing was changed.`, {
     retryable: false,
     remedy: 'Choose another name, or disconnect that cloud first.',
     path: ['input', 'name'],

@@ -65,7 +65,10 @@ export function createMigrationStore(database: Database): MigrationStore {
         async (tx) => {
           const [row] = await tx.select({ desired: migrations.desired }).from(migrations).where(eq(migrations.id, migration.id))
           if (row?.desired === 'CANCEL') return false
-          await tx.update(migrations).set({ phase, problem: null, updatedAt: new Date() }).where(eq(migrations.id, migration.id))
+          await tx
+            .update(migrations)
+            .set({ phase, problem: null, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
+            .where(eq(migrations.id, migration.id))
           await upsertStep(tx, migration, { phase, state: 'DOING' })
           for (const event of events) await insertEvent(tx, migration, event)
           return true

@@ -50,7 +50,8 @@ async function probe(endpoint: Endpoint, check: HealthCheck, signal: AbortSignal
   const limited = AbortSignal.any([signal, AbortSignal.timeout(probeTimeoutMs)])
   if (check.kind === 'TCP') return probeTcp(endpoint, limited)
   const host = endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host
-  const response = await fetch(new URL(check.path, `http://${host}:${endpoint.port}`), { signal: limited, redirect: 'manual' })
+  // Put together as text: a path such as //elsewhere must not name another host.
+  const response = await fetch(`http://${host}:${endpoint.port}${check.path}`, { signal: limited, redirect: 'manual' })
   await response.body?.cancel()
   if (response.status >= 400) throw new Error(`it answered with status ${response.status}`)
 }
