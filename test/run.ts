@@ -18,6 +18,8 @@ const rest = process.argv.slice(2).filter((argument) => argument !== '--full')
 await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`), tests: true })
 await enterPrivateNetwork()
 
+const seed = process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10)
+process.stderr.write(`tests: seed ${seed}${full ? ', the whole fault matrices' : ''}\n`)
 const directory = mkdtempSync(join(tmpdir(), 'portolan-tests-'))
 const report = join(directory, 'report.json')
 const vitest = spawn(
@@ -26,10 +28,9 @@ const vitest = spawn(
   {
     cwd: root,
     stdio: 'inherit',
-    // A new seed each day rotates the part of the fault matrices that runs; the seed is printed with each failure, so a failing day replays.
     env: {
       ...process.env,
-      PORTOLAN_TEST_SEED: process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10),
+      PORTOLAN_TEST_SEED: seed,
       ...(full ? { PORTOLAN_TEST_FULL: '1' } : {}),
     },
   },

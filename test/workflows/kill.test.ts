@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { phaseLists } from '../../src/workflows/phase-lists.ts'
+import { rotating } from '../support/rotating.ts'
 import type { WorldState } from './support/fake-world.ts'
 
 const program = fileURLToPath(new URL('./support/killed-control-plane.ts', import.meta.url))
@@ -47,7 +48,7 @@ async function live(victim: string): Promise<string> {
   return output
 }
 
-test.each(['control-plane', 'engine', 'both'])('%s killed in each phase', { timeout: 600_000 }, async (victim) => {
+test.each(rotating(['control-plane', 'engine', 'both']))('%s killed in each phase', { timeout: 600_000 }, async (victim) => {
   let output = ''
   let lives = 0
   while (output === '' && lives <= phases.length) {
