@@ -1,6 +1,6 @@
 /** The only user of virsh. Arguments are passed as a list, never through a shell; output is read in the C locale. */
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, rm, writeFile, type FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -17,6 +17,8 @@ export interface CallOptions {
   what: string
   signal?: AbortSignal | undefined
   timeoutMs?: number
+  /** virsh finds it as `givenFile`. (It takes names only, and can't open the sockets that Node uses as pipes.) */
+  file?: FileHandle
 }
 
 export interface LibvirtClient {
@@ -61,17 +63,30 @@ export function libvirtClient(uri: string): LibvirtClient {
     uri,
     call,
     read: async (args, options) => readXml(await call(args, options)),
-    // virsh takes a file's name only, and opening /dev/stdin fails on the sockets that Node uses as pipes.
     async define(args, tree, options) {
-      const directory = await mkdtemp(join(tmpdir(), 'portolan-libvirt-'))
+      const xml = writable(tree, options.what)
+      const file = await namelessFile((path) => writeFile(path, xml))
       try {
-        const file = join(directory, 'definition.xml')
-        await writeFile(file, writable(tree, options.what))
-        return await call([...args, '--file', file], options)
+        return await call([...args, '--file', givenFile], { ...options, file })
       } finally {
-        await rm(directory, { recursive: true, force: true })
+        await file.close()
       }
     },
+  }
+}
+
+/** How virsh names the file given in a call's options. */
+export const givenFile = '/dev/fd/3'
+
+/** A temporary file that has lost its name before anybody uses it: however this process ends, nothing of it stays. */
+export async function namelessFile(write: (path: string) => Promise<void>): Promise<FileHandle> {
+  const directory = await mkdtemp(join(tmpdir(), 'portolan-libvirt-'))
+  try {
+    const path = join(directory, 'file')
+    await write(path)
+    return await open(path)
+  } finally {
+    await rm(directory, { recursive: true, force: true })
   }
 }
 
@@ -82,19 +97,19 @@ function withoutPrompts(uri: string): string {
 }
 
 function runVirsh(args: string[], options: CallOptions): Promise<{ exitCode: number | null; stdout: string; stderr: string }> {
-  const { what, signal, timeoutMs = defaultTimeoutMs } = options
+  const { what, signal, timeoutMs = defaultTimeoutMs, file } = options
   if (signal?.aborted) return Promise.reject(cancelled(what))
   return new Promise((done, fail) => {
     const timeout = AbortSignal.timeout(timeoutMs)
     const child = spawn('virsh', args, {
       env: { ...process.env, LC_ALL: 'C' },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...(file ? [file.fd] : [])],
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       killSignal: 'SIGKILL',
     })
     const output = { stdout: '', stderr: '' }
     for (const stream of ['stdout', 'stderr'] as const)
-      child[stream].setEncoding('utf8').on('data', (text: string) => {
+      child[stream]?.setEncoding('utf8').on('data', (text: string) => {
         output[stream] += text
         if (output[stream].length > longestOutputBytes) child.kill('SIGKILL')
       })

@@ -1,8 +1,6 @@
 /** The landing image's kernel and initramfs as volumes of the pool, so that a remote libvirt boots them too. They live while the landing image does. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ProviderError, writeLandingInitrd, type InjectedFile } from '../../src/plugin-sdk/index.ts'
+import { namelessFile } from './client.ts'
 import type { LandingBoot } from './domain-xml.ts'
 import type { MachineMetadata } from './machine-metadata.ts'
 import type { Site } from './site.ts'
@@ -22,18 +20,12 @@ export async function uploadLanding(
 ): Promise<LandingBoot> {
   const names = volumeNames(vm)
   const directory = await site.volumes.directory(signal)
-  const temporary = await mkdtemp(join(tmpdir(), 'portolan-landing-'))
-  try {
-    const initrd = join(temporary, 'initrd')
-    await writeLandingInitrd(landing.initrdPath, inject, initrd).catch((error: unknown) => {
-      throw error instanceof ProviderError ? error : unreadable(error)
-    })
-    await site.volumes.upload(names.landingInitrd, initrd, { signal })
-    await site.volumes.upload(names.landingKernel, landing.kernelPath, { signal })
-  } finally {
-    // It holds one-time secrets.
-    await rm(temporary, { recursive: true, force: true })
-  }
+  // Nameless from the start, since it holds one-time secrets.
+  const initrd = await namelessFile((path) => writeLandingInitrd(landing.initrdPath, inject, path)).catch((error: unknown) => {
+    throw error instanceof ProviderError ? error : unreadable(error)
+  })
+  await site.volumes.upload(names.landingInitrd, initrd, { signal })
+  await site.volumes.upload(names.landingKernel, landing.kernelPath, { signal })
   return {
     kernelPath: `${directory}/${names.landingKernel}`,
     initrdPath: `${directory}/${names.landingInitrd}`,

@@ -1,6 +1,6 @@
 /** Volumes of the site's storage pool. All go through libvirtd, so that a remote one works as a local one does. */
-import { stat } from 'node:fs/promises'
-import type { LibvirtClient } from './client.ts'
+import { open, type FileHandle } from 'node:fs/promises'
+import { givenFile, type LibvirtClient } from './client.ts'
 import { isNotFound } from './virsh-failure.ts'
 import { childAt, textOf } from './xml.ts'
 
@@ -11,8 +11,8 @@ export interface Volumes {
   createEmpty(name: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
   /** A qcow2 volume that shows `base` (raw) until it is written to; one of that name is replaced. */
   createOverlay(name: string, base: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
-  /** A volume with a local file's content; one of that name is replaced. Holes stay holes. */
-  upload(name: string, localPath: string, options?: { sizeBytes?: number; signal?: AbortSignal | undefined }): Promise<void>
+  /** A volume with a local file's content; one of that name is replaced. Holes stay holes. An open file is closed at the end. */
+  upload(name: string, content: string | FileHandle, options?: { sizeBytes?: number; signal?: AbortSignal | undefined }): Promise<void>
   sizeBytes(name: string, signal?: AbortSignal): Promise<number>
   /** Where the pool lies on libvirt's host. */
   directory(signal?: AbortSignal): Promise<string>
@@ -46,15 +46,21 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
     createOverlay: (name, base, sizeBytes, signal) =>
       create(name, ['--capacity', String(sizeBytes), '--format', 'qcow2', '--backing-vol', base, '--backing-vol-format', 'raw'], signal),
 
-    async upload(name, localPath, options = {}) {
+    async upload(name, content, options = {}) {
       const { signal } = options
-      const sizeBytes = options.sizeBytes ?? (await stat(localPath)).size
-      await create(name, ['--capacity', String(sizeBytes), '--allocation', '0', '--format', 'raw'], signal)
-      await client.call(['vol-upload', '--pool', pool, '--vol', name, '--file', localPath, '--sparse'], {
-        what: `upload to the volume ${name}`,
-        timeoutMs: uploadTimeoutMs,
-        signal,
-      })
+      const file = typeof content === 'string' ? await open(content) : content
+      try {
+        const sizeBytes = options.sizeBytes ?? (await file.stat()).size
+        await create(name, ['--capacity', String(sizeBytes), '--allocation', '0', '--format', 'raw'], signal)
+        await client.call(['vol-upload', '--pool', pool, '--vol', name, '--file', givenFile, '--sparse'], {
+          what: `upload to the volume ${name}`,
+          timeoutMs: uploadTimeoutMs,
+          signal,
+          file,
+        })
+      } finally {
+        await file.close()
+      }
     },
 
     async sizeBytes(name, signal) {
