@@ -32,7 +32,7 @@ export function domainXml(
     element('vcpu', {}, String(vm.cpuCount)),
     withBoot(element('os', {}, element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm')), site.landing),
     element('features', {}, element('acpi'), element('apic')),
-    element('cpu', { mode: kvm ? 'host-passthrough' : 'maximum' }),
+    cpuElement(kvm),
     element('clock', { offset: 'utc' }),
     element('on_poweroff', {}, 'destroy'),
     element('on_reboot', {}, 'restart'),
@@ -108,4 +108,10 @@ export function setRawDisks(domain: XmlElement, paths: readonly string[]): void 
     childAt(disk, 'source')!.attributes = { file: paths[index]! }
     disk.children = elementsOf(disk).filter(({ name }) => name !== 'backingStore' && name !== 'mirror')
   })
+}
+
+/** Under emulation the plainest model: every vector instruction it lacks is one that QEMU would emulate slowly, ciphers' above all. */
+function cpuElement(kvm: boolean): XmlElement {
+  if (kvm) return element('cpu', { mode: 'host-passthrough' })
+  return element('cpu', { mode: 'custom', match: 'exact' }, element('model', { fallback: 'allow' }, 'qemu64'))
 }
