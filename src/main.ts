@@ -57,7 +57,7 @@ async function start(): Promise<{ url: string; token: string | null }> {
   const changes = await createChangeFeed(database, { onError: (error) => log('error', 'Changes could not be read', { err: error }) })
   closing.push(() => changes.close())
 
-  const { listen, advertise } = configuration.agents
+  const { listen, advertise, lostAfterMs } = configuration.agents
   const gateway = await createAgentGateway({
     listen: await keepPorts(join(dataDirectory, 'agent-ports.json'), listen),
     relayListen: await keepPorts(
@@ -79,6 +79,7 @@ async function start(): Promise<{ url: string; token: string | null }> {
     engine: configuration.engine,
     dataDirectory,
     advertise,
+    timings: { lostMs: lostAfterMs },
     log,
   })
   closing.push(() => workflows.close())

@@ -28,7 +28,11 @@ const agentCodes: Record<AgentErrorCode, ErrorCode> = {
   PROTOCOL: 'INTERNAL',
 }
 
-const agentRemedy = 'See that the guest runs, has memory to spare and reaches the control plane, then start the migration again.'
+/** An agent's own codes for not getting through to the other agent. */
+const linkCodes: readonly (string | undefined)[] = ['LINK_LOST', 'NOT_CONNECTED']
+
+const agentRemedy =
+  'See that both guests run, have memory to spare, and reach the control plane and each other (or the relay), then start the migration again.'
 
 export function failureOf(error: unknown): PortolanError {
   if (error instanceof PortolanError) return error
@@ -36,8 +40,13 @@ export function failureOf(error: unknown): PortolanError {
     const { retryable, remedy, path } = error
     return new PortolanError(providerCodes[error.code], error.message, { retryable, remedy, path })
   }
-  if (error instanceof AgentError)
-    return new PortolanError(agentCodes[error.code], error.message, { retryable: error.retryable, remedy: agentRemedy })
+  if (error instanceof AgentError) {
+    const { code, agentCode, message, retryable } = error
+    return new PortolanError(linkCodes.includes(agentCode) ? 'AGENT_UNREACHABLE' : agentCodes[code], message, {
+      retryable,
+      remedy: agentRemedy,
+    })
+  }
   return new PortolanError('INTERNAL', error instanceof Error ? error.message : String(error), {
     retryable: false,
     remedy: "This is a fault of Portolan: see the control plane's log, and report it.",

@@ -38,6 +38,8 @@ export interface MigrationTimings {
   holdMs: number
   /** For an agent to dial in, or to dial in again. */
   agentMs: number
+  /** A migration fails when no round could be run for so long, whatever was in its way. */
+  lostMs: number
   /** For an answer of an agent that is at hand. */
   requestMs: number
   /** A round without progress for this long is cut short. */
@@ -56,6 +58,7 @@ export const defaultTimings: MigrationTimings = {
   roundGapMs: 100,
   holdMs: 2_000,
   agentMs: 120_000,
+  lostMs: 900_000,
   requestMs: 60_000,
   stallMs: 90_000,
   commitMs: 60_000,

@@ -29,19 +29,20 @@ export const freeze: Phase = {
     const freezeId = freezeIdOf(context)
     const { leaseMs, agentMs } = context.settings.timings
     context.leases.drop(freezeId)
+    const unrenewedSince = performance.now()
     try {
       const source = await (await context.agents()).agent('SOURCE', { signal: context.signal, timeoutMs: Math.min(leaseMs, agentMs) })
       await source.request('thaw', { freezeId }, { signal: context.signal, timeoutMs: leaseMs })
     } catch (error) {
       if (!(error instanceof AgentError) || context.signal.aborted) throw error
-      await thawsByItself(context, error)
+      await thawsByItself(context, error, unrenewedSince)
     }
   },
 }
 
 /** Nobody renews any more, so the watchdog in the guest thaws at the latest when a whole lease has passed. */
-async function thawsByItself(context: PhaseContext, error: AgentError): Promise<void> {
+async function thawsByItself(context: PhaseContext, error: AgentError, unrenewedSince: number): Promise<void> {
   const { leaseMs } = context.settings.timings
   await context.note(`The source's agent can't be told to thaw (${error.message}); its watchdog does so within ${leaseMs / 1000} s.`)
-  await wait(leaseMs, context.signal)
+  await wait(Math.max(0, unrenewedSince + leaseMs - performance.now()), context.signal)
 }

@@ -5,7 +5,7 @@ import { judgeConvergence } from '../../domain/convergence.ts'
 import { estimatedRemainingMs, mayCutOver } from '../../domain/cutover-criterion.ts'
 import { PortolanError } from '../../domain/errors.ts'
 import type { RoundMode } from '../../transfer/control-protocol.ts'
-import { bothAgents, joinAgents, type JoinedAgents } from '../agent-link.ts'
+import { joinAgents, type JoinedAgents } from '../agent-link.ts'
 import { failureOf } from '../failure.ts'
 import type { PhaseContext } from '../phase.ts'
 import { runRound } from '../round-run.ts'
@@ -19,23 +19,24 @@ export interface SyncRounds {
   next(): Promise<boolean>
 }
 
-/** Rounds that failed one after the other before the migration fails; each waits longer than the one before. */
-const maxFailures = 8
 const maxReinstalls = 3
 
 export function createSyncRounds(context: PhaseContext): SyncRounds {
   const remaining: number[] = []
+  /** Of those that failed one after the other; each waits longer than the one before. */
   let failures = 0
+  let failingSince = 0
   let reinstalls = 0
   let agents: JoinedAgents | null = null
   // After roots that differed nobody trusts what was tracked.
   let mode: RoundMode | null = context.results.COMPARE_ROOTS?.equal === false ? 'FULL' : null
 
   async function sourceAgent(): Promise<AgentSession> {
-    const options = { signal: context.signal, timeoutMs: context.settings.timings.agentMs }
+    const { signal } = context
+    const { agentMs, lostMs } = context.settings.timings
     const agents = await context.agents()
     try {
-      return await agents.agent('SOURCE', options)
+      return await agents.agent('SOURCE', { signal, timeoutMs: Math.min(agentMs, lostMs) })
     } catch (error) {
       if (!(error instanceof AgentError && error.code === 'AGENT_UNREACHABLE') || reinstalls === maxReinstalls) throw error
       reinstalls++
@@ -43,12 +44,15 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
     await context.note("The source's agent is gone; it is installed again.")
     await agents.reissue('SOURCE')
     await installSourceAgent(context, `install-again-${Date.now()}`)
-    return agents.agent('SOURCE', options)
+    return agents.agent('SOURCE', { signal, timeoutMs: agentMs })
   }
 
   async function joined(): Promise<JoinedAgents> {
     const source = await sourceAgent()
-    const { destination } = await bothAgents(context)
+    const { agentMs, lostMs } = context.settings.timings
+    const destination = await (
+      await context.agents()
+    ).agent('DESTINATION', { signal: context.signal, timeoutMs: Math.min(agentMs, lostMs) })
     const known = agents?.link ?? resultOf(context, 'CONNECT_AGENTS')
     const sameSource = source.hello.agentInstanceId === known.sourceInstanceId
     const sameDestination = destination.hello.agentInstanceId === known.destinationInstanceId
@@ -79,11 +83,13 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
 
   async function recover(error: unknown): Promise<void> {
     const failure = failureOf(error)
-    failures++
-    if (!failure.retryable || failure.code === 'NOT_CONVERGING' || failures > maxFailures) throw error
+    if (!failure.retryable || failure.code === 'NOT_CONVERGING') throw error
+    if (failures++ === 0) failingSince = performance.now()
+    const { lostMs, firstRetryMs, maxRetryMs } = context.settings.timings
+    if (performance.now() - failingSince >= lostMs) throw lost(failure, lostMs)
     agents = null
     await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
-    await wait(Math.min(context.settings.timings.firstRetryMs * 2 ** failures, context.settings.timings.maxRetryMs), context.signal)
+    await wait(Math.min(firstRetryMs * 2 ** failures, maxRetryMs), context.signal)
   }
 
   return {
@@ -100,6 +106,13 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
       }
     },
   }
+}
+
+function lost({ code, message, remedy }: PortolanError, lostMs: number): PortolanError {
+  return new PortolanError(code, `No round could be run for ${lostMs / 1000} s, so the migration is undone: ${message}`, {
+    retryable: true,
+    remedy,
+  })
 }
 
 async function judge(context: PhaseContext, remaining: readonly number[]): Promise<boolean> {
