@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { randomUUID } from 'node:crypto'
 import { artifacts } from '../../setup/artifacts.ts'
 import { startControlPlane, type ControlPlaneProcess } from '../../src/cli/control-plane-process.ts'
+import type { ConfigurationInput } from '../../src/configuration.ts'
 import { connectCloud, readClouds, type DemoMigration } from '../../src/cli/demo-migration.ts'
 import { migrationFields } from '../../src/cli/demo-documents.ts'
 import { demoPlugins, openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
@@ -32,6 +33,8 @@ export interface ScenarioSite {
 export type ScenarioMigration = DemoMigration & {
   sourceRoot: string | null
   destinationRoot: string | null
+  switchover: number
+  problem: string | null
   error: { code: string; message: string; remedy: string } | null
 }
 export interface StartPayload {
@@ -42,10 +45,12 @@ export interface StartPayload {
 }
 
 const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
-const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot error { code } } }`
+const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } } }`
 
 /** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
-export async function openScenario(direction: { from: 'east' | 'west' } = { from: 'east' }): Promise<ScenarioSite> {
+export async function openScenario(
+  { from, agents }: { from: 'east' | 'west'; agents?: ConfigurationInput['agents'] } = { from: 'east' },
+): Promise<ScenarioSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
   const closing: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
   const close = async () => {
@@ -54,8 +59,8 @@ export async function openScenario(direction: { from: 'east' | 'west' } = { from
   try {
     const site = await openDemoSite(join(directory, 'site'), null)
     closing.push(() => site.close())
-    const [source, destination] = direction.from === 'east' ? [site.east, site.west] : [site.west, site.east]
-    const configuration = { api: { port: 0 }, agents: { listen: [{ host: '0.0.0.0', port: 0 }] }, plugins: demoPlugins }
+    const [source, destination] = from === 'east' ? [site.east, site.west] : [site.west, site.east]
+    const configuration = { api: { port: 0 }, agents: { listen: [{ host: '0.0.0.0', port: 0 }], ...agents }, plugins: demoPlugins }
     const [vm, first] = await Promise.all([site.bootSource(source, artifacts().tinyImage), startControlPlane(directory, configuration)])
     let controlPlane = first
     closing.push(() => controlPlane.stop())
