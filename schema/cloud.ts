@@ -11,7 +11,8 @@ type CloudRow = typeof clouds.$inferSelect
 
 const CloudState = describedEnum<CloudRow['state']>('CloudState', 'How a cloud stands.', {
   CONNECTED: 'It answered the last call.',
-  UNREACHABLE: 'It did not answer the last call; `problem` says more. What is shown of it is what it last said.',
+  UNREACHABLE:
+    'It did not answer the last call; `problem` says more. What is shown of it is what it last said, but for the power of its virtual machines: that is UNKNOWN.',
   DISCONNECTED: 'It was disconnected; what is shown of it is what it last said.',
 })
 

@@ -1,5 +1,5 @@
 /** Refuses a VM for which there is no room, before anything is made. */
-import { ProviderError, type NewVirtualMachine } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, type HostDescription, type NewVirtualMachine } from '../../src/plugin-sdk/index.ts'
 import { describeMachine } from './describe-machine.ts'
 import { readMemory } from './host.ts'
 import { readMetadata } from './machine-metadata.ts'
@@ -20,6 +20,25 @@ export async function requireCapacity(site: Site, vm: NewVirtualMachine, signal?
     requireRoom('memory', vm.memoryBytes, maxMemoryBytes - sum(ours.map((machine) => machine.memoryBytes)), limit)
   if (maxVirtualMachines !== undefined && ours.length >= maxVirtualMachines)
     throw insufficient(`There are ${ours.length} virtual machines of Portolan already, and the option limits allows ${maxVirtualMachines}.`)
+}
+
+/** The host as the cloud's option `limits` lets it be used: pre-flight sees what a new VM would be refused for. */
+export async function withinLimits(site: Site, host: HostDescription, signal?: AbortSignal): Promise<HostDescription> {
+  const { maxDiskBytes = Infinity, maxMemoryBytes = Infinity } = site.options.limits
+  if (maxDiskBytes === Infinity && maxMemoryBytes === Infinity) return host
+  const ours = await machinesMadeHere(site, signal)
+  const left = (most: number, used: number[], free = Infinity) => Math.max(0, Math.min(free, most - sum(used)))
+  const freeDiskBytes = left(
+    maxDiskBytes,
+    ours.map((machine) => machine.diskBytes),
+    host.freeDiskBytes,
+  )
+  const freeMemoryBytes = left(
+    maxMemoryBytes,
+    ours.map((machine) => machine.memoryBytes),
+    host.freeMemoryBytes,
+  )
+  return { ...host, ...(Number.isFinite(freeDiskBytes) && { freeDiskBytes }), ...(Number.isFinite(freeMemoryBytes) && { freeMemoryBytes }) }
 }
 
 async function machinesMadeHere(site: Site, signal?: AbortSignal): Promise<{ diskBytes: number; memoryBytes: number }[]> {

@@ -1,4 +1,5 @@
 import { ProviderError, type ProviderConnection, type Topology } from '../../src/plugin-sdk/index.ts'
+import { withinLimits } from './capacity.ts'
 import { describeMachine } from './describe-machine.ts'
 import { describeHost } from './host.ts'
 import { isIsolatedNetwork } from './isolated-network.ts'
@@ -9,7 +10,7 @@ import type { Site } from './site.ts'
 /** One region, one zone, one host: a libvirt is one machine. All its domains, made by us or not. */
 export function discoverTopology(site: Site): ProviderConnection['discoverTopology'] {
   return async ({ signal }) => {
-    const host = await describeHost(site, signal)
+    const host = await withinLimits(site, await describeHost(site, signal), signal)
     const list = await site.client.call(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal })
     const virtualMachines: Topology['virtualMachines'] = []
     for (const vmId of list

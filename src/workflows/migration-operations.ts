@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { eq } from 'drizzle-orm'
+import { eq, or } from 'drizzle-orm'
 import type { Transaction } from '../database/client.ts'
 import { activeMigrations, migrations } from '../database/tables/migration.ts'
+import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { requireAllowed, type OperatorAction } from '../domain/operator-actions.ts'
 import { translated } from './failure.ts'
@@ -97,8 +98,14 @@ export function createMigrationOperations(dependencies: {
   }
 }
 
+/** One place may be connected twice, and a virtual machine known by two rows: what counts is its unique id. */
 async function lock(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
-  const [active] = await tx.select().from(activeMigrations).where(eq(activeMigrations.virtualMachineId, virtualMachineId))
+  const [vm] = await tx.select({ uniqueId: virtualMachines.uniqueId }).from(virtualMachines).where(eq(virtualMachines.id, virtualMachineId))
+  const [active] = await tx
+    .select({ migrationId: activeMigrations.migrationId })
+    .from(activeMigrations)
+    .leftJoin(virtualMachines, eq(virtualMachines.id, activeMigrations.virtualMachineId))
+    .where(or(eq(activeMigrations.virtualMachineId, virtualMachineId), vm && eq(virtualMachines.uniqueId, vm.uniqueId)))
   if (active)
     throw new PortolanError(
       'ALREADY_MIGRATING',

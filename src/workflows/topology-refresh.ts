@@ -8,7 +8,7 @@ import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
 import { rowIdOf } from './row-ids.ts'
 
-/** Throws what the provider throws, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay. */
+/** Throws what the provider throws, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay, but nobody knows what runs now. */
 export async function refreshTopology(
   database: Database,
   connections: Pick<CloudConnections, 'connection'>,
@@ -24,7 +24,13 @@ export async function refreshTopology(
   } catch (error) {
     signal.throwIfAborted()
     const problem = failureOf(error).message
-    await database.write((orm) => [orm.update(clouds).set({ state: 'UNREACHABLE', problem }).where(eq(clouds.id, cloudId))], changed)
+    await database.write(
+      (orm) => [
+        orm.update(clouds).set({ state: 'UNREACHABLE', problem }).where(eq(clouds.id, cloudId)),
+        orm.update(virtualMachines).set({ power: 'UNKNOWN' }).where(eq(virtualMachines.cloudId, cloudId)),
+      ],
+      changed,
+    )
     throw error
   }
   await database.write((orm) => [...topologyStatements(orm, cloudId, topology, readAt)], changed)

@@ -82,7 +82,7 @@ test('a cloud that goes away is said to be unreachable, and what was known of it
   const refresh = (idempotencyKey: string) => operations.refreshTopology(operator, { idempotencyKey, cloudId })
   await expect(refresh('two')).rejects.toMatchObject({ code: 'CLOUD_UNREACHABLE', retryable: true })
   expect(await database.select().from(clouds)).toMatchObject([{ state: 'UNREACHABLE', problem: 'Nobody answers.' }])
-  expect(await database.select().from(virtualMachines)).toMatchObject([{ present: true, power: 'RUNNING' }])
+  expect(await database.select().from(virtualMachines)).toMatchObject([{ present: true, power: 'UNKNOWN' }])
   failure = null
   await refresh('three')
   expect(await database.select().from(clouds)).toMatchObject([{ state: 'CONNECTED', problem: null }])

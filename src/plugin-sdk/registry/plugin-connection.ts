@@ -67,11 +67,12 @@ export async function openPluginConnection(
     crashes = crashes.filter((at) => at > performance.now() - crashWindowMs)
     if (crashes.length > 1) await delay(Math.min(longestBackOffMs, 250 * 2 ** (crashes.length - 2)))
     const child = await start(signal)
+    let refused = false
     child.onEnd(() => {
       current = undefined
       const onPurpose = crashOnPurpose
       crashOnPurpose = false
-      if (closed || onPurpose) return
+      if (closed || onPurpose || refused) return
       crashes.push(performance.now())
       log('error', "The plugin's process ended; the next call starts it again.", { crashesInTheLastMinute: crashes.length })
     })
@@ -83,6 +84,8 @@ export async function openPluginConnection(
       shape ??= answered
       return child
     } catch (error) {
+      // Ended by us: a cloud that can't be reached is no crash of its plugin.
+      refused = true
       await child.kill()
       throw error
     }
