@@ -20,6 +20,7 @@ import { createApiServer } from './server/create-server.ts'
 import { ensureFirstToken } from './server/first-token.ts'
 import { createAuthorityStore } from './workflows/authority-store.ts'
 import { createWorkflows } from './workflows/create-workflows.ts'
+import { requireSameSealKey } from './workflows/require-same-seal-key.ts'
 
 const { values: options } = parseArgs({
   options: { config: { type: 'string', default: 'portolan.config.ts' }, json: { type: 'boolean', default: false } },
@@ -38,7 +39,7 @@ try {
       `Portolan is ready. API: ${url}\nAdministrator's token, shown this once: ${token}\nGraphiQL, with it: ${url}#token=${token}\n`,
     )
 } catch (error) {
-  process.stderr.write(`portolan: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.stderr.write(`portolan: ${sentence(error)}\n`)
   await stop(1)
 }
 
@@ -54,6 +55,7 @@ async function start(): Promise<{ url: string; token: string | null }> {
 
   const database = await openDatabase({ url: process.env['DATABASE_URL'], dataDirectory })
   closing.push(() => database.close())
+  await requireSameSealKey(database, sealKey)
   const changes = await createChangeFeed(database, { onError: (error) => log('error', 'Changes could not be read', { err: error }) })
   closing.push(() => changes.close())
 
@@ -95,6 +97,24 @@ async function start(): Promise<{ url: string; token: string | null }> {
   })
   closing.push(() => server.stop())
   return { url: server.url, token: await ensureFirstToken(database) }
+}
+
+/** What failed and, where it is known, what to do about it: on one line, however many the cause has. */
+function sentence(error: unknown): string {
+  const { message, remedy } = startFailure(error)
+  const line = [message, remedy].join(' ').replace(/\s+/g, ' ').trim()
+  return line.endsWith('.') ? line : `${line}.`
+}
+
+function startFailure(error: unknown): { message: string; remedy?: string } {
+  if (!(error instanceof Error)) return { message: String(error) }
+  const { syscall, code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number }
+  if (syscall !== 'listen') return error
+  const why = code === 'EADDRINUSE' ? 'is in use by another program' : `can't be listened on (${code})`
+  return {
+    message: `The address ${address}:${port} ${why}.`,
+    remedy: 'Choose another one in the configuration (api.port, api.host, agents.listen).',
+  }
 }
 
 async function stop(code: number) {

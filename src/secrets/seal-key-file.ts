@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { link, mkdir, open, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SealError } from './seal-error.ts'
@@ -7,7 +8,7 @@ const keyBytes = 32
 
 /**
  * The key's text from `PORTOLAN_SEAL_KEY`, else from `<dataDirectory>/seal.key` (0600, made at first start).
- * Throws SealError when the key is malformed or the file can be read by others.
+ * Throws SealError when the key is malformed, the file can be read by others, or it is gone while a database is there: a new key would open nothing in it.
  */
 export async function readSealKey(from: { dataDirectory: string; env: NodeJS.ProcessEnv }): Promise<Buffer> {
   const given = from.env['PORTOLAN_SEAL_KEY']
@@ -19,6 +20,12 @@ export async function readSealKey(from: { dataDirectory: string; env: NodeJS.Pro
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error
   }
+  const database = join(from.dataDirectory, 'portolan.db')
+  if (existsSync(database))
+    throw new SealError(
+      'KEY_LOST',
+      `The seal key ${path} is gone, and what ${database} holds of credentials was sealed with it: restore seal.key from a backup, or set PORTOLAN_SEAL_KEY if the key was given so; nothing was started and no new key was made.`,
+    )
   await makeKeyFile(path)
   return readKeyFile(path)
 }

@@ -20,7 +20,7 @@ export interface SealKey {
 const nonceBytes = 12
 const tagBytes = 16
 
-/** Key from `PORTOLAN_SEAL_KEY` or `<dataDirectory>/seal.key`. Throws SealError: KEY_MALFORMED, KEY_EXPOSED. */
+/** Key from `PORTOLAN_SEAL_KEY` or `<dataDirectory>/seal.key`. Throws SealError: KEY_MALFORMED, KEY_EXPOSED, KEY_LOST. */
 export async function openSealKey(from: { dataDirectory: string; env: NodeJS.ProcessEnv }): Promise<SealKey> {
   return sealKeyOf(await readSealKey(from))
 }
