@@ -285,6 +285,29 @@ describe('the operator', () => {
   })
 })
 
+describe('a link between the agents', () => {
+  const cut = () => new AgentError('AGENT_FAILED', 'The link is cut.', { retryable: true, agentCode: 'LINK_LOST' })
+
+  test('that is cut for a while delays the rounds', async () => {
+    let cuts = 3
+    hook = (call, when) => {
+      if (call === 'SOURCE.round.run' && when === 'before' && cuts-- > 0) throw cut()
+    }
+    expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test('that is cut for good ends the migration after a time, with an error that says so', async () => {
+    hook = (call) => {
+      if (call === 'SOURCE.round.run') throw cut()
+    }
+    const migration = await stage.drive(stage.runner(), await stage.start())
+    expect(migration).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE', errorRetryable: true })
+    expect(migration.errorMessage).toBe('No round could be run for 0.3 s, so the migration is undone: The link is cut.')
+    await expectUndone(stage)
+  })
+})
+
 describe('rounds that do not get shorter', () => {
   beforeEach(() => {
     pendingMs = () => 1_000_000
