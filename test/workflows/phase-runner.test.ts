@@ -308,6 +308,18 @@ describe('a link between the agents', () => {
   })
 })
 
+test('a source that somebody powers off in a round ends the migration, and leaves nothing at the destination', async () => {
+  const unreachable = () => new ProviderError('UNREACHABLE', 'The guest is off.', { retryable: true, remedy: 'Start it.' })
+  hook = (call, when) => {
+    if (call === 'SOURCE.round.run' && when === 'before')
+      stage.world.change('power', ({ source }) => Object.assign(source, { power: 'STOPPED', agentInstance: null }))
+    if (['east.install', 'east.uninstall'].includes(call) && stage.world.look().source.power === 'STOPPED') throw unreachable()
+  }
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'FAILED', errorCode: 'CLOUD_UNREACHABLE' })
+  expect(stage.world.look().machines).toEqual({})
+  expect(await stage.isLocked()).toBe(false)
+})
+
 describe('rounds that do not get shorter', () => {
   beforeEach(() => {
     pendingMs = () => 1_000_000

@@ -1,7 +1,7 @@
 import { agentAddresses, bootstrapFile } from '../agent-addresses.ts'
 import { transferPort } from '../migration-settings.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
-import { sourceVmId } from './phase-facts.ts'
+import { sourceIsGone, sourceVmId } from './phase-facts.ts'
 
 /** The destination's agent came with its landing image; this is the source's. */
 export const installAgents: Phase = {
@@ -14,11 +14,16 @@ export const installAgents: Phase = {
   },
   async undo(context) {
     const source = await context.source()
-    await source.migrationAgent.uninstall({
-      operationId: context.operationId('uninstall'),
-      vmId: sourceVmId(context),
-      signal: context.signal,
-    })
+    try {
+      await source.migrationAgent.uninstall({
+        operationId: context.operationId('uninstall'),
+        vmId: sourceVmId(context),
+        signal: context.signal,
+      })
+    } catch (error) {
+      if (!(await sourceIsGone(context))) throw error
+      await context.note('The source is powered off, and what the agent had in its memory is gone with that.')
+    }
   },
 }
 

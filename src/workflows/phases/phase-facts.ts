@@ -1,4 +1,5 @@
 import { PortolanError } from '../../domain/errors.ts'
+import { ProviderError } from '../../plugin-sdk/index.ts'
 import type { PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf } from '../row-ids.ts'
 
@@ -9,6 +10,20 @@ export function sourceVmId({ migration }: PhaseContext): string {
 export function destinationVmId(context: PhaseContext): string {
   const { vmId } = resultOf(context, 'INSTANTIATE_DESTINATION')
   return vmId ?? missing(context, 'INSTANTIATE_DESTINATION')
+}
+
+/**
+ * True when the source was powered off, or deleted, by somebody else: what we had in its memory is gone with it, and there is nothing to resume. Throws
+ * ProviderError where its cloud can't tell.
+ */
+export async function sourceIsGone(context: PhaseContext): Promise<boolean> {
+  const { virtualMachines } = await context.source()
+  try {
+    return (await virtualMachines.describe({ vmId: sourceVmId(context), signal: context.signal })).power === 'STOPPED'
+  } catch (error) {
+    if (error instanceof ProviderError && error.code === 'NOT_FOUND') return true
+    throw error
+  }
 }
 
 /** What an earlier phase left. Its absence is a fault of the phase list. */

@@ -1,5 +1,5 @@
 import { done, type Phase } from '../phase.ts'
-import { freezeIdOf, sourceVmId } from './phase-facts.ts'
+import { freezeIdOf, sourceIsGone, sourceVmId } from './phase-facts.ts'
 import { underLease } from './under-lease.ts'
 
 /** Once its provider has suspended it, nobody needs the guest's word any more, provided that the freeze held until then. */
@@ -26,7 +26,12 @@ export const suspendSource: Phase = {
     return outcome
   },
   async undo(context) {
-    const source = await context.source()
-    await source.virtualMachines.resume({ operationId: context.operationId('resume'), vmId: sourceVmId(context), signal: context.signal })
+    const { virtualMachines } = await context.source()
+    try {
+      await virtualMachines.resume({ operationId: context.operationId('resume'), vmId: sourceVmId(context), signal: context.signal })
+    } catch (error) {
+      if (!(await sourceIsGone(context))) throw error
+      await context.note('The source was powered off meanwhile, so there is nothing to resume; it is left so.')
+    }
   },
 }

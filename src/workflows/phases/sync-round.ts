@@ -19,6 +19,7 @@ export interface SyncRounds {
   next(): Promise<boolean>
 }
 
+/** Without a round in between: an agent that dies again and again has a reason. */
 const maxReinstalls = 3
 
 export function createSyncRounds(context: PhaseContext): SyncRounds {
@@ -39,11 +40,11 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
       return await agents.agent('SOURCE', { signal, timeoutMs: Math.min(agentMs, lostMs) })
     } catch (error) {
       if (!(error instanceof AgentError && error.code === 'AGENT_UNREACHABLE') || reinstalls === maxReinstalls) throw error
-      reinstalls++
     }
     await context.note("The source's agent is gone; it is installed again.")
     await agents.reissue('SOURCE')
     await installSourceAgent(context, `install-again-${Date.now()}`)
+    reinstalls++
     return agents.agent('SOURCE', { signal, timeoutMs: agentMs })
   }
 
@@ -98,6 +99,7 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
       try {
         const ready = await round()
         failures = 0
+        reinstalls = 0
         return ready
       } catch (error) {
         context.signal.throwIfAborted()
