@@ -22,7 +22,7 @@ export function domainXml(
 ): XmlElement {
   const { options } = site
   const kvm = options.acceleration === 'kvm'
-  return element(
+  const domain = element(
     'domain',
     { type: kvm ? 'kvm' : 'qemu' },
     element('name', {}, vm.name),
@@ -30,7 +30,7 @@ export function domainXml(
     element('metadata', {}, metadataElement(site.metadata)),
     element('memory', { unit: 'b' }, String(vm.memoryBytes)),
     element('vcpu', {}, String(vm.cpuCount)),
-    withBoot(element('os', {}, element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm')), site.landing),
+    element('os', {}, element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm')),
     element('features', {}, element('acpi'), element('apic')),
     cpuElement(kvm),
     element('clock', { offset: 'utc' }),
@@ -47,6 +47,8 @@ export function domainXml(
       element('memballoon', { model: 'none' }),
     ),
   )
+  setBoot(domain, site.landing)
+  return domain
 }
 
 /** Serials let the guest's agent tell disks apart: letters depend on the order of probing. */
@@ -80,8 +82,18 @@ function withBoot(os: XmlElement, landing?: LandingBoot): XmlElement {
   return { ...os, children: [...kept, ...boot] }
 }
 
+/**
+ * Where the pool is full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still
+ * without a word.
+ */
 export function setBoot(domain: XmlElement, landing?: LandingBoot): void {
   Object.assign(childAt(domain, 'os')!, withBoot(childAt(domain, 'os')!, landing))
+  for (const disk of diskElements(domain)) {
+    const { attributes } = childAt(disk, 'driver')!
+    for (const policy of ['error_policy', 'rerror_policy'])
+      if (landing) attributes[policy] = 'report'
+      else delete attributes[policy]
+  }
 }
 
 /** Replaces our element, and no other, in `<metadata>`. */

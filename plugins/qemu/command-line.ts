@@ -24,7 +24,7 @@ export function commandLine(directory: string, machine: Machine, host: HostFacts
     ['-qmp', 'unix:qmp.sock,server=on,wait=off', '-qmp', 'unix:status.sock,server=on,wait=off'],
     ['-chardev', 'file,id=serial0,path=serial.log,append=on', '-serial', 'chardev:serial0'],
     ['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0,bus=pcie.0,addr=0x7'],
-    ...machine.disks.map((disk) => diskArguments(disk, host)),
+    ...machine.disks.map((disk) => diskArguments(disk, host, landing !== null)),
     ...machine.nics.map((nic, position) => nicArguments(nic, position, machine, host)),
     landing ? ['-kernel', landingFiles.kernel, '-initrd', landingFiles.initrd, '-append', landing.commandLine] : [],
   ].flat()
@@ -39,8 +39,11 @@ export function memoryKiB(memoryBytes: number, accelerator: 'tcg' | 'kvm'): numb
   return accelerator === 'tcg' && askedKiB % 256 === 0 ? askedKiB - 8 : askedKiB
 }
 
-/** Disks sit at slots of their own from 0x10 and NICs from 0x8, so that a guest finds the same hardware however it was booted. */
-function diskArguments(disk: MachineDisk, host: HostFacts): string[] {
+/**
+ * Disks sit at slots of their own from 0x10 and NICs from 0x8, so that a guest finds the same hardware however it was booted. Where the host's file system is
+ * full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still without a word.
+ */
+function diskArguments(disk: MachineDisk, host: HostFacts, landing: boolean): string[] {
   const base = rawNode(disk, host)
   const nodes = disk.sealed ? [base, { ...overlayNode(disk, host), backing: base['node-name'] }] : [base]
   const top = disk.sealed ? `overlay${disk.index}` : `disk${disk.index}`
@@ -50,6 +53,7 @@ function diskArguments(disk: MachineDisk, host: HostFacts): string[] {
     [
       `virtio-blk-pci,id=virtio-disk${disk.index},drive=${top},serial=portolan-disk-${disk.index},write-cache=on`,
       `bootindex=${disk.index + 1},bus=pcie.0,addr=0x${(0x10 + disk.index).toString(16)}`,
+      ...(landing ? ['werror=report,rerror=report'] : []),
     ].join(','),
   ]
 }

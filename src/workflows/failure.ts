@@ -34,6 +34,10 @@ const linkCodes: readonly (string | undefined)[] = ['LINK_LOST', 'NOT_CONNECTED'
 const agentRemedy =
   'See that both guests run, have memory to spare, and reach the control plane and each other (or the relay), then start the migration again.'
 
+/** A guest sees an error of its disk, whatever the host's reason. A virtual disk has no bad sectors: it is a lack of room, and waiting makes none. */
+const diskRemedy =
+  "Free room where the destination's disks lie (most often that storage is full), or choose another destination, then start the migration again."
+
 export function failureOf(error: unknown): PortolanError {
   if (error instanceof PortolanError) return error
   if (error instanceof ProviderError) {
@@ -42,6 +46,8 @@ export function failureOf(error: unknown): PortolanError {
   }
   if (error instanceof AgentError) {
     const { code, agentCode, message, retryable } = error
+    if (agentCode === 'DISK_WRITE_FAILED')
+      return new PortolanError('INSUFFICIENT_CAPACITY', message, { retryable: false, remedy: diskRemedy })
     return new PortolanError(linkCodes.includes(agentCode) ? 'AGENT_UNREACHABLE' : agentCodes[code], message, {
       retryable,
       remedy: agentRemedy,
