@@ -91,8 +91,9 @@ export function misfits(bundle: AgentBundle, guest: GuestFacts): { finding: Gues
       finding: {
         code: 'NO_TRACEFS',
         severity: 'WARNING',
-        message: "The guest's kernel has no tracefs, so each round will read the whole disk to find what changed.",
-        remedy: 'Boot the guest with a kernel that has tracing, or accept longer rounds.',
+        message:
+          "The guest's kernel has no tracefs, or is locked down and keeps it shut, so rounds will rescan: each reads the whole disk to find what changed.",
+        remedy: 'Boot the guest with a kernel that has tracing and is not locked down to confidentiality, or accept longer rounds.',
       },
       error: 'UNSUPPORTED',
     })

@@ -42,7 +42,7 @@ echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 set -- $(grep MemAvailable: /proc/meminfo)
 echo "memory_kib=$2"
 for tool in grep gzip tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
-grep -qw tracefs /proc/filesystems && echo "tracefs=yes"
+grep -qw tracefs /proc/filesystems && ! grep -qsF '[confidentiality]' /sys/kernel/security/lockdown && echo "tracefs=yes"
 for base in ${installBases.join(' ')}; do
   grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
   dir=$base/${name}
