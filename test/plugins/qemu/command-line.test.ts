@@ -54,6 +54,11 @@ describe("QEMU's arguments", () => {
     expect(line().join(' ')).toContain('drive=overlay0,serial=portolan-disk-0')
   })
 
+  test('tell the landing image of a full disk, and stop any other guest', () => {
+    expect(line({ boot: 'LANDING' }).join(' ')).toContain('werror=report')
+    expect(line().join(' ')).not.toContain('werror')
+  })
+
   test('restrict an isolated network, and forward ports on the first NIC only', () => {
     const nics = [...machine.nics, { index: 1, mac: '52:54:00:12:34:57' }]
     const users = line({ nics })
