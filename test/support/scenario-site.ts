@@ -30,13 +30,16 @@ export interface ScenarioSite {
   close(): Promise<void>
 }
 
-export type ScenarioMigration = DemoMigration & {
+export type ScenarioMigration = Omit<DemoMigration, 'rounds'> & {
   sourceRoot: string | null
   destinationRoot: string | null
   switchover: number
+  currentRound: { state: RoundState } | null
+  rounds: { nodes: (DemoMigration['rounds']['nodes'][number] & { state: RoundState })[] }
   problem: string | null
   error: { code: string; message: string; remedy: string } | null
 }
+type RoundState = 'RUNNING' | 'DONE' | 'FAILED'
 export interface StartPayload {
   migration?: { id: string }
   code?: string
@@ -45,7 +48,7 @@ export interface StartPayload {
 }
 
 const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
-const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } } }`
+const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } currentRound { state } rounds(first: 100) { nodes { state } } } }`
 
 /** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
 export async function openScenario(

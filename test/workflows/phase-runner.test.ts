@@ -303,7 +303,7 @@ describe('a link between the agents', () => {
     }
     const migration = await stage.drive(stage.runner(), await stage.start())
     expect(migration).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE', errorRetryable: true })
-    expect(migration.errorMessage).toBe('No round could be run for 0.3 s, so the migration is undone: The link is cut.')
+    expect(migration.errorMessage).toBe('No round could be run for 1 s, so the migration is undone: The link is cut.')
     await expectUndone(stage)
   })
 })

@@ -12,7 +12,7 @@ export const quickTimings: MigrationTimings = {
   roundGapMs: 1,
   holdMs: 20,
   agentMs: 200,
-  lostMs: 300,
+  lostMs: 1_000,
   requestMs: 500,
   stallMs: 2_000,
   healthPollMs: 5,
