@@ -21,7 +21,8 @@ export interface ControlPlaneProcess {
 export async function startControlPlane(directory: string, configuration: ConfigurationInput): Promise<ControlPlaneProcess> {
   const file = join(directory, 'portolan.config.json')
   await writeFile(file, JSON.stringify({ dataDirectory: join(directory, 'data'), ...configuration }, null, 2))
-  const child = spawn(process.execPath, [join(root, 'src/main.ts'), '--config', file, '--json'], {
+  // A control plane that was started for a demo or a test must not outlive it, however it ends.
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, join(root, 'src/main.ts'), '--config', file, '--json'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -67,7 +67,7 @@ export async function startGuestOverSsh(options: { shell?: string[]; prepare?: s
     connection.on('error', () => {}) // a client that goes away is what some tests are about
     connection.on('authentication', (context) => {
       const mine = context.method === 'publickey' && context.key.data.equals(permitted.getPublicSSH())
-      const proven = mine && (!context.signature || permitted.verify(context.blob as Buffer, context.signature, context.hashAlgo) === true)
+      const proven = mine && (!context.signature || permitted.verify(context.blob as Buffer, context.signature, context.hashAlgo))
       if (proven) context.accept()
       else context.reject()
     })

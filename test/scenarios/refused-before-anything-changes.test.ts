@@ -137,8 +137,8 @@ describe('one virtual machine, one migration', () => {
       message: sentence,
       remedy: sentence,
     })
-    await cancel(payloads[0]!)
-    expect((await scenario.start({ idempotencyKey })).migration?.id).toBe(payloads[0]!.migration!.id)
+    await cancel(payloads[0])
+    expect((await scenario.start({ idempotencyKey })).migration?.id).toBe(payloads[0].migration!.id)
   })
 })
 

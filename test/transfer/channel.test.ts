@@ -15,8 +15,8 @@ async function identityOf(role: AgentRole, by = authority, migrationId = 'm-1', 
   return {
     migrationId,
     role,
-    privateKeyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificatePem: await by.issueLeaf(role, publicKey.export({ type: 'spki', format: 'pem' }).toString()),
+    privateKeyPem: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    certificatePem: await by.issueLeaf(role, publicKey.export({ type: 'spki', format: 'pem' })),
     caCertificatePem: trusts.certificatePem,
   }
 }

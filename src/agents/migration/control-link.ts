@@ -34,7 +34,7 @@ const rememberedAnswers = 256
  */
 export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: AbortSignal): Promise<AgentIdentity> {
   const privateKeyPem = keyOfThisGuest(keyPath)
-  const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' }).toString()
+  const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' })
   const { migrationId, role, caCertificatePem, enrolmentToken } = bootstrap
   const certificatePem = await insistently(signal, async () => {
     const socket = await connectToControlPlane(bootstrap, null, signal)
@@ -66,7 +66,7 @@ export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: 
 function keyOfThisGuest(path: string): string {
   if (existsSync(path)) return readFileSync(path, 'utf8')
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
   writeFileSync(path, pem, { mode: 0o600, flag: 'wx' })
   return pem
 }
