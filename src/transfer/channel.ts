@@ -205,11 +205,7 @@ function refused(reason: string): TransferError {
 }
 
 export function linkLost(reason: string): TransferError {
-  return new TransferError(
-    'LINK_LOST',
-    `The connection between the agents is lost: ${reason}. It is made again, and the round goes on where it was.`,
-    {
-      retryable: true,
-    },
-  )
+  return new TransferError('LINK_LOST', `The connection between the agents is lost: ${reason}.`, {
+    retryable: true,
+  })
 }

@@ -36,7 +36,7 @@ export async function connectToDestination(
   for (let pauseMs = 100; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
     for (const way of waysTo(target)) {
       try {
-        return await way(identity, Math.max(1, until - performance.now()), signal)
+        return await way(identity, Math.max(1, Math.ceil(until - performance.now())), signal)
       } catch (error) {
         // A refusal says more than the silence of the next way.
         if (!(failure instanceof TransferError && failure.code === 'PEER_REFUSED')) failure = error
