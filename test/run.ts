@@ -47,7 +47,7 @@ process.exitCode = exitCode === 0 && counts.failed === 0 && counts.passed > 0 ? 
 function readCounts(): { passed: number; failed: number } {
   try {
     const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>
-    const failed = Math.max(numFailedTests ?? 0, exitCode === 0 ? 0 : Math.max(1, numFailedTestSuites ?? 0))
+    const failed = numFailedTests || (exitCode === 0 ? 0 : Math.max(1, numFailedTestSuites ?? 0))
     return { passed: numPassedTests ?? 0, failed }
   } catch {
     return { passed: 0, failed: 1 }

@@ -43,7 +43,9 @@ export function detachLoop(disk: LoopDisk): void {
 
 export async function startAgentPair(diskBytes: { source: number; destination: number }): Promise<AgentPair> {
   const directory = mkdtempSync(join(tmpdir(), 'portolan-agents-'))
-  const undo: (() => void | Promise<void>)[] = [() => rmSync(directory, { recursive: true, force: true })]
+  // The guard of an agent that was killed takes its tracefs away a moment later; until then the directory holds a mount.
+  const removeDirectory = () => rmSync(directory, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
+  const undo: (() => void | Promise<void>)[] = [removeDirectory]
   async function close(): Promise<void> {
     for (const step of undo.splice(0).toReversed()) await step()
   }
