@@ -60,9 +60,8 @@ async function outside() {
       stdio: 'inherit',
       env: { ...process.env, [publishVariable]: JSON.stringify({ socketPath, port: published?.port ?? null }) },
     })
-    // Ctrl-C reaches the child by itself, through the terminal.
-    process.on('SIGINT', () => {})
-    process.on('SIGTERM', () => child.kill('SIGTERM'))
+    // A terminal's Ctrl-C reaches the child by itself too; there, the second one changes nothing.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
     process.exitCode = await new Promise<number>((done) => child.on('exit', (code) => done(code ?? 1)))
   } finally {
     published?.server.close()
