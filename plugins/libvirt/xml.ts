@@ -47,6 +47,7 @@ export function writeXml(root: XmlElement): string {
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&apos;' }
 
 function escapeXml(text: string): string {
+  // XML 1.0 cannot hold these characters, not even escaped, so the pattern has to name them.
   // oxlint-disable-next-line no-control-regex
   if (/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/.test(text) || !text.isWellFormed())
     throw new RangeError(`${JSON.stringify(text.slice(0, 80))} holds a character that XML does not allow.`)
