@@ -10,7 +10,7 @@
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 
-export const contractVersion = { major: 1, minor: 0 } as const
+export const contractVersion = { major: 1, minor: 1 } as const
 
 export interface Plugin<Options = unknown> {
   /** Stable id, lower case, such as `qemu`. */
@@ -179,6 +179,16 @@ export interface SiteRecord {
   content: Record<string, string | number | boolean | null>
 }
 
+export interface FenceState {
+  /** Whose fence it is; null where none is armed. */
+  fenceId: string | null
+  /** Nothing starts the VM anew: not its host's reboot, not its autostart, not `start`. */
+  armed: boolean
+  /** Armed, and the VM neither runs nor can be resumed. */
+  fenced: boolean
+  power: PowerState
+}
+
 export interface ProviderConnection {
   discoverTopology(query: Query): Promise<Topology>
   virtualMachines: {
@@ -196,6 +206,10 @@ export interface ProviderConnection {
     ): Promise<{ vmId: string }>
     /** Optional: undo of create. Deleting what does not exist is a success. */
     delete?(operation: Operation & { vmId: string }): Promise<void>
+    /** Optional: the newest of what the guest wrote to its serial console, at most 64 KiB, as text. Empty where it wrote nothing. */
+    console?(query: Query & { vmId: string }): Promise<{ text: string }>
+    /** Optional: names that this provider takes, so that pre-flight can refuse the others. `pattern` matches the whole name; `says` completes "A name ...". */
+    nameRule?: { pattern: string; maxBytes: number; says: string }
   }
   destination: {
     /** Creates the VM with empty (all zero) disks and boots the landing image. Disk N shows serial `portolan-disk-N` in the guest. */
@@ -204,18 +218,34 @@ export interface ProviderConnection {
     sealCopiedDisks(operation: Operation & { vmId: string }): Promise<void>
     /** Powers off the landing image and boots from the (overlaid) copied disk, isolated: see network.isolate. */
     bootFromCopiedDisk(operation: Operation & { vmId: string }): Promise<void>
-    /** Drops what was written since sealCopiedDisks, and boots the landing image again. The way back from a failed boot. */
+    /**
+     * Drops what was written since sealCopiedDisks, if anything was sealed, and boots the landing image again, with other injected files. The copied disks stay as
+     * they are. Also for a VM that is stopped: the way back from a failed boot, and how a kept copy is taken up again.
+     */
     discardOverlay(operation: Operation & { vmId: string; inject: InjectedFile[] }): Promise<void>
     /** Merges the overlay into the copied disks, live, and forgets the landing image. After the commit only. */
     flattenOverlay(operation: Operation & { vmId: string }): Promise<void>
     /** Undo of instantiate: VM, disks, overlays, landing files. Deleting what does not exist is a success. */
     delete(operation: Operation & { vmId: string }): Promise<void>
+    /** Optional: boots what has been copied so far in a VM of its own, while the landing image runs and goes on receiving. */
+    testBoot?: {
+      /**
+       * An isolated VM (see network.isolate) with a unique id and MACs of its own, on an overlay over the copied disks as they are at the call. What the landing image
+       * receives meanwhile is kept apart from it.
+       */
+      start(operation: Operation & { vmId: string; testId: string; inboundPorts: number[] }): Promise<{ vmId: string }>
+      /** Removes the test's VM and its overlay; what was received meanwhile goes into the copied disks. Removing what does not exist is a success. */
+      remove(operation: Operation & { vmId: string; testId: string }): Promise<void>
+    }
   }
   network: {
     /** The VM can be health-checked from this machine, and reaches and is reached by nothing else. */
     isolate(operation: Operation & { vmId: string }): Promise<void>
-    /** Puts the VM on the networks of its NICs. */
-    expose(operation: Operation & { vmId: string }): Promise<void>
+    /**
+     * Puts the VM on the networks of its NICs. With `completedEventKey` only where this site's records hold that key, and CONFLICT otherwise: a copy never goes live
+     * without the durable event that says so.
+     */
+    expose(operation: Operation & { vmId: string; completedEventKey?: string }): Promise<void>
     reachability(query: Query & { vmId: string; guestPort: number }): Promise<Reachability>
   }
   migrationAgent: {
@@ -229,6 +259,19 @@ export interface ProviderConnection {
     uninstall(operation: Operation & { vmId: string }): Promise<void>
   }
   copyGuestData: { method: 'agent-to-agent' }
+  /** Optional: keeps a VM from running, durably at this site. */
+  fencing?: {
+    /** What enforces it: the machine's power, a lock of the host that its provider honours, or one inside the guest. */
+    strength: 'power' | 'host-lock' | 'guest-lock'
+    /** Durable when it returns, over the host's reboot: from now on nothing starts the VM anew. A VM that runs, or is suspended, goes on as it is. CONFLICT where another fenceId is armed. */
+    arm(operation: Operation & { vmId: string; fenceId: string }): Promise<void>
+    /** Arms where it isn't, and ends the VM's running: a suspended one stays suspended, with its memory, and can't be resumed; any other is powered off. */
+    fence(operation: Operation & { vmId: string; fenceId: string }): Promise<void>
+    /** Throws what describe throws. */
+    confirm(query: Query & { vmId: string }): Promise<FenceState>
+    /** Takes fence and arming back, autostart included. It starts nothing. No fence, or another one's: a success without effect. */
+    release(operation: Operation & { vmId: string; fenceId: string }): Promise<void>
+  }
   records: {
     /** Durable (fsynced) at this site when it returns; readable without the other site. */
     put(operation: Operation & { record: SiteRecord }): Promise<void>
