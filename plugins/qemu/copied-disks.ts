@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { forgetOverlay, turnToOverlays, writesToOverlay } from './block-graph.ts'
 import { injectIntoLanding } from './create.ts'
+import { requireUnarmed } from './fencing.ts'
 import { launch } from './launch.ts'
 import { diskFile, landingFiles, overlayFile } from './machine.ts'
 import type { MachineChange } from './machine-store.ts'
@@ -17,12 +18,14 @@ export function copiedDisks(site: Site): CopiedDisks {
   return {
     sealCopiedDisks: (operation) =>
       site.store.change('sealed', operation, async (change) => {
+        requireUnarmed(change.machine)
         if (change.machine.boot !== 'LANDING') throw wrongPhase(change, 'its landing image does not run any more')
         await seal(site, change, operation.signal)
       }),
 
     bootFromCopiedDisk: (operation) =>
       site.store.change('booted', operation, async (change) => {
+        requireUnarmed(change.machine)
         if (change.machine.boot === 'LANDING') {
           if (change.machine.disks.some(({ sealed }) => !sealed)) throw wrongPhase(change, 'its copied disks are not sealed')
           await endProcess(change.directory, operation.signal)
@@ -34,6 +37,7 @@ export function copiedDisks(site: Site): CopiedDisks {
 
     discardOverlay: (operation) =>
       site.store.change('discarded', operation, async (change) => {
+        requireUnarmed(change.machine)
         if (!change.machine.landing) throw wrongPhase(change, 'its overlay was merged, and the landing image forgotten')
         if (change.machine.landedBy !== operation.operationId) {
           await endProcess(change.directory, operation.signal)

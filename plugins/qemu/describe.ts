@@ -52,7 +52,7 @@ export async function describeMachine(
 }
 
 /** STOPPED only when the process is known gone; UNKNOWN when it lives and doesn't answer. */
-async function powerOf(process: QemuProcess | null, signal: AbortSignal | undefined): Promise<PowerState> {
+export async function powerOf(process: QemuProcess | null, signal: AbortSignal | undefined): Promise<PowerState> {
   if (!process) return 'STOPPED'
   try {
     return (await askStatus(process, signal)).running ? 'RUNNING' : 'SUSPENDED'

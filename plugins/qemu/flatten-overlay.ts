@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { completeMerge, dismissMerge, forgetOverlay, mergeJob, writesToOverlay } from './block-graph.ts'
+import { requireUnarmed } from './fencing.ts'
 import { landingFiles, type MachineDisk, overlayFile } from './machine.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, findProcess, type QemuProcess } from './qemu-process.ts'
@@ -21,6 +22,7 @@ const mergeTimeoutMs = 60 * 60_000
 export function flattenOverlay(site: Site): ProviderConnection['destination']['flattenOverlay'] {
   return (operation) =>
     site.store.change('flattened', operation, async (change) => {
+      requireUnarmed(change.machine)
       if (change.machine.boot !== 'DISK') throw stillLanding(change.machine.vmId)
       const { signal } = operation
       const process = await findProcess(change.directory)

@@ -9,6 +9,7 @@ import { copiedDisks } from './copied-disks.ts'
 import { createFromImage, instantiate } from './create.ts'
 import { deleteMachine } from './delete.ts'
 import { describe } from './describe.ts'
+import { fencing } from './fencing.ts'
 import { flattenOverlay } from './flatten-overlay.ts'
 import { readHostFacts } from './host-facts.ts'
 import { openMachineStore } from './machine-store.ts'
@@ -42,6 +43,7 @@ export default definePlugin({
       network: networks,
       migrationAgent: migrationAgent(site, networks.reachability),
       copyGuestData: agentToAgentCopy,
+      fencing: fencing(site),
       records: await openRecords(join(options.stateDirectory, 'records')),
       async close() {},
     }

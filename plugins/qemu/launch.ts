@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { commandLine, type HostFacts } from './command-line.ts'
+import { requireUnarmed } from './fencing.ts'
 import { pickForwards } from './forward-ports.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, findProcess, type QemuProcess } from './qemu-process.ts'
@@ -24,6 +25,7 @@ export async function launch(
     const running = await untilReady(change.directory, () => true, signal)
     if (running) return running
   }
+  requireUnarmed(change.machine)
   for (let attempt = 1; ; attempt++) {
     const { process, complaint } = await startOnce(change, host, qemuBinary, signal)
     if (process) return process

@@ -197,7 +197,8 @@ function missing(vmId: string): never {
 }
 
 function parseMachine(vmId: string, text: string): Machine {
-  const machine = JSON.parse(text) as Machine
+  // A VM that was made before there were fences has none.
+  const machine: Machine = { fence: null, ...(JSON.parse(text) as Omit<Machine, 'fence'>) }
   if (machine.version === 1 && machine.vmId === vmId) return machine
   throw new ProviderError('INTERNAL', `vm.json of ${vmId} was written by another version of this plugin, or for another virtual machine.`, {
     retryable: false,

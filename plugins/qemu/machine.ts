@@ -32,6 +32,8 @@ export interface Machine {
   createdBy: string
   /** The call whose injected files are in the landing initrd: one-time secrets, so a repeat of that call must not boot them a second time. */
   landedBy: string | null
+  /** Armed from the moment it is here: nothing starts the VM. `fenced`: nor is it resumed. */
+  fence: { fenceId: string; fenced: boolean } | null
   /** Calls that are done, by operation id. */
   operations: Record<string, string>
 }

@@ -63,6 +63,7 @@ export async function newMachine(
     flattening: null,
     createdBy: asked.operationId,
     landedBy: landing ? asked.operationId : null,
+    fence: null,
     operations: {},
   }
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
+import { requireUnfenced } from './fencing.ts'
 import { launch } from './launch.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, endProcess, findProcess, isGoneWithin, type QemuProcess } from './qemu-process.ts'
@@ -31,6 +32,7 @@ export function power(site: Site): Power {
 
     resume: (operation) =>
       site.store.change('resumed', operation, async (change) => {
+        requireUnfenced(change.machine)
         if (change.machine.flattening) throw unfinishedFlattening(change.machine.vmId)
         await control(await requireProcess(change), operation.signal, (session) => session.execute('cont'))
       }),
