@@ -13,6 +13,7 @@ import { createIdempotency } from './idempotency.ts'
 import { createMigrationCheck } from './migration-check.ts'
 import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
+import { createMigrationStart } from './migration-start.ts'
 import { createMigrationStore } from './migration-store.ts'
 import { createMigrationWorkflow, migrationWorkflowName } from './migration-workflow.ts'
 import type { Operations } from './operations.ts'
@@ -100,10 +101,11 @@ export async function createWorkflows(dependencies: {
   for (const { id } of orphans) await submit(id)
 
   const idempotency = createIdempotency(database, sealKey)
+  const start = createMigrationStart({ check, phaseLists, engineId: engine.id })
   return {
     operations: {
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
-      ...createMigrationOperations({ check, idempotency, phaseLists, engineId: engine.id, submit }),
+      ...createMigrationOperations({ check, start, idempotency, submit }),
     },
     isReady: () => engine.healthy(AbortSignal.timeout(2_000)),
     async close() {

@@ -19,8 +19,8 @@ export interface Operations {
   disconnectCloud(actor: Actor, input: { idempotencyKey: string; cloudId: string }): Promise<{ cloudId: string }>
   refreshTopology(actor: Actor, input: { idempotencyKey: string; cloudId: string }): Promise<{ cloudId: string }>
   validateMigration(actor: Actor, input: MigrationRequest): Promise<Finding[]>
-  /** Writes row, key and lock in one transaction, then submits the workflow; answers at once. */
-  startMigration(actor: Actor, input: MigrationRequest & { idempotencyKey: string }): Promise<{ migrationId: string }>
+  /** Writes row, key and lock in one transaction, then submits the workflow; answers at once. `cutoverAt`: it cuts over not before then. */
+  startMigration(actor: Actor, input: MigrationRequest & { idempotencyKey: string; cutoverAt?: Date }): Promise<{ migrationId: string }>
   pauseMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   resumeMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** Cuts over once the criterion holds, and not before `at` where given. */

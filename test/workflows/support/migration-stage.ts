@@ -14,6 +14,7 @@ import { createFreezeLeases } from '../../../src/workflows/freeze-leases.ts'
 import { createIdempotency } from '../../../src/workflows/idempotency.ts'
 import { createMigrationCheck } from '../../../src/workflows/migration-check.ts'
 import { createMigrationOperations, type MigrationOperations } from '../../../src/workflows/migration-operations.ts'
+import { createMigrationStart } from '../../../src/workflows/migration-start.ts'
 import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
@@ -61,9 +62,8 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
   const store = createMigrationStore(database)
   const operations = createMigrationOperations({
     check,
+    start: createMigrationStart({ check, phaseLists: releasedLists, engineId: 'none' }),
     idempotency: createIdempotency(database, sealKeyOf(Buffer.alloc(32, 7))),
-    phaseLists: releasedLists,
-    engineId: 'none',
     submit: async () => {},
   })
   const runners: PhaseRunner[] = []

@@ -1,0 +1,84 @@
+/** What it takes to store a new migration: the same for one that is asked for by itself and for a member of a group. */
+import { randomUUID } from 'node:crypto'
+import { eq, or } from 'drizzle-orm'
+import type { Transaction } from '../database/client.ts'
+import { activeMigrations, migrations } from '../database/tables/migration.ts'
+import { virtualMachines } from '../database/tables/topology.ts'
+import { PortolanError } from '../domain/errors.ts'
+import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { MigrationCheck } from './migration-check.ts'
+import { newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
+
+export interface PreparedMigration {
+  id: string
+  /** Writes the row and the lock on the virtual machine. Throws PortolanError ALREADY_MIGRATING, and then the transaction has to be undone. */
+  insert(tx: Transaction): Promise<void>
+}
+
+export interface MigrationStart {
+  /** Throws PortolanError for a request that names what isn't there or makes no sense. `cutoverAt`: not before then. */
+  prepare(request: MigrationRequest, cutoverAt: Date | null): Promise<PreparedMigration>
+}
+
+export function createMigrationStart(dependencies: {
+  check: Pick<MigrationCheck, 'resolve'>
+  phaseLists: PhaseLists
+  engineId: string
+}): MigrationStart {
+  const { check, phaseLists, engineId } = dependencies
+  return {
+    async prepare(request, cutoverAt) {
+      const { sourceCloudId } = await check.resolve(request)
+      const version = newestVersion(phaseLists)
+      const first = phaseList(phaseLists, version)[0]!.name
+      const id = randomUUID()
+      return {
+        id,
+        async insert(tx) {
+          const now = new Date()
+          await lock(tx, request.sourceVirtualMachineId, id)
+          await tx.insert(migrations).values({
+            id,
+            attempt: 1,
+            phaseListVersion: version,
+            engineId,
+            state: 'PENDING',
+            phase: first,
+            desired: 'RUN',
+            cutoverPolicy: request.cutoverPolicy,
+            cutoverRequestedAt: cutoverAt,
+            sourceCloudId,
+            destinationCloudId: request.destinationCloudId,
+            sourceVirtualMachineId: request.sourceVirtualMachineId,
+            request,
+            permittedDowntimeMs: request.permittedDowntimeMs,
+            findings: [],
+            createdAt: now,
+            updatedAt: now,
+          })
+        },
+      }
+    },
+  }
+}
+
+/** One place may be connected twice, and a virtual machine known by two rows: what counts is its unique id. */
+async function lock(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
+  const [vm] = await tx.select({ uniqueId: virtualMachines.uniqueId }).from(virtualMachines).where(eq(virtualMachines.id, virtualMachineId))
+  const [active] = await tx
+    .select({ migrationId: activeMigrations.migrationId })
+    .from(activeMigrations)
+    .leftJoin(virtualMachines, eq(virtualMachines.id, activeMigrations.virtualMachineId))
+    .where(or(eq(activeMigrations.virtualMachineId, virtualMachineId), vm && eq(virtualMachines.uniqueId, vm.uniqueId)))
+  if (active)
+    throw new PortolanError(
+      'ALREADY_MIGRATING',
+      `Migration ${active.migrationId} moves this virtual machine already; nothing was changed.`,
+      {
+        retryable: true,
+        remedy: 'Wait for it to end, or cancel it.',
+        path: ['input', 'sourceVirtualMachineId'],
+      },
+    )
+  await tx.insert(activeMigrations).values({ virtualMachineId, migrationId })
+}
