@@ -28,8 +28,8 @@ export const migrations = sqliteTable(
     switchover: integer().notNull().default(1),
     /** Switchovers that were voided by what happened in them; a restart of the control plane doesn't count. */
     voidedSwitchovers: integer().notNull().default(0),
-    /** What it becomes once everything is undone. */
-    endState: text({ enum: ['FAILED', 'CANCELLED'] }),
+    /** What it becomes at the end of the way it is on; COMPLETED when null. */
+    endState: text({ enum: ['FAILED', 'CANCELLED', 'ROLLED_BACK'] }),
     desired: text({ enum: desiredStates }).notNull(),
     cutoverPolicy: text({ enum: cutoverPolicies }).notNull(),
     /** Set by cutOverMigration. */
@@ -39,6 +39,8 @@ export const migrations = sqliteTable(
     sourceVirtualMachineId: text().notNull(),
     /** Our row id, once instantiated. */
     destinationVirtualMachineId: text(),
+    /** It has ended undone, and the destination's virtual machine is kept, powered off, with what was copied: for a retry, or until it is discarded. */
+    copyKept: integer({ mode: 'boolean' }).notNull().default(false),
     request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),
     permittedDowntimeMs: integer().notNull(),
     estimatedRemainingMs: integer(),
@@ -57,6 +59,10 @@ export const migrations = sqliteTable(
     destinationRoot: text(),
     downtime: text({ mode: 'json' }).$type<Downtime>(),
     findings: text({ mode: 'json' }).$type<Finding[]>().notNull(),
+    /** What the present phase does, since when and until when at the latest, as a sentence; written again while it lasts. */
+    activity: text(),
+    /** When the destination went live. What is written there from then on is what a rollback loses. */
+    exposedAt: integer({ mode: 'timestamp_ms' }),
     /** What it waits for at present or tries again, as a sentence. Null when nothing is in its way. */
     problem: text(),
     errorCode: text(),
