@@ -69,6 +69,11 @@ const results: { [M in ControlMethod]: z.ZodType<ControlRequests[M][1]> } = {
     estimatedTransferMs: durationMs,
     estimatedVerifyMs: durationMs,
     rescanNeeded: z.boolean(),
+    excludedBytes: byteCount.optional(),
+    excluded: z
+      .array(z.object({ partition: z.int().positive().nullable(), path: z.string().max(4096) }))
+      .max(256)
+      .optional(),
   }),
   'round.stop': nothing,
   freeze: z.object({ frozen: z.array(z.string().max(4096)).max(256), freezeMs: durationMs }),
@@ -76,7 +81,9 @@ const results: { [M in ControlMethod]: z.ZodType<ControlRequests[M][1]> } = {
   thaw: held,
   root: z.object({ root: z.string().regex(/^[0-9a-f]{64}$/), blocks: z.int().nonnegative() }),
   fixUp: z.object({
-    steps: z.array(z.object({ step: shortText, changed: z.boolean(), detail: z.string().max(4096) })).max(256),
+    steps: z
+      .array(z.object({ step: shortText, changed: z.boolean(), detail: z.string().max(4096), couldNot: z.string().max(4096).optional() }))
+      .max(256),
   }),
   interfaces: z.object({ nics }),
   exit: nothing,

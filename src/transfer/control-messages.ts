@@ -1,5 +1,6 @@
 /** What the control plane may ask of an agent, checked before anything acts on it. Pure; unknown members are dropped. */
-import type { AgentBootstrap, AgentRole, ControlMethod, ControlRequests } from './control-protocol.ts'
+import { isIP } from 'node:net'
+import type { AgentBootstrap, AgentRole, ControlMethod, ControlRequests, ExcludedPlace, NicAddressing } from './control-protocol.ts'
 import { TransferError } from './transfer-error.ts'
 
 type Members = Record<string, unknown>
@@ -54,7 +55,10 @@ const parsers: Parsers = {
     ...(params['relay'] === undefined ? {} : { relay: relay(params['relay']) }),
     timeoutMs: positive(params, 'timeoutMs'),
   }),
-  'tracking.start': (params) => ({ disk: text(params, 'disk') }),
+  'tracking.start': (params) => ({
+    disk: text(params, 'disk'),
+    ...(params['excludedDirectories'] === undefined ? {} : { excludedDirectories: list(params, 'excludedDirectories', path) }),
+  }),
   'receive.start': (params) => {
     if (typeof params['empty'] !== 'boolean') throw invalid('`empty` is not true or false')
     return { disk: text(params, 'disk'), empty: params['empty'] }
@@ -70,7 +74,11 @@ const parsers: Parsers = {
   'freeze.renew': freezeLease,
   thaw: (params) => ({ freezeId: text(params, 'freezeId') }),
   root: nothing,
-  fixUp: (params) => ({ nics: list(params, 'nics', nic) }),
+  fixUp: (params) => ({
+    nics: list(params, 'nics', nic),
+    ...(params['sourceDisk'] === undefined ? {} : { sourceDisk: diskName(params) }),
+    ...(params['empty'] === undefined ? {} : { empty: list(params, 'empty', place) }),
+  }),
   interfaces: nothing,
   exit: nothing,
 }
@@ -124,13 +132,60 @@ function relay(value: unknown): Endpoint & { token: string } {
 }
 
 /** Names end up in paths and configuration of the guest, so only what the kernel itself allows passes. */
-function nic(value: unknown): { mac: string; name: string } {
+function nic(value: unknown): ControlRequests['fixUp'][0]['nics'][number] {
   const members = object(value, 'nic')
   const mac = text(members, 'mac').toLowerCase()
   const name = text(members, 'name')
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) throw invalid('`mac` is not a MAC address')
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/.test(name)) throw invalid("`name` is not a network interface's name")
-  return { mac, name }
+  return { mac, name, ...(members['addressing'] === undefined ? {} : { addressing: nicAddressing(members['addressing']) }) }
+}
+
+function nicAddressing(value: unknown): NicAddressing {
+  const members = object(value, 'addressing')
+  if (members['mode'] === 'DHCP') return { mode: 'DHCP' }
+  const [address = '', prefix = '', ...more] = text(members, 'address').split('/')
+  const bits = isIP(address) === 4 ? 32 : 128
+  if (members['mode'] !== 'STATIC' || !isPlainIp(address) || more.length > 0 || !/^\d{1,3}$/.test(prefix) || Number(prefix) > bits)
+    throw invalid('`addressing` is neither DHCP nor an address with its prefix length')
+  const ip = (given: unknown): string => {
+    if (typeof given !== 'string' || !isPlainIp(given)) throw invalid('`addressing` holds what is not an IP address')
+    return given
+  }
+  const { gateway } = members
+  return {
+    mode: 'STATIC',
+    address: `${address}/${Number(prefix)}`,
+    gateway: gateway === null || gateway === undefined ? null : ip(gateway),
+    dnsServers: list(members, 'dnsServers', ip),
+  }
+}
+
+/** A zone (`%eth0`) is free text, and no address of a machine's configuration needs one. */
+function isPlainIp(text: string): boolean {
+  return isIP(text) !== 0 && !text.includes('%')
+}
+
+function diskName(params: Members): string {
+  const name = text(params, 'sourceDisk')
+  if (!/^[a-z][a-z0-9]{1,30}$/.test(name)) throw invalid("`sourceDisk` is not a disk's name")
+  return name
+}
+
+/** What it names is emptied, so it has to be written in the one plain way. */
+function path(value: unknown): string {
+  const parts = typeof value === 'string' && value.length <= 4096 ? value.split('/').slice(1) : []
+  const plain = typeof value === 'string' && value.startsWith('/') && parts.every((part) => part !== '' && part !== '.' && part !== '..')
+  if (plain && !/[\p{Cc}]/u.test(value)) return value
+  throw invalid(`${JSON.stringify(value)?.slice(0, 100)} is not the path of a directory`)
+}
+
+function place(value: unknown): ExcludedPlace {
+  const members = object(value, 'place')
+  const { partition } = members
+  if (partition !== null && !(typeof partition === 'number' && Number.isInteger(partition) && partition > 0))
+    throw invalid('`partition` is not the number of one')
+  return { partition, path: path(members['path']) }
 }
 
 function role(value: unknown): AgentRole {

@@ -12,7 +12,7 @@
  * A request sent again (same id or same natural key, such as the round's number) is answered as the first time, or joins the one that runs.
  * No check here: validation of each message is in control-messages.ts.
  */
-export const controlProtocol = { major: 1, minor: 0 } as const
+export const controlProtocol = { major: 1, minor: 1 } as const
 
 /** In injected file `/etc/portolan/bootstrap.json` (landing image) or `bootstrap.json` beside the agent (source). */
 export interface AgentBootstrap {
@@ -95,7 +95,22 @@ export interface RoundResult {
   estimatedVerifyMs: number
   /** True when events were lost (overrun), so the next round is FULL. */
   rescanNeeded: boolean
+  /** Left out of this round since they hold nothing but data of excluded files. Absent where nothing was asked to be left out. */
+  excludedBytes?: number | undefined
+  /** Where the excluded directories lay when this round began: those that the destination has to empty. */
+  excluded?: ExcludedPlace[] | undefined
 }
+
+/** A directory on the copied disk. */
+export interface ExcludedPlace {
+  /** The partition's number; null for a file system on the whole disk. */
+  partition: number | null
+  /** From the file system's root, beginning with a slash. */
+  path: string
+}
+
+/** How an interface of the copy gets its addresses; absent: as the guest is configured. `address` has a prefix length. */
+export type NicAddressing = { mode: 'DHCP' } | { mode: 'STATIC'; address: string; gateway: string | null; dnsServers: string[] }
 
 /** Requests by method: [params, result]. */
 export interface ControlRequests {
@@ -109,8 +124,11 @@ export interface ControlRequests {
     },
     { via: 'DIRECT' | 'RELAY' },
   ]
-  /** Source. Begins change tracking and proves it with a canary write and a canary zero-out on a scratch file of the disk's file system. */
-  'tracking.start': [{ disk: string }, { mode: TrackingMode; reason: string | null }]
+  /**
+   * Source. Begins change tracking and proves it with a canary write and a canary zero-out on a scratch file of the disk's file system. Absolute paths of directories
+   * whose files' data is not to be copied; one that can't be left out is refused with INVALID_REQUEST.
+   */
+  'tracking.start': [{ disk: string; excludedDirectories?: string[] }, { mode: TrackingMode; reason: string | null }]
   /** Destination. Which block device (by serial) receives. Reads the disk when it isn't known to be empty. */
   'receive.start': [{ disk: string; empty: boolean }, Record<string, never>]
   /** Source. Runs to the end of the round, verification at the destination included. */
@@ -125,7 +143,16 @@ export interface ControlRequests {
   /** Both. Root of the hash tree over the whole disk, lower-case hex; the destination's comes from what it re-read. */
   root: [Record<string, never>, { root: string; blocks: number }]
   /** Destination, after the roots matched and the disks were sealed. */
-  fixUp: [{ nics: { mac: string; name: string }[] }, { steps: { step: string; changed: boolean; detail: string }[] }]
+  fixUp: [
+    {
+      nics: { mac: string; name: string; addressing?: NicAddressing }[]
+      /** What the kernel called the disk at the source, such as `sda`. */
+      sourceDisk?: string
+      empty?: ExcludedPlace[]
+    },
+    /** `couldNot`: what the guest may miss in its new place, as sentences. */
+    { steps: { step: string; changed: boolean; detail: string; couldNot?: string | undefined }[] },
+  ]
   /** Source: interface names as the guest has them now, for fixUp. */
   interfaces: [Record<string, never>, { nics: { mac: string; name: string }[] }]
   /** Ends the agent; on the source it removes its own tmpfs too. Nothing is answered after it. */

@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync } fro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { fixUpDisk } from '../../src/agents/migration/fix-up.ts'
+import { fixUpDisk } from '../../src/agents/migration/fix-up/fix-up-disk.ts'
 import { attachLoop, detachLoop, type LoopDisk } from './agent-pair.ts'
 
 const uuid = '6f1d4c1e-3b0a-4b6e-9a55-0d7d6c0e9b11'
@@ -40,7 +40,7 @@ afterEach(() => {
 describe('fix-up', { timeout: 20_000 }, () => {
   test('names the root by UUID and keeps the names of interfaces, once', async () => {
     inside("mkdir -p etc usr/lib/systemd; printf '/dev/sda / ext4 defaults 0 1\\n' >etc/fstab; chmod 640 etc/fstab")
-    const first = await fixUpDisk(loop.name, nics)
+    const first = await fixUpDisk(loop.name, { nics, sourceDisk: 'sda' })
     expect(first.map(({ step, changed }) => [step, changed])).toEqual([
       ['find-root', false],
       ['fstab-by-uuid', true],
@@ -49,11 +49,11 @@ describe('fix-up', { timeout: 20_000 }, () => {
     expect(inside('cat etc/fstab; stat -c %a etc/fstab; ls -A etc etc/systemd/network')).toBe(
       `UUID=${uuid} / ext4 defaults 0 1\n640\netc:\nfstab\nsystemd\n\netc/systemd/network:\n00-portolan-ens3.link\n`,
     )
-    expect((await fixUpDisk(loop.name, nics)).some(({ changed }) => changed)).toBe(false)
+    expect((await fixUpDisk(loop.name, { nics, sourceDisk: 'sda' })).some(({ changed }) => changed)).toBe(false)
   })
 
   test('leaves a disk without a root as it is, and says so', async () => {
-    const steps = await fixUpDisk(loop.name, nics)
+    const steps = await fixUpDisk(loop.name, { nics, sourceDisk: 'sda' })
     expect(steps).toEqual([{ step: 'find-root', changed: false, detail: expect.stringContaining('boots as it is') }])
     expect(inside('ls -A')).toBe('lost+found\n')
   })

@@ -4,12 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { linkLost, openChannel, type AgentIdentity, type Channel } from '../../transfer/channel.ts'
 import { decodeJson, encodeJson, frameTypes } from '../../transfer/data-messages.ts'
 import { dialThroughRelay } from '../../transfer/dial.ts'
+import { rootWithExclusion } from '../../transfer/exclusion-messages.ts'
 import { negotiate, transferHello } from '../../transfer/negotiate.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { findDisk } from './block-devices.ts'
 import type { ControlHandlers } from './control-link.ts'
 import { openDiskDevice, type DiskDevice } from './disk-device.ts'
-import { fixUpDisk } from './fix-up.ts'
+import { fixUpDisk } from './fix-up/fix-up-disk.ts'
 import { createReceiver, type Receiver } from './receiver.ts'
 import { serveSource } from './receiving-conversation.ts'
 
@@ -156,15 +157,15 @@ export function createDestinationAgent({ identity, agentInstanceId, log }: Desti
     async root() {
       if (!receiving?.receiver)
         throw new TransferError('NOT_RECEIVING', 'The destination agent has received nothing yet.', { retryable: true })
-      const { tree, geometry } = await receiving.receiver
-      return { root: tree.root().toString('hex'), blocks: geometry.blockCount }
+      const { tree, geometry, excluded } = await receiving.receiver
+      return { root: rootWithExclusion(tree.root(), excluded).toString('hex'), blocks: geometry.blockCount }
     },
-    async fixUp({ nics }) {
+    async fixUp(request) {
       if (!receiving)
         throw new TransferError('NOT_RECEIVING', 'The destination agent has no disk to fix up: receive.start comes first.', {
           retryable: false,
         })
-      return { steps: await fixUpDisk(receiving.kernelName, nics) }
+      return { steps: await fixUpDisk(receiving.kernelName, request) }
     },
   }
 

@@ -9,6 +9,7 @@ export interface FileSystem {
   /** As `mount -t` takes it. */
   type: string
   uuid: string | null
+  label: string | null
 }
 
 /** What blkid finds on the disk and its partitions. The disk may be written to by others until now, so nothing cached is used. */
@@ -30,5 +31,6 @@ async function probe(device: string, partition: number | null): Promise<FileSyst
   // Exit code 2: nothing known there.
   const output = await runTool('blkid', ['-p', '-o', 'export', device]).catch(() => '')
   const type = /^TYPE=(\S+)$/m.exec(output)?.[1]
-  return type ? { device, partition, type, uuid: /^UUID=(\S+)$/m.exec(output)?.[1] ?? null } : null
+  const value = (name: string) => new RegExp(`^${name}=(\\S+)$`, 'm').exec(output)?.[1] ?? null
+  return type ? { device, partition, type, uuid: value('UUID'), label: value('LABEL') } : null
 }
