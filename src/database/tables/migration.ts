@@ -8,6 +8,7 @@ import {
   migrationPhases,
   migrationStates,
 } from '../../domain/migration.ts'
+import type { BandwidthSchedule } from '../../domain/bandwidth-schedule.ts'
 import type { Downtime } from '../../domain/migration.ts'
 import type { MigrationRequest } from '../../domain/migration-request.ts'
 
@@ -49,6 +50,10 @@ export const migrations = sqliteTable(
     etaMs: integer(),
     rateBytesPerSecond: real(),
     bottleneck: text(),
+    /** How fast the guest changes its disk, as the round under way saw it. */
+    changeRateBytesPerSecond: real(),
+    /** The operator's newest word on the limit; null: the request's. */
+    bandwidth: text({ mode: 'json' }).$type<BandwidthSchedule>(),
     diskBytes: integer(),
     bytesSent: integer().notNull().default(0),
     trackingMode: text({ enum: ['TRACEFS', 'RESCAN'] }),
