@@ -54,6 +54,11 @@ export function diskElements(domain: XmlElement): XmlElement[] {
   return childrenNamed(childAt(domain, 'devices'), 'disk').filter(({ attributes }) => (attributes['device'] ?? 'disk') === 'disk')
 }
 
+/** libvirt's name of a disk, such as `vda`. */
+export function targetOf(disk: XmlElement): string {
+  return childAt(disk, 'target')?.attributes['dev'] ?? ''
+}
+
 /** A disk's file, device, or whatever else its source names. */
 export function diskPath(disk: XmlElement): string | undefined {
   const source = childAt(disk, 'source')?.attributes ?? {}
@@ -61,14 +66,16 @@ export function diskPath(disk: XmlElement): string | undefined {
 }
 
 async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: AbortSignal): Promise<DiskDescription[]> {
+  const fenced = readMetadata(domain).fence?.disks ?? []
   return Promise.all(
     diskElements(domain).map(async (disk, index) => {
-      const target = childAt(disk, 'target')?.attributes['dev'] ?? ''
+      const target = targetOf(disk)
       const path = diskPath(disk)
       return {
         id: target,
         index,
-        sizeBytes: await diskSizeBytes(site, vmId, target, signal),
+        // libvirt can't measure the disks of a fenced domain that is off.
+        sizeBytes: fenced.find(({ own }) => targetOf(own) === target)?.sizeBytes ?? (await diskSizeBytes(site, vmId, target, signal)),
         bus: busOf(childAt(disk, 'target')?.attributes['bus']),
         // Under an overlay it is the copied disk that can be compared.
         ...(path === undefined ? {} : { backingPath: path.replace(/\.overlay\.qcow2$/, '.raw') }),
@@ -78,7 +85,7 @@ async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: Ab
 }
 
 /** 0 where libvirt doesn't know: a network disk of a stopped domain, or a file that is gone. That must not hide the domain. */
-async function diskSizeBytes(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<number> {
+export async function diskSizeBytes(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<number> {
   try {
     const lines = await site.client.call(['domblkinfo', '--domain', vmId, '--device', target], {
       what: `measure the disk ${target} of ${vmId}`,

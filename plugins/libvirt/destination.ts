@@ -3,6 +3,7 @@ import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/ind
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
 import { setBoot, setMetadata, setRawDisks } from './domain-xml.ts'
+import { requireUnarmed } from './fenced-definition.ts'
 import { exposeConfiguration, isolateConfiguration } from './isolation.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
 import { deleteLanding, uploadLanding } from './landing-volumes.ts'
@@ -17,6 +18,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
   const domainIn = async (stages: Stage[], vmId: string, signal?: AbortSignal): Promise<XmlElement> => {
     const domain = await site.domain(vmId, signal)
     const { stage } = readMetadata(domain)
+    requireUnarmed(vmId, domain)
     if (stages.includes(stage)) return domain
     throw wrongState(
       vmId,

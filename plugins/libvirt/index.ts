@@ -1,6 +1,15 @@
 /** Portolan's provider plugin for libvirt: one libvirtd with QEMU, reached through virsh. See README.md. */
-import { accessFor, agentToAgentCopy, definePlugin, ProviderError, sshInstaller, type SshAccess } from '../../src/plugin-sdk/index.ts'
+import {
+  accessFor,
+  agentToAgentCopy,
+  contractVersion,
+  definePlugin,
+  ProviderError,
+  sshInstaller,
+  type SshAccess,
+} from '../../src/plugin-sdk/index.ts'
 import { destination } from './destination.ts'
+import { fencing } from './fencing.ts'
 import { hostName } from './host.ts'
 import { network } from './network.ts'
 import { libvirtOptions } from './options.ts'
@@ -11,7 +20,7 @@ import { virtualMachines } from './virtual-machines.ts'
 
 export default definePlugin({
   id: 'libvirt',
-  apiVersion: { major: 1, minor: 0 },
+  apiVersion: contractVersion,
   options: libvirtOptions,
   async connect(options, { signal, log }) {
     const site = openSite(options, log)
@@ -23,6 +32,7 @@ export default definePlugin({
       network: network(site),
       migrationAgent: sshInstaller({ access: (vmId) => guestAccess(site, vmId) }),
       copyGuestData: agentToAgentCopy,
+      fencing: fencing(site),
       records: records(site),
       // Nothing is held open between calls.
       close: async () => undefined,

@@ -28,13 +28,26 @@ export interface MachineMetadata {
   startedToMerge?: boolean | undefined
   /** While the VM is isolated: its `<interface>` elements as they were, and are to be again. */
   ownNics: XmlElement[]
+  /** While the VM is armed: what its definition is to be again. */
+  fence?: MachineFence | undefined
   /** Ids of operations that have ended, latest last. */
   operations: string[]
+}
+
+/** See fenced-definition.ts. `fenced`: nor is it resumed. */
+export interface MachineFence {
+  fenceId: string
+  fenced: boolean
+  /** Whether libvirt was to start it with the host. */
+  autostart: boolean
+  /** The `<disk>` elements of the definition as they were. */
+  disks: { own: XmlElement; sizeBytes: number }[]
 }
 
 export function readMetadata(domain: XmlElement): MachineMetadata {
   const machine = childAt(domain, 'metadata', 'machine')
   const landing = childAt(machine, 'landing')?.attributes
+  const fence = childAt(machine, 'fence')
   return {
     stage: (machine?.attributes['stage'] as Stage | undefined) ?? 'foreign',
     createdBy: machine?.attributes['created-by'],
@@ -46,6 +59,14 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
       commandLine: landing['command-line'] ?? '',
     },
     ownNics: childrenNamed(machine, 'interface').map(withoutPrefixes),
+    fence: fence && {
+      fenceId: fence.attributes['id'] ?? '',
+      fenced: fence.attributes['fenced'] === 'yes',
+      autostart: fence.attributes['autostart'] === 'yes',
+      disks: childrenNamed(fence, 'own').flatMap((holder) =>
+        childrenNamed(holder, 'disk').map((disk) => ({ own: withoutPrefixes(disk), sizeBytes: Number(holder.attributes['size-bytes']) })),
+      ),
+    },
     operations: childrenNamed(machine, 'operation').map(({ attributes }) => attributes['id'] ?? ''),
   }
 }
@@ -62,28 +83,40 @@ function withoutPrefixes(of: XmlElement): XmlElement {
 
 /** The element as it stands inside `<metadata>`. */
 export function metadataElement(metadata: MachineMetadata): XmlElement {
-  const { landing } = metadata
+  const bare = bareElement(metadata)
+  return { ...bare, name: `portolan:${bare.name}`, attributes: { 'xmlns:portolan': metadataNamespace, ...bare.attributes } }
+}
+
+function bareElement(metadata: MachineMetadata): XmlElement {
+  const { landing, fence } = metadata
   return element(
-    'portolan:machine',
+    'machine',
     {
-      'xmlns:portolan': metadataNamespace,
       stage: metadata.stage,
       'created-by': metadata.createdBy,
       'booted-by': metadata.bootedBy,
       'started-to-merge': metadata.startedToMerge ? 'yes' : undefined,
     },
-    landing
-      ? element('portolan:landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine })
-      : null,
+    landing ? element('landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine }) : null,
     ...metadata.ownNics,
-    ...metadata.operations.slice(-rememberedOperations).map((id) => element('portolan:operation', { id })),
+    fence ? fenceElement(fence) : null,
+    ...metadata.operations.slice(-rememberedOperations).map((id) => element('operation', { id })),
+  )
+}
+
+function fenceElement({ fenceId, fenced, autostart, disks }: MachineFence): XmlElement {
+  const flag = (set: boolean) => (set ? 'yes' : 'no')
+  return element(
+    'fence',
+    { id: fenceId, fenced: flag(fenced), autostart: flag(autostart) },
+    ...disks.map(({ own, sizeBytes }) => element('own', { 'size-bytes': sizeBytes }, own)),
   )
 }
 
 /** Replaces our element in the domain's persistent configuration (in the running one where there is no other). */
 export async function writeMetadata(client: LibvirtClient, vmId: string, metadata: MachineMetadata, signal?: AbortSignal): Promise<void> {
   // libvirt adds the namespace and the prefix itself.
-  const bare = writeXml(metadataElement(metadata)).replaceAll('portolan:', '').replace(` xmlns:portolan="${metadataNamespace}"`, '')
+  const bare = writeXml(bareElement(metadata))
   const what = 'note the operation in the virtual machine'
   const tag = (where: '--config' | '--live') =>
     client.call(['metadata', '--domain', vmId, '--uri', metadataNamespace, '--key', 'portolan', '--set', bare, where], { what, signal })

@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { cancelled } from './client.ts'
-import { diskElements, diskPath, powerOf } from './describe-machine.ts'
+import { diskElements, diskPath, powerOf, targetOf } from './describe-machine.ts'
 import { readMetadata } from './machine-metadata.ts'
 import { destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
@@ -26,7 +26,7 @@ interface OverlaidDisk {
 function overlaidDisks(domain: XmlElement): OverlaidDisk[] {
   const names = volumeNames(machineOf(domain))
   return diskElements(domain).map((disk, index) => ({
-    target: childAt(disk, 'target')?.attributes['dev'] ?? '',
+    target: targetOf(disk),
     rawVolume: names.disk(index),
     overlayVolume: names.overlay(index),
     sealed: diskPath(disk)?.endsWith(`/${names.overlay(index)}`) ?? false,
@@ -110,7 +110,7 @@ async function commitDisk(site: Site, vmId: string, target: string, signal?: Abo
 async function mirrorOf(site: Site, vmId: string, target: string): Promise<XmlElement | undefined> {
   const disks = diskElements(await site.runningDomain(vmId))
   return childAt(
-    disks.find((disk) => childAt(disk, 'target')?.attributes['dev'] === target),
+    disks.find((disk) => targetOf(disk) === target),
     'mirror',
   )
 }

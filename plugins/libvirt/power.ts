@@ -2,21 +2,23 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { powerOf } from './describe-machine.ts'
+import { requireUnarmed, requireUnfenced, storedDefinition } from './fenced-definition.ts'
 import type { Site } from './site.ts'
 import { childAt, textOf, type XmlElement } from './xml.ts'
 
 const shutdownTimeoutMs = 120_000
 const pollIntervalMs = 500
 
-/** Creates the domain, or replaces its configuration for the next start. */
+/** Creates the domain, or replaces its configuration for the next start; one that is fenced stays so. */
 export async function defineDomain(site: Site, tree: XmlElement, signal?: AbortSignal): Promise<void> {
   const name = JSON.stringify(textOf(childAt(tree, 'name')))
-  await site.client.define(['define'], tree, { what: `define the virtual machine ${name}`, signal })
+  await site.client.define(['define'], storedDefinition(tree), { what: `define the virtual machine ${name}`, signal })
 }
 
 /** A suspended VM is not started: its memory is there already. `paused`: the guest does not run an instruction. */
 export async function startMachine(site: Site, vmId: string, signal?: AbortSignal, paused = false): Promise<void> {
   if ((await powerOf(site, vmId, signal)) !== 'STOPPED') return
+  requireUnarmed(vmId, await site.domain(vmId, signal))
   try {
     await site.client.call(['start', '--domain', vmId, ...(paused ? ['--paused'] : [])], {
       what: `start the virtual machine ${vmId}`,
@@ -66,6 +68,7 @@ export async function resumeMachine(site: Site, vmId: string, signal?: AbortSign
   const power = await powerOf(site, vmId, signal)
   if (power === 'RUNNING') return
   if (power !== 'SUSPENDED') throw wrongState(vmId, 'not suspended, so it was not resumed', 'Start it, if it is to run.')
+  requireUnfenced(vmId, await site.domain(vmId, signal))
   await site.client.call(['resume', '--domain', vmId], { what: `resume the virtual machine ${vmId}`, signal })
 }
 

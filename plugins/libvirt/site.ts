@@ -1,6 +1,7 @@
 /** What every capability of one connection shares. */
 import { ProviderError, type Operation, type PluginLog } from '../../src/plugin-sdk/index.ts'
 import { libvirtClient, type LibvirtClient } from './client.ts'
+import { ownDefinition } from './fenced-definition.ts'
 import { readMetadata, writeMetadata, type MachineMetadata } from './machine-metadata.ts'
 import type { LibvirtOptions } from './options.ts'
 import { openVolumes, type Volumes } from './volumes.ts'
@@ -11,7 +12,7 @@ export interface Site {
   options: LibvirtOptions
   log: PluginLog
   volumes: Volumes
-  /** The domain's configuration as the next start will use it. Throws NOT_FOUND only when libvirtd says so. */
+  /** The domain's configuration as the next start will use it, were it not fenced. Throws NOT_FOUND only when libvirtd says so. */
   domain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
   /** The same of the VM as it runs; of a stopped one as configured. */
   runningDomain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
@@ -29,9 +30,11 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
 
   const dump = (vmId: string, flags: string[], signal?: AbortSignal) => {
     requireId(vmId)
-    return client.read(['dumpxml', '--domain', vmId, ...flags], { what: `look at the virtual machine ${vmId}`, signal })
+    const asked = client.read(['dumpxml', '--domain', vmId, ...flags], { what: `look at the virtual machine ${vmId}`, signal })
+    return asked.then(ownDefinition)
   }
-  const domain: Site['domain'] = (vmId, signal) => dump(vmId, ['--inactive'], signal)
+  // With its passwords: a configuration that is written back must not lose them.
+  const domain: Site['domain'] = (vmId, signal) => dump(vmId, ['--inactive', '--security-info'], signal)
 
   const exclusively: Site['exclusively'] = async (vmId, work) => {
     const turn = (queues.get(vmId) ?? Promise.resolve()).then(work)

@@ -6,12 +6,16 @@ import { childAt, childrenNamed, element, readXml, writeXml } from '../../../plu
 const nic = readXml(
   `<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/><vlan><tag id='7'/></vlan><filterref filter='clean'><parameter name='IP' value='10.0.0.1'/></filterref><model type='virtio'/></interface>`,
 )
+const disk = readXml(
+  `<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/portolan:1'/><target dev='vda' bus='virtio'/></disk>`,
+)
 const metadata: MachineMetadata = {
   stage: 'booted',
   createdBy: 'op "1"',
   bootedBy: 'op<2>',
   landing: { kernelPath: '/a & b/kernel', initrdPath: '/initrd', commandLine: 'console=ttyS0 x="y"' },
   ownNics: [nic],
+  fence: { fenceId: 'm "7".1', fenced: true, autostart: true, disks: [{ own: disk, sizeBytes: 4096 }] },
   operations: ['op "1"', 'op<2>'],
 }
 

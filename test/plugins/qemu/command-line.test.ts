@@ -19,6 +19,7 @@ const machine: Machine = {
   flattening: null,
   createdBy: 'op',
   landedBy: null,
+  fence: null,
   operations: {},
 }
 const host = { accelerator: 'tcg' as const, cpuModel: 'max', directIo: true, forwardAddress: '127.0.0.1' }
