@@ -1,0 +1,145 @@
+/** What may be done now about a virtual machine after a fault, from its verdict and from what is known of the two copies. In the order in which it is to be done. */
+import type { Outcome } from './migration-record.ts'
+import type { Decided } from './verdict.ts'
+
+export const safeActionNames = [
+  'NONE',
+  'LET_MIGRATION_RUN',
+  'LET_SOURCE_RUN',
+  'ABANDON',
+  'STOP_DESTINATION',
+  'RELEASE_FENCE',
+  'RESUME_SOURCE',
+  'START_SOURCE',
+  'FENCE_SOURCE',
+  'START_DESTINATION',
+  'EXPOSE_DESTINATION',
+  'COMPLETE_RECORDS',
+  'RETIRE_SOURCE',
+  'RETRY',
+  'DISCARD',
+  'WAIT_FOR_SOURCE',
+  'WAIT_FOR_DESTINATION',
+  'ATTEST_SOURCE',
+] as const
+export type SafeAction = (typeof safeActionNames)[number]
+
+/** ABSENT: its provider answered that there is no such machine, which is not to say that it is stopped. UNKNOWN: nobody could be asked. */
+export const copyPowers = ['RUNNING', 'SUSPENDED', 'STOPPED', 'ABSENT', 'UNKNOWN'] as const
+export type CopyPower = (typeof copyPowers)[number]
+
+/** ARMED and FENCED are this attempt's; FOREIGN is another's. UNSUPPORTED: its provider can't fence. */
+export const copyFences = ['NONE', 'ARMED', 'FENCED', 'FOREIGN', 'UNSUPPORTED', 'UNKNOWN'] as const
+export type CopyFence = (typeof copyFences)[number]
+
+export interface CopyStanding {
+  power: CopyPower
+  fence: CopyFence
+}
+
+export interface VerdictStanding extends Decided {
+  outcome: Outcome | null
+  /** Other records of the same machine contradict these, or came on top of them. */
+  disputed: boolean
+  source: CopyStanding
+  destination: CopyStanding
+  /** An operator attested that the source is dead. */
+  sourceAttestedDead: boolean
+  /** The source was found under this attempt's fence, so whoever takes the fence away owes it its start. */
+  startOwed: boolean
+  /** A migration of this control plane, whose workflow has not ended: it does by itself what is safe. */
+  workflowRuns: boolean
+  /** This control plane has the migration, so it can be retried or discarded. */
+  known: boolean
+}
+
+export function safeActions(standing: VerdictStanding): SafeAction[] {
+  if (standing.workflowRuns) return ['LET_MIGRATION_RUN']
+  if (standing.verdict === 'UNKNOWN') return ['WAIT_FOR_DESTINATION']
+  if (standing.disputed) return ['NONE']
+  const actions = standing.verdict === 'MIGRATED' ? whenMigrated(standing) : whenNotMigrated(standing)
+  return actions.length === 0 ? ['NONE'] : actions
+}
+
+/** The source is out before anything else, also one that comes back from the dead. */
+function whenMigrated({ row, source, destination, sourceAttestedDead }: VerdictStanding): SafeAction[] {
+  const isThere = source.power !== 'ABSENT'
+  if (isThere && (source.fence === 'NONE' || source.fence === 'ARMED')) return ['FENCE_SOURCE']
+  if (isThere && source.fence === 'FOREIGN') return []
+  const sourceIsOut = isThere && source.fence === 'FENCED'
+  if (!sourceIsOut && !(sourceAttestedDead && canBeAttested(source))) return ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
+  if (destination.power === 'UNKNOWN' || destination.fence === 'UNKNOWN') return ['WAIT_FOR_DESTINATION']
+  // Fenced: a rollback has begun, or a later migration took it elsewhere. Absent: there is nothing to start.
+  if (!isFree(destination)) return []
+  const exposed = row === 'COMPLETED'
+  return [
+    ...when(destination.power === 'STOPPED', 'START_DESTINATION'),
+    ...when(!exposed && destination.power !== 'SUSPENDED', 'EXPOSE_DESTINATION', 'COMPLETE_RECORDS'),
+    ...when(exposed && source.power === 'SUSPENDED', 'RETIRE_SOURCE'),
+  ]
+}
+
+/** The commit is made impossible before the source is touched, and what runs at the destination is off before the source runs. */
+function whenNotMigrated(standing: VerdictStanding): SafeAction[] {
+  const { row, outcome, source, destination, known } = standing
+  const letRun = when(source.power === 'RUNNING', 'LET_SOURCE_RUN')
+  if (row === 'NOT_STARTED') return letRun
+  if (outcome === null) return ['ABANDON', ...letRun]
+  if (destination.power === 'UNKNOWN') return ['WAIT_FOR_DESTINATION', ...letRun]
+  if (destination.power === 'RUNNING' || destination.power === 'SUSPENDED') return ['STOP_DESTINATION', ...letRun]
+  const toSource = onSource(standing)
+  if (toSource) return toSource
+  const kept = known && row !== 'ROLLED_BACK'
+  return [...letRun, ...when(kept, 'RETRY'), ...when(kept && destination.power === 'STOPPED', 'DISCARD')]
+}
+
+/** Null: nothing is left to be done there. */
+function onSource({ source, startOwed, sourceAttestedDead }: VerdictStanding): SafeAction[] | null {
+  if (isUnreachable(source) || source.power === 'ABSENT') return sourceAttestedDead ? null : ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
+  if (source.fence === 'FOREIGN') return []
+  const ours = source.fence === 'ARMED' || source.fence === 'FENCED'
+  const owed = ours || startOwed
+  const release = when(ours, 'RELEASE_FENCE')
+  if (source.power === 'RUNNING') return ours ? ['LET_SOURCE_RUN', ...release] : null
+  // Without fences a suspension is the only trace of ours, and the only one that could be ours.
+  if (source.power === 'SUSPENDED' && (owed || source.fence === 'UNSUPPORTED')) return [...release, 'RESUME_SOURCE']
+  if (source.power === 'STOPPED' && owed) return [...release, 'START_SOURCE']
+  return null
+}
+
+/** What answers is not dead, whoever says so: it can be fenced, or it is off and can't be. */
+export function canBeAttested(source: CopyStanding): boolean {
+  const offUnfenced = source.fence === 'UNSUPPORTED' && source.power !== 'RUNNING'
+  return source.power === 'ABSENT' || isUnreachable(source) || offUnfenced
+}
+
+function isUnreachable({ power, fence }: CopyStanding): boolean {
+  return power === 'UNKNOWN' || fence === 'UNKNOWN'
+}
+
+function isFree({ power, fence }: CopyStanding): boolean {
+  return power !== 'ABSENT' && (fence === 'NONE' || fence === 'UNSUPPORTED')
+}
+
+/** What a reconciliation makes of it: WORK does `does` and looks again, WAIT looks again later, STUCK needs a person. */
+export type Conclusion = { state: 'WORK'; does: SafeAction[] } | { state: 'WAIT' | 'DONE' | 'STUCK' }
+
+const left: ReadonlySet<SafeAction> = new Set(['NONE', 'LET_SOURCE_RUN', 'RETRY', 'DISCARD'])
+
+export function conclude(standing: VerdictStanding): Conclusion {
+  const actions = safeActions(standing)
+  const waits = actions.some(
+    (action) => action === 'LET_MIGRATION_RUN' || action === 'WAIT_FOR_SOURCE' || action === 'WAIT_FOR_DESTINATION',
+  )
+  // A moved machine that its owner stopped is left off; and it doesn't wait for a source that may come back any time: that is fenced then.
+  const moved = standing.row === 'COMPLETED' && !standing.workflowRuns && !standing.disputed
+  if (waits) return { state: moved ? 'DONE' : 'WAIT' }
+  const does = actions.filter((action) => !left.has(action) && !(moved && action === 'START_DESTINATION'))
+  if (does.length > 0) return { state: 'WORK', does }
+  const unfinished = standing.verdict === 'MIGRATED' && !moved
+  return { state: standing.disputed || unfinished ? 'STUCK' : 'DONE' }
+}
+
+function when(holds: boolean, ...actions: SafeAction[]): SafeAction[] {
+  return holds ? actions : []
+}

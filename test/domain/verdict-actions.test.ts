@@ -1,0 +1,157 @@
+import { expect, test } from 'vitest'
+import {
+  conclude,
+  copyFences,
+  copyPowers,
+  safeActions,
+  type CopyStanding,
+  type SafeAction,
+  type VerdictStanding,
+} from '../../src/domain/verdict-actions.ts'
+import type { Decided } from '../../src/domain/verdict.ts'
+
+const decisions: (Decided & Pick<VerdictStanding, 'outcome'>)[] = [
+  { verdict: 'UNKNOWN', row: 'UNREADABLE', outcome: null },
+  { verdict: 'NOT_MIGRATED', row: 'NOT_STARTED', outcome: null },
+  { verdict: 'NOT_MIGRATED', row: 'NO_PLACEHOLDER', outcome: null },
+  { verdict: 'NOT_MIGRATED', row: 'NO_PLACEHOLDER', outcome: 'ABANDONED' },
+  { verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', outcome: null },
+  { verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', outcome: 'ABANDONED' },
+  { verdict: 'NOT_MIGRATED', row: 'ROLLED_BACK', outcome: 'COMMITTED' },
+  { verdict: 'MIGRATED', row: 'COMPLETED', outcome: 'COMMITTED' },
+  { verdict: 'MIGRATED', row: 'COMPLETED_EVENT', outcome: 'COMMITTED' },
+]
+const flags = [false, true]
+const copies: CopyStanding[] = copyPowers.flatMap((power) => copyFences.map((fence) => ({ power, fence })))
+
+/** The whole input space: every decision with everything that can be known, or unknown, of either copy. */
+function* everyStanding(): Generator<VerdictStanding> {
+  for (const decision of decisions)
+    for (const source of copies)
+      for (const destination of copies)
+        for (const sourceAttestedDead of flags)
+          for (const startOwed of flags)
+            for (const disputed of flags)
+              for (const workflowRuns of flags)
+                for (const known of flags)
+                  yield { ...decision, source, destination, sourceAttestedDead, startOwed, disputed, workflowRuns, known }
+}
+
+function violations(holds: (actions: SafeAction[], standing: VerdictStanding) => boolean): VerdictStanding[] {
+  const found: VerdictStanding[] = []
+  for (const standing of everyStanding()) if (!holds(safeActions(standing), standing)) found.push(standing)
+  return found.slice(0, 3)
+}
+
+const startsSource: SafeAction[] = ['RESUME_SOURCE', 'START_SOURCE', 'RELEASE_FENCE']
+const startsDestination: SafeAction[] = ['START_DESTINATION', 'EXPOSE_DESTINATION']
+const any = (actions: SafeAction[], of: SafeAction[]) => actions.some((action) => of.includes(action))
+const unknown = ({ power, fence }: CopyStanding) => power === 'UNKNOWN' || fence === 'UNKNOWN'
+
+test('nothing starts both copies', () => {
+  expect(violations((actions) => !(any(actions, startsSource) && any(actions, startsDestination)))).toEqual([])
+})
+
+test('an unknown or disputed verdict, and a migration whose workflow runs, start nothing and stop nothing', () => {
+  const idle: SafeAction[] = ['NONE', 'LET_MIGRATION_RUN', 'WAIT_FOR_DESTINATION']
+  expect(
+    violations(
+      (actions, { verdict, disputed, workflowRuns }) =>
+        !(verdict === 'UNKNOWN' || disputed || workflowRuns) || actions.every((action) => idle.includes(action)),
+    ),
+  ).toEqual([])
+})
+
+test('the destination goes live only when it is MIGRATED and the source is fenced, or attested dead while nothing of it answers', () => {
+  expect(
+    violations(
+      (actions, { verdict, source, sourceAttestedDead }) =>
+        !any(actions, startsDestination) ||
+        (verdict === 'MIGRATED' &&
+          ((source.fence === 'FENCED' && source.power !== 'ABSENT') ||
+            (sourceAttestedDead && source.power !== 'RUNNING') ||
+            (sourceAttestedDead && unknown(source)))),
+    ),
+  ).toEqual([])
+})
+
+test('a source whose power is unknown keeps a destination from being started unless it was attested dead', () => {
+  expect(
+    violations(
+      (actions, { source, sourceAttestedDead }) =>
+        !(unknown(source) && source.fence !== 'FENCED' && !sourceAttestedDead) || !any(actions, [...startsDestination, ...startsSource]),
+    ),
+  ).toEqual([])
+})
+
+test('a destination that may run keeps the source from being started', () => {
+  expect(
+    violations(
+      (actions, { destination }) =>
+        !any(actions, startsSource) ||
+        (destination.power !== 'RUNNING' && destination.power !== 'SUSPENDED' && destination.power !== 'UNKNOWN'),
+    ),
+  ).toEqual([])
+})
+
+test('the source is started only once the commit has become impossible, or was rolled back', () => {
+  expect(
+    violations((actions, { outcome, row }) => !any(actions, startsSource) || outcome === 'ABANDONED' || row === 'ROLLED_BACK'),
+  ).toEqual([])
+})
+
+test("a copy under another's fence is neither started nor fenced, nor is that fence released", () => {
+  const onSource: SafeAction[] = [...startsSource, 'FENCE_SOURCE', 'RETIRE_SOURCE']
+  expect(violations((actions, { source }) => source.fence !== 'FOREIGN' || !any(actions, onSource))).toEqual([])
+  expect(violations((actions, { destination }) => destination.fence !== 'FOREIGN' || !any(actions, startsDestination))).toEqual([])
+})
+
+test('a source that comes back while its machine is MIGRATED is fenced before anything else', () => {
+  expect(
+    violations(
+      (actions, { verdict, disputed, workflowRuns, source }) =>
+        verdict !== 'MIGRATED' ||
+        disputed ||
+        workflowRuns ||
+        source.power === 'ABSENT' ||
+        !(source.fence === 'NONE' || source.fence === 'ARMED') ||
+        (actions.length === 1 && actions[0] === 'FENCE_SOURCE'),
+    ),
+  ).toEqual([])
+})
+
+test('a machine that is missing is not taken for one that is stopped', () => {
+  expect(
+    violations(
+      (actions, { source, sourceAttestedDead }) =>
+        source.power !== 'ABSENT' || sourceAttestedDead || !any(actions, [...startsSource, ...startsDestination, 'FENCE_SOURCE']),
+    ),
+  ).toEqual([])
+  expect(violations((actions, { destination }) => destination.power !== 'ABSENT' || !any(actions, startsDestination))).toEqual([])
+})
+
+test('there is always an answer, and what is to be done is among what is safe', () => {
+  for (const standing of everyStanding()) {
+    const actions = safeActions(standing)
+    const conclusion = conclude(standing)
+    if (actions.length === 0 || (conclusion.state === 'WORK' && !conclusion.does.every((action) => actions.includes(action))))
+      expect.fail(JSON.stringify(standing))
+  }
+})
+
+test('a moved machine that its owner stopped may be started, and is not started by a reconciliation', () => {
+  const standing: VerdictStanding = {
+    verdict: 'MIGRATED',
+    row: 'COMPLETED',
+    outcome: 'COMMITTED',
+    disputed: false,
+    source: { power: 'STOPPED', fence: 'FENCED' },
+    destination: { power: 'STOPPED', fence: 'NONE' },
+    sourceAttestedDead: false,
+    startOwed: false,
+    workflowRuns: false,
+    known: false,
+  }
+  expect(safeActions(standing)).toEqual(['START_DESTINATION'])
+  expect(conclude(standing)).toEqual({ state: 'DONE' })
+})
