@@ -33,4 +33,6 @@ CREATE TABLE `reconciliations` (
 --> statement-breakpoint
 CREATE INDEX `attestations_attempt` ON `attestations` (`uniqueId`,`migrationId`,`attempt`);--> statement-breakpoint
 CREATE UNIQUE INDEX `reconciliations_attempt` ON `reconciliations` (`cloudId`,`uniqueId`,`migrationId`,`attempt`);--> statement-breakpoint
-CREATE INDEX `reconciliations_state` ON `reconciliations` (`state`);
+CREATE INDEX `reconciliations_state` ON `reconciliations` (`state`);--> statement-breakpoint
+CREATE TRIGGER `attestations_never_change` BEFORE UPDATE ON `attestations` BEGIN SELECT RAISE(ABORT, 'attestations are only ever added to'); END;--> statement-breakpoint
+CREATE TRIGGER `attestations_never_go` BEFORE DELETE ON `attestations` BEGIN SELECT RAISE(ABORT, 'attestations are only ever added to'); END;
