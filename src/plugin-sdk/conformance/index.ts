@@ -9,6 +9,7 @@
  */
 import { connectionChecks } from './connection-checks.ts'
 import { destinationChecks } from './destination-checks.ts'
+import { fencingChecks } from './fencing-checks.ts'
 import { recordChecks } from './record-checks.ts'
 import { closeSession, openSession, type Session, type Suite, type TestApi } from './session.ts'
 import type { ConformanceSubject } from './subject.ts'
@@ -62,6 +63,7 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
     connectionChecks(suite)
     recordChecks(suite)
     virtualMachineChecks(suite)
+    fencingChecks(suite)
     destinationChecks(suite)
 
     describe('at the end', () => {

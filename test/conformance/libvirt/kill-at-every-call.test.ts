@@ -45,7 +45,7 @@ fi
 exec virsh "$@"
 `
 
-test('a destination is made, sealed, booted, thrown back, booted again, exposed, flattened and deleted, killed at every call', async () => {
+test('a destination is made, sealed, booted, thrown back, booted again, exposed, fenced, released, flattened and deleted, killed at every call', async () => {
   const virtualMachine = {
     name: 'killed often',
     uniqueId: vmId,
@@ -85,8 +85,8 @@ test('a destination is made, sealed, booted, thrown back, booted again, exposed,
   await throughKills(['network', 'expose'], { vmId })
   expect(await state()).toMatchObject({ networks: ['default'] })
 
-  // Off, so that the merge has to start it by itself.
-  await call(['virtualMachines', 'stop'], { vmId, force: true, operationId: 'stop' }, {})
+  for (const act of ['arm', 'fence', 'release']) await throughKills(['fencing', act], { vmId, fenceId: 'killed-often.1' })
+  // Off by the fence, so that the merge has to start it by itself.
   await throughKills(['destination', 'flattenOverlay'], { vmId })
   expect(await state()).toEqual({ domains: ['killed often shut off'], volumes: [disk], networks: ['default'] })
 
