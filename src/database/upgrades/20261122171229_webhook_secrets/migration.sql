@@ -1,0 +1,5 @@
+CREATE TABLE `webhook_secrets` (
+	`name` text PRIMARY KEY,
+	`sealed` text NOT NULL,
+	`setAt` integer NOT NULL
+);
