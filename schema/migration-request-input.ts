@@ -1,5 +1,6 @@
 import type { InputFieldBuilder } from '@pothos/core'
 import type { MigrationRequest } from '../src/domain/migration-request.ts'
+import { faultInExcludedDirectories } from '../src/domain/excluded-directories.ts'
 import type { CutoverPolicy, NonConvergencePolicy } from '../src/domain/migration.ts'
 import { builder, type ResolvedTypes } from './builder.ts'
 import { rowIdOf } from './global-id.ts'
@@ -76,6 +77,12 @@ export function migrationRequestFields(t: InputFieldBuilder<ResolvedTypes, 'Inpu
       required: true,
       description: 'What happens when the guest writes faster than the copy can follow.',
     }),
+    excludedDirectories: t.stringList({
+      defaultValue: [],
+      required: true,
+      description:
+        "Absolute paths in the guest, at most 100. Their files' data is not copied, and they are empty in the copy; the directories themselves stay, with owner and mode.",
+    }),
     healthCheck: t.field({
       type: HealthCheckInput,
       required: true,
@@ -92,6 +99,7 @@ interface MigrationRequestInput {
   permittedDowntimeMs: number
   cutoverPolicy: CutoverPolicy
   nonConvergencePolicy: NonConvergencePolicy
+  excludedDirectories: string[]
   healthCheck: typeof HealthCheckInput.$inferInput
 }
 
@@ -108,8 +116,15 @@ export function toMigrationRequest(input: MigrationRequestInput): MigrationReque
     permittedDowntimeMs: within(input.permittedDowntimeMs, 1, 2 ** 31 - 1, ['input', 'permittedDowntimeMs']),
     cutoverPolicy: input.cutoverPolicy,
     nonConvergencePolicy: input.nonConvergencePolicy,
+    ...(input.excludedDirectories.length > 0 && { excludedDirectories: toExcludedDirectories(input.excludedDirectories) }),
     healthCheck: toHealthCheck(input.healthCheck),
   }
+}
+
+function toExcludedDirectories(directories: string[]): string[] {
+  const fault = faultInExcludedDirectories(directories)
+  if (fault) throw invalidInput(fault, ['input', 'excludedDirectories'])
+  return directories
 }
 
 function toHealthCheck(input: typeof HealthCheckInput.$inferInput): MigrationRequest['healthCheck'] {

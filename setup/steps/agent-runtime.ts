@@ -1,11 +1,14 @@
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import type { BuildStep } from '../build-steps.ts'
 import { runCommand } from '../run-command.ts'
 import { extractFromTree } from '../extract-from-tree.ts'
 import { tarWithoutEnd } from '../tar-without-end.ts'
+
+/** Tells where a file's data lies on the disk: a guest may lack it. It needs the C library only, and goes where the libraries are, since what they need is looked at. */
+const fileTool = 'usr/sbin/filefrag'
 
 /** What Node links against besides the C library, which a guest may lack. From the Debian tree, so that an older C library than this machine's suffices. */
 const libraries = ['libatomic.so.1', 'libstdc++.so.6', 'libgcc_s.so.1']
@@ -24,20 +27,16 @@ export function agentRuntime(): BuildStep {
   return {
     name: 'agent-runtime',
     what: "the migration agent's Node",
-    inputs: { values: [launcher, ...libraries], files: [nodePackage], steps: ['guest-tree'] },
+    inputs: { values: [launcher, fileTool, ...libraries], files: [nodePackage], steps: ['guest-tree'] },
     async build(directory, { resultOf, signal }) {
       const abort = { signal }
       await runCommand('strip', ['-o', join(directory, 'node'), join(dirname(nodePackage), 'bin', 'node')], abort)
       const found = join(directory, 'found')
       const source = 'usr/lib/x86_64-linux-gnu'
-      await extractFromTree(
-        resultOf('guest-tree'),
-        libraries.map((library) => `${source}/${library}*`),
-        found,
-        signal,
-      )
+      await extractFromTree(resultOf('guest-tree'), [fileTool, ...libraries.map((library) => `${source}/${library}*`)], found, signal)
       mkdirSync(join(directory, 'lib'))
       for (const library of libraries) copyFileSync(join(found, source, library), join(directory, 'lib', library))
+      copyFileSync(join(found, fileTool), join(directory, 'lib', basename(fileTool)))
       rmSync(found, { recursive: true })
       writeFileSync(join(directory, 'run'), launcher)
       chmodSync(join(directory, 'run'), 0o755)

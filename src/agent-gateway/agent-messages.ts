@@ -86,6 +86,12 @@ const results: { [M in ControlMethod]: z.ZodType<ControlRequests[M][1]> } = {
       .max(256),
   }),
   interfaces: z.object({ nics }),
+  'hook.run': z.object({
+    exitCode: z.int().nullable(),
+    timedOut: z.boolean(),
+    output: z.string().max(32_768),
+    outputBytes: byteCount,
+  }),
   exit: nothing,
 }
 

@@ -80,6 +80,12 @@ const parsers: Parsers = {
     ...(params['empty'] === undefined ? {} : { empty: list(params, 'empty', place) }),
   }),
   interfaces: nothing,
+  'hook.run': (params) => ({
+    hookId: text(params, 'hookId'),
+    command: list(params, 'command', argument),
+    timeoutMs: positive(params, 'timeoutMs'),
+    environment: Object.fromEntries(Object.entries(object(params['environment'], 'environment')).map(environmentEntry)),
+  }),
   exit: nothing,
 }
 
@@ -164,6 +170,17 @@ function nicAddressing(value: unknown): NicAddressing {
 /** A zone (`%eth0`) is free text, and no address of a machine's configuration needs one. */
 function isPlainIp(text: string): boolean {
   return isIP(text) !== 0 && !text.includes('%')
+}
+
+/** Also an empty one; but a NUL would end it early. */
+function argument(value: unknown): string {
+  if (typeof value !== 'string' || value.length > 16_384 || value.includes('\0')) throw invalid('`command` is not a list of arguments')
+  return value
+}
+
+function environmentEntry([name, value]: [string, unknown]): [string, string] {
+  if (!/^PORTOLAN_[A-Z_]{1,40}$/.test(name)) throw invalid('`environment` holds a name that is not ours')
+  return [name, argument(value)]
 }
 
 function diskName(params: Members): string {

@@ -155,6 +155,14 @@ export interface ControlRequests {
   ]
   /** Source: interface names as the guest has them now, for fixUp. */
   interfaces: [Record<string, never>, { nics: { mac: string; name: string }[] }]
+  /**
+   * Source. Runs a command of the operator's to its end, or its time-out; no shell. `exitCode` is null when it was killed. `output` is the end of what it wrote to both of
+   * its outputs, at most 16 KiB. Sent again with the same id it is not run again.
+   */
+  'hook.run': [
+    { hookId: string; command: string[]; timeoutMs: number; environment: Record<string, string> },
+    { exitCode: number | null; timedOut: boolean; output: string; outputBytes: number },
+  ]
   /** Ends the agent; on the source it removes its own tmpfs too. Nothing is answered after it. */
   exit: [Record<string, never>, Record<string, never>]
 }

@@ -16,6 +16,7 @@
  *   barrierDone    D      32 bytes of root
  *   ping           both   empty: the sender lives
  *   failed         D      JSON {code, message, retryable}: why the round can't go on
+ *   exclude, excludeDone  see exclusion-messages.ts
  *
  * Lengths and ranges of numbers are checked here; whether a block is on the disk is the receiver's check.
  */
@@ -41,6 +42,8 @@ export const frameTypes = {
   barrierDone: 13,
   ping: 14,
   failed: 15,
+  exclude: 16,
+  excludeDone: 17,
 } as const
 
 /** What the destination waits for most: the link (or the source), its disk, or its CPU. Sent as the place in this list. */

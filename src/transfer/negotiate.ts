@@ -4,7 +4,7 @@ import type { AgentRole } from './control-protocol.ts'
 import { TransferError } from './transfer-error.ts'
 
 /** Version of the agents' own protocol: frame.ts and data-messages.ts. Another major can't talk with this one. */
-const transferProtocol = { major: 1, minor: 0 } as const
+const transferProtocol = { major: 1, minor: 1 } as const
 
 /** The first frame of each side. */
 export interface TransferHello {
@@ -17,6 +17,7 @@ export interface TransferHello {
 }
 
 export interface Agreement {
+  /** From 1 on, blocks can be left out (exclusion-messages.ts). */
   minor: number
   compression: 'zstd' | null
 }

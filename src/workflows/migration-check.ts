@@ -5,6 +5,7 @@ import { migrations } from '../database/tables/migration.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
+import { faultInExcludedDirectories } from '../domain/excluded-directories.ts'
 import type { Finding } from '../domain/finding.ts'
 import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
@@ -12,13 +13,13 @@ import { preFlightFindings } from '../domain/pre-flight.ts'
 import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import type { MigrationArtifacts } from './migration-settings.ts'
-import { providerIdOf } from './row-ids.ts'
+import { providerIdOf, rowIdOf } from './row-ids.ts'
 
 export interface MigrationCheck {
   /** Throws PortolanError NOT_FOUND and INVALID_INPUT for a request that names what isn't there or makes no sense. */
   resolve(request: MigrationRequest): Promise<{ sourceCloudId: string; sourceVmId: string; destinationName: string }>
-  /** Throws what the providers throw when they can't be asked. */
-  findings(request: MigrationRequest, signal: AbortSignal): Promise<Finding[]>
+  /** Throws what the providers throw when they can't be asked. `ownCopyRowId`: the copy that an earlier attempt kept, which doesn't stand in the way. */
+  findings(request: MigrationRequest, signal: AbortSignal, ownCopyRowId?: string | null): Promise<Finding[]>
   /** What the last cut-over into the cloud took beside copying. */
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
 }
@@ -62,7 +63,7 @@ export function createMigrationCheck(dependencies: {
   return {
     resolve,
     fixedDowntime,
-    async findings(request, signal) {
+    async findings(request, signal, ownCopyRowId = null) {
       const { sourceCloudId, sourceVmId, destinationName } = await resolve(request)
       const [source, destination] = await Promise.all([
         connections.connection(sourceCloudId, signal),
@@ -79,7 +80,7 @@ export function createMigrationCheck(dependencies: {
           name: destinationName,
           hosts: topology.regions.flatMap(({ zones }) => zones.flatMap(({ hosts }) => hosts)),
           networkIds: topology.networks.map(({ id }) => id),
-          virtualMachines: topology.virtualMachines,
+          virtualMachines: topology.virtualMachines.filter(({ id }) => rowIdOf(request.destinationCloudId, id) !== ownCopyRowId),
         },
         {
           networkMap: request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
@@ -114,6 +115,8 @@ async function guestFindings(
 
 function requireSane(request: MigrationRequest): void {
   const { permittedDowntimeMs, healthCheck } = request
+  const fault = faultInExcludedDirectories(request.excludedDirectories ?? [])
+  if (fault) throw invalid(`The list of excluded directories ${fault}.`, 'excludedDirectories', 'Correct the list.')
   if (!(Number.isSafeInteger(permittedDowntimeMs) && permittedDowntimeMs > 0))
     throw invalid('The permitted downtime is a positive number of milliseconds.', 'permittedDowntimeMs', 'Permit some downtime.')
   if (!(Number.isInteger(healthCheck.port) && healthCheck.port >= 1 && healthCheck.port <= 65_535))

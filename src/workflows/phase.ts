@@ -1,5 +1,6 @@
 /** What a phase is, and what it gets. A phase is repeated after any crash: whatever it does must be safe to do again under the same operation ids. */
 import type { MigrationAgents } from '../agent-gateway/gateway.ts'
+import type { ExcludedPlace } from '../transfer/control-protocol.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
 import type { ProviderConnection } from '../plugin-sdk/index.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
@@ -9,10 +10,17 @@ import type { MigrationSettings } from './migration-settings.ts'
 /** What phases leave for later ones and for their undo; kept in the database. */
 export interface PhaseResults {
   /** `vmId` is null while the call is under way: the VM may be there, and is found by its unique id. */
-  INSTANTIATE_DESTINATION: { uniqueId: string; vmId: string | null }
+  INSTANTIATE_DESTINATION: {
+    uniqueId: string
+    vmId: string | null
+    /** It is the copy that an earlier attempt kept. */
+    takenUp?: boolean | undefined
+  }
   CONNECT_AGENTS: AgentLink
+  /** Null: the source's provider can't fence. */
+  ARM_FENCE: { strength: 'power' | 'host-lock' | 'guest-lock' | null }
   FREEZE: { freezingAt: number; frozenAt: number; interfaces: { mac: string; name: string }[] }
-  SEND_REMAINDER: { sentAt: number }
+  SEND_REMAINDER: { sentAt: number; excluded?: ExcludedPlace[] }
   COMPARE_ROOTS: { equal: boolean }
   SEAL_COPY: { sealedAt: number }
   HEALTH_CHECK: { answeringAt: number }

@@ -18,6 +18,9 @@ describe("the control plane's messages", () => {
     ['fixUp', { nics: [{ mac: '52:54:00:12:34:56', name: '../../etc/passwd' }] }],
     ['fixUp', { nics: [{ mac: 'nonsense', name: 'eth0' }] }],
     ['receive.start', { disk: 'vda' }],
+    ['tracking.start', { disk: 'vda', excludedDirectories: ['/var/../etc'] }],
+    ['fixUp', { nics: [], empty: [{ partition: 1, path: '/var/..' }] }],
+    ['fixUp', { nics: [], empty: [{ partition: 0, path: '/var/cache' }] }],
   ] as const)('%s with %j is refused', (method, params) => {
     expect(() => parseParams(method, params)).toThrowError(expect.objectContaining({ code: 'INVALID_REQUEST' }))
   })

@@ -6,8 +6,11 @@ const destination = transferHello('m-1', 'DESTINATION')
 
 describe('two agents that meet', () => {
   test('use the lower minor version, and what both can unpack', () => {
-    expect(negotiate(source, { ...destination, protocol: { major: 1, minor: 9 } })).toEqual({ minor: 0, compression: 'zstd' })
-    expect(negotiate(source, { ...destination, compression: [] })).toEqual({ minor: 0, compression: null })
+    expect(negotiate(source, { ...destination, protocol: { major: 1, minor: 9 } })).toEqual({ minor: 1, compression: 'zstd' })
+    expect(negotiate(source, { ...destination, protocol: { major: 1, minor: 0 }, compression: [] })).toEqual({
+      minor: 0,
+      compression: null,
+    })
   })
 
   test('part over another major version, with both named', () => {

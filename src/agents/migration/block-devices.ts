@@ -44,6 +44,26 @@ export async function deviceNumberOf(name: string): Promise<{ major: number; min
   return { major, minor }
 }
 
+export interface MountPoint {
+  path: string
+  /** The directory of the file system that is seen there; `/` but for bind mounts. */
+  root: string
+  fsType: string
+  /** `major:minor` */
+  deviceNumber: string
+}
+
+/** Every mount, in the order in which they were made; those without a disk too. */
+export async function mountTable(): Promise<MountPoint[]> {
+  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n')
+  return lines.flatMap((line) => {
+    const [before, after] = line.split(' - ')
+    const [, , deviceNumber, root, path] = before?.split(' ') ?? []
+    const fsType = after?.split(' ')[0]
+    return deviceNumber && root && path && fsType ? [{ path: unescapeOctal(path), root: unescapeOctal(root), fsType, deviceNumber }] : []
+  })
+}
+
 /** mountinfo escapes blanks as octal. One entry a file system: it is frozen once, however often it is mounted. */
 export function parseMountInfo(text: string): Mount[] {
   const mounts = new Map<string, Mount>()

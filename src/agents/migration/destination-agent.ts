@@ -9,6 +9,7 @@ import { negotiate, transferHello } from '../../transfer/negotiate.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { findDisk } from './block-devices.ts'
 import type { ControlHandlers } from './control-link.ts'
+import { emptyDirectories } from './empty-directories.ts'
 import { openDiskDevice, type DiskDevice } from './disk-device.ts'
 import { fixUpDisk } from './fix-up/fix-up-disk.ts'
 import { createReceiver, type Receiver } from './receiver.ts'
@@ -165,7 +166,9 @@ export function createDestinationAgent({ identity, agentInstanceId, log }: Desti
         throw new TransferError('NOT_RECEIVING', 'The destination agent has no disk to fix up: receive.start comes first.', {
           retryable: false,
         })
-      return { steps: await fixUpDisk(receiving.kernelName, request) }
+      // First, since what follows may need room on the disk.
+      const emptied = request.empty?.length ? [await emptyDirectories(receiving.kernelName, request.empty)] : []
+      return { steps: [...emptied, ...(await fixUpDisk(receiving.kernelName, request))] }
     },
   }
 

@@ -30,7 +30,7 @@ export async function compareDisk(disk: SourceDisk, session: CopySession, destin
 async function copyToEmpty(disk: SourceDisk, session: CopySession, endBlock: number): Promise<void> {
   const end = Math.min(endBlock, disk.geometry.blockCount)
   // The cursor moves when an extent is taken: one that fails is in `unverified`, and is sent on the next connection.
-  const extents = extentsOf(disk.scanFrom, end, (taken) => (disk.scanFrom = taken))
+  const extents = extentsOf(disk, disk.scanFrom, end, (taken) => (disk.scanFrom = taken))
   await session.copy(extents, 'ZERO')
   disk.scanFrom = end
 }
@@ -38,7 +38,7 @@ async function copyToEmpty(disk: SourceDisk, session: CopySession, endBlock: num
 async function compareSubtree(disk: SourceDisk, session: CopySession, subtree: number, theirs: Buffer): Promise<void> {
   const first = subtree * subtreeBlocks
   const end = Math.min(first + subtreeBlocks, disk.geometry.blockCount)
-  await session.copy(extentsOf(first, end), 'HASH_ONLY')
+  await session.copy(extentsOf(disk, first, end), 'HASH_ONLY')
   if (!disk.tree.subtreeDigest(subtree).equals(theirs)) {
     const held = await disk.askLeaves(subtree)
     const ours = await disk.tree.leaves(subtree)
@@ -73,11 +73,18 @@ function zeroSubtreesFrom(digests: Buffer | null, index: number): number {
   return end - index
 }
 
-/** Consecutive extents. `onTaken` hears where the next begins. */
-function* extentsOf(first: number, end: number, onTaken?: (next: number) => void): Generator<BlockRun, undefined> {
-  for (let block = first; block < end; block += maxExtentBlocks) {
-    onTaken?.(Math.min(end, block + maxExtentBlocks))
-    yield { first: block, count: Math.min(maxExtentBlocks, end - block) }
+/** Consecutive extents but for what is left out. `onTaken` hears where the next begins. */
+function* extentsOf(disk: SourceDisk, first: number, end: number, onTaken?: (next: number) => void): Generator<BlockRun, undefined> {
+  for (let block = first; block < end;) {
+    const hole = disk.excluded.nextRun(block, maxExtentBlocks)
+    if (hole?.first === block) {
+      block += hole.count
+      continue
+    }
+    const count = Math.min(maxExtentBlocks, end - block, hole ? hole.first - block : Infinity)
+    onTaken?.(block + count)
+    yield { first: block, count }
+    block += count
   }
 }
 

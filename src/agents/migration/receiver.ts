@@ -7,13 +7,16 @@
 import { zstdDecompress } from 'node:zlib'
 import { createAlignedBuffers } from '../../transfer/aligned-buffers.ts'
 import { digestBytes } from '../../transfer/block-digest.ts'
+import { createBlockBitmap, type BlockBitmap, type BlockRun } from '../../transfer/block-bitmap.ts'
 import { blockBytes, diskGeometry, extentBytes, maxExtentBlocks, type DiskGeometry } from '../../transfer/block-grain.ts'
 import { decodeExtent, decodeZeros } from '../../transfer/data-messages.ts'
+import { runsOutside } from '../../transfer/exclusion-messages.ts'
 import type { Frame } from '../../transfer/frame.ts'
-import { createHashTree, type HashTree } from '../../transfer/hash-tree.ts'
+import { createHashTree, subtreeBlocks, type HashTree } from '../../transfer/hash-tree.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { leavesOf } from './block-digests.ts'
 import type { DiskDevice } from './disk-device.ts'
+import { bySubtree, withoutExcluded } from './exclusion.ts'
 import { rereadLeaves } from './reread-leaves.ts'
 
 const leafBudgetBytes = 16 * 1024 * 1024
@@ -26,6 +29,9 @@ export interface Receiver {
   /** True when what the disk holds now is what the source says. Throws TransferError. */
   receiveExtent(frame: Frame): Promise<boolean>
   receiveZeros(frame: Frame): Promise<boolean>
+  /** Leaves exactly these blocks out of the root; what was left out and is not any more is read again. */
+  exclude(runs: readonly BlockRun[]): Promise<void>
+  readonly excluded: BlockBitmap
   flush(): Promise<void>
   /** What took longer lately: disk or CPU. */
   readonly slowerStage: 'DESTINATION_DISK' | 'DESTINATION_CPU'
@@ -35,10 +41,11 @@ export interface Receiver {
 export async function createReceiver(device: DiskDevice, diskBytes: number, empty: boolean, signal: AbortSignal): Promise<Receiver> {
   const geometry = diskGeometry(diskBytes)
   const buffers = createAlignedBuffers(transferBuffers, maxExtentBlocks * blockBytes)
+  const excluded = createBlockBitmap(geometry.blockCount)
   const tree = createHashTree({
     blockCount: geometry.blockCount,
     leafBudgetBytes,
-    loadLeaves: (subtree) => rereadLeaves(device, geometry, buffers, subtree),
+    loadLeaves: async (subtree) => withoutExcluded(await rereadLeaves(device, geometry, buffers, subtree), subtree, excluded),
   })
   if (!empty) await scan()
 
@@ -120,6 +127,25 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
         return true
       } finally {
         buffers.release(buffer)
+      }
+    },
+    excluded,
+    async exclude(runs) {
+      const wanted = createBlockBitmap(geometry.blockCount)
+      for (const { first, count } of runs) {
+        checkOnDisk(first, count)
+        wanted.set(first, count)
+      }
+      for (const { first, count } of bySubtree(runsOutside(wanted, excluded))) {
+        await tree.update(first, Buffer.alloc(count * digestBytes))
+        excluded.set(first, count)
+      }
+      for (const { first, count } of bySubtree(runsOutside(excluded, wanted))) {
+        const subtree = Math.floor(first / subtreeBlocks)
+        const at = (first % subtreeBlocks) * digestBytes
+        const held = await rereadLeaves(device, geometry, buffers, subtree)
+        await tree.update(first, held.subarray(at, at + count * digestBytes))
+        excluded.clear(first, count)
       }
     },
     flush: () => device.flush(),

@@ -10,6 +10,8 @@ import {
   encodeSubtreeRange,
   frameTypes,
 } from '../../transfer/data-messages.ts'
+import { decodeExclusion } from '../../transfer/exclusion-messages.ts'
+import type { BlockRun } from '../../transfer/block-bitmap.ts'
 import type { Frame } from '../../transfer/frame.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -28,6 +30,9 @@ export interface ReceivingOptions {
 export async function serveSource(channel: Channel, { receiverId, openReceiver }: ReceivingOptions): Promise<void> {
   let receiver: Receiver | null = null
   let queuedBytes = 0
+  /** Pieces so far of the set that the source is naming. */
+  const excluding: BlockRun[] = []
+  let excludedEnd = 0
   const running = new Set<Promise<void>>()
   let turn = Promise.resolve()
 
@@ -82,7 +87,11 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
         if (typeof diskBytes !== 'number')
           throw new TransferError('PROTOCOL', 'The source opened a round without a size.', { retryable: true })
         receiver = await openReceiver(diskBytes)
-        return channel.send(frameTypes.opened, frame.sequence, encodeJson({ receiverId, allZero: receiver.tree.allZero }))
+        return channel.send(
+          frameTypes.opened,
+          frame.sequence,
+          encodeJson({ receiverId, allZero: receiver.excluded.count === 0 && receiver.tree.allZero }),
+        )
       }
       case frameTypes.digestsWanted: {
         const { first, count } = decodeSubtreeRange(frame)
@@ -98,6 +107,14 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
         if (subtree >= tree.subtreeCount)
           throw new TransferError('PROTOCOL', 'The source asked for a subtree that is not on the disk.', { retryable: true })
         return channel.send(frameTypes.leaves, frame.sequence, encodeSubtree(subtree, await tree.leaves(subtree)))
+      }
+      case frameTypes.exclude: {
+        const { runs, last } = decodeExclusion(frame, excludedEnd)
+        for (const run of runs) excluding.push(run)
+        excludedEnd = last ? 0 : (runs.at(-1)?.first ?? 0) + (runs.at(-1)?.count ?? 0)
+        if (!last) return
+        await opened().exclude(excluding.splice(0))
+        return channel.send(frameTypes.excludeDone, frame.sequence)
       }
       case frameTypes.barrier:
         await opened().flush()

@@ -10,6 +10,7 @@ import type { BlockBitmap } from '../../transfer/block-bitmap.ts'
 import { createCompression } from './compression.ts'
 import { createCopySession, type CopySession } from './copy-session.ts'
 import type { DataConnection } from './data-link.ts'
+import { applyExclusion } from './exclusion.ts'
 import { compareDisk, runsOf } from './full-comparison.ts'
 import type { RoundMeter } from './round-meter.ts'
 import type { SourceDisk } from './source-disk.ts'
@@ -54,9 +55,11 @@ async function copyOver(connection: DataConnection, disk: SourceDisk, meter: Rou
   signal.addEventListener('abort', giveUp)
   try {
     const { allZero } = await open(disk, session)
+    if (disk.toExclude && agreement.minor < 1) throw cannotExclude()
+    await applyExclusion(disk, session.conversation)
     const compared = disk.scanFrom < disk.geometry.blockCount
     if (compared) {
-      meter.totalBlocks = disk.geometry.blockCount
+      meter.totalBlocks = disk.geometry.blockCount - disk.excluded.count
       meter.scannedBlocks = disk.scanFrom
       await compareDisk(disk, session, allZero)
     }
@@ -72,6 +75,12 @@ async function copyOver(connection: DataConnection, disk: SourceDisk, meter: Rou
     signal.removeEventListener('abort', giveUp)
     clearTimeout(timer)
   }
+}
+
+function cannotExclude(): TransferError {
+  return new TransferError('INCOMPATIBLE', "The destination's agent can't leave blocks out; install both agents from the same release.", {
+    retryable: false,
+  })
 }
 
 function stopped(): TransferError {

@@ -2,14 +2,17 @@
 import type { AgentIdentity } from '../../transfer/channel.ts'
 import { blockBytes } from '../../transfer/block-grain.ts'
 import type { ControlRequests, RoundProgress, RoundResult } from '../../transfer/control-protocol.ts'
+import { rootWithExclusion } from '../../transfer/exclusion-messages.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import type { ControlHandlers } from './control-link.ts'
 import { connectToDestination, type DataConnection, type DataLinkTarget } from './data-link.ts'
 import { createFreezer } from './freezer.ts'
+import { createHookCommands } from './hook-command.ts'
 import { listNics } from './network-interfaces.ts'
 import { runCopy } from './round.ts'
 import { createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
 import { createTransferEstimate, type TransferEstimate } from './transfer-estimate.ts'
+import { pendingBlocks } from './source-disk.ts'
 import { startTracking, type TrackedDisk } from './tracked-disk.ts'
 
 export interface SourceAgentOptions {
@@ -37,6 +40,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
 } {
   const freezer = createFreezer(directory)
   const estimate = createTransferEstimate()
+  const hooks = createHookCommands()
   const finished = new Map<number, RoundResult>()
   let tracked: { name: string; disk: Promise<TrackedDisk> } | null = null
   let target: DataLinkTarget | null = null
@@ -71,7 +75,8 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   }
 
   async function runRound({ round, mode }: RoundParams, signal: AbortSignal): Promise<RoundResult> {
-    const { disk, tracker } = await trackedDisk()
+    const { disk, tracker, excludedDirectories } = await trackedDisk()
+    const meter = createRoundMeter()
     await tracker?.drain()
     const compared = disk.scanFrom >= disk.geometry.blockCount
     if (!tracker || tracker.lost || (mode === 'FULL' && compared)) {
@@ -83,12 +88,16 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       disk.todo.takeFrom(disk.dirty)
     }
     const bytesBefore = wireBytes()
-    const meter = createRoundMeter()
     const timer = setInterval(() => report(roundProgress(round, meter, wireBytes() - bytesBefore)), reportEveryMs)
     try {
+      const excluded = (await excludedDirectories?.lookUp()) ?? null
+      disk.toExclude = excluded?.blocks ?? null
       const outcome = await runCopy(disk, connect, meter, signal)
       await tracker?.drain()
-      const result = resultOf(round, meter, outcome, disk.dirty.count, wireBytes() - bytesBefore, !tracker || tracker.lost, estimate)
+      const result = {
+        ...resultOf(round, meter, outcome, pendingBlocks(disk), wireBytes() - bytesBefore, !tracker || tracker.lost, estimate),
+        ...(excluded && { excludedBytes: disk.excluded.count * blockBytes, excluded: excluded.places }),
+      }
       report(roundProgress(round, meter, result.bytesSent))
       return result
     } finally {
@@ -101,11 +110,11 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       target = { endpoints: endpoints ?? [], relay: relay ?? null }
       return { via: (await connect(AbortSignal.timeout(timeoutMs), timeoutMs)).via }
     },
-    async 'tracking.start'({ disk }) {
+    async 'tracking.start'({ disk, excludedDirectories = [] }) {
       if (tracked && tracked.name !== disk) {
         throw new TransferError('INVALID_REQUEST', `The source agent tracks ${tracked.name} already.`, { retryable: false })
       }
-      tracked ??= { name: disk, disk: startTracking(disk, identity.migrationId, directory) }
+      tracked ??= { name: disk, disk: startTracking({ name: disk, migrationId: identity.migrationId, directory, excludedDirectories }) }
       try {
         const { tracker, reason } = await tracked.disk
         return { mode: tracker ? 'TRACEFS' : 'RESCAN', reason }
@@ -141,9 +150,10 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
     thaw: async ({ freezeId }) => ({ held: await freezer.thaw(freezeId) }),
     async root() {
       const { disk } = await trackedDisk()
-      return { root: disk.tree.root().toString('hex'), blocks: disk.geometry.blockCount }
+      return { root: rootWithExclusion(disk.tree.root(), disk.excluded).toString('hex'), blocks: disk.geometry.blockCount }
     },
     interfaces: async () => ({ nics: await listNics() }),
+    'hook.run': (params) => hooks.run(params),
   }
 
   return {
@@ -151,6 +161,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
     async close() {
       // The guest comes first.
       await freezer.close()
+      hooks.close()
       running?.stop.abort()
       await running?.result.catch(() => {})
       connection?.channel.close(new TransferError('LINK_LOST', 'The source agent ends.', { retryable: false }))

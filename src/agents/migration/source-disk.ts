@@ -1,9 +1,11 @@
 import { createAlignedBuffers, type AlignedBuffers } from '../../transfer/aligned-buffers.ts'
 import { createBlockBitmap, type BlockBitmap } from '../../transfer/block-bitmap.ts'
 import { blockBytes, diskGeometry, maxExtentBlocks, type DiskGeometry } from '../../transfer/block-grain.ts'
+import { runsOutside } from '../../transfer/exclusion-messages.ts'
 import { createHashTree, type HashTree } from '../../transfer/hash-tree.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import type { DiskDevice } from './disk-device.ts'
+import { withoutExcluded } from './exclusion.ts'
 
 /**
  * What the source agent knows of its disk against the destination's. A leaf in `tree` is what the destination holds and has verified, unless the block is
@@ -20,6 +22,13 @@ export interface SourceDisk {
   todo: BlockBitmap
   /** Sent, or meant to be sent, and not known to have arrived: has to be sent whatever the tree says. */
   unverified: BlockBitmap
+  /**
+   * Left out: the tree has zero leaves there, whatever the disk or the destination holds, and none of them is in `todo` or `unverified`. Only exclusion.ts
+   * changes it, with a connection.
+   */
+  excluded: BlockBitmap
+  /** What is to be left out from the next connection or round on; null where nothing was ever asked to be. */
+  toExclude: BlockBitmap | null
   /** The first block that the running FULL comparison has not looked at; equals blockCount when none is due. */
   scanFrom: number
   /** Which run of the destination's agent the above is about. */
@@ -43,6 +52,8 @@ export function createSourceDisk(device: DiskDevice, diskBytes: number): SourceD
     dirty: createBlockBitmap(geometry.blockCount),
     todo: createBlockBitmap(geometry.blockCount),
     unverified: createBlockBitmap(geometry.blockCount),
+    excluded: createBlockBitmap(geometry.blockCount),
+    toExclude: null,
     scanFrom: 0,
     receiverId: null,
     compareAnew() {
@@ -56,7 +67,16 @@ export function createSourceDisk(device: DiskDevice, diskBytes: number): SourceD
 
   // Leaves dropped for want of memory are asked of the destination, which has the same: this disk has changed meanwhile.
   function emptyTree(): HashTree {
-    return createHashTree({ blockCount: geometry.blockCount, leafBudgetBytes, loadLeaves: (subtree) => disk.askLeaves(subtree) })
+    const loadLeaves = async (subtree: number) => withoutExcluded(await disk.askLeaves(subtree), subtree, disk.excluded)
+    return createHashTree({ blockCount: geometry.blockCount, leafBudgetBytes, loadLeaves })
   }
   return disk
+}
+
+/** What the next round has to look at. */
+export function pendingBlocks({ dirty, excluded }: SourceDisk): number {
+  if (excluded.count === 0) return dirty.count
+  let blocks = 0
+  for (const { count } of runsOutside(dirty, excluded)) blocks += count
+  return blocks
 }

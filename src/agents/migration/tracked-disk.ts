@@ -1,9 +1,11 @@
 import { join } from 'node:path'
+import { diskGeometry } from '../../transfer/block-grain.ts'
 import type { AgentDisk } from '../../transfer/control-protocol.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { deviceNumberOf, findDisk } from './block-devices.ts'
 import { createChangeTracker, type ChangeTracker } from './change-tracker.ts'
 import { openDiskDevice } from './disk-device.ts'
+import { createExcludedDirectories, type ExcludedDirectories } from './excluded-directories.ts'
 import { createSourceDisk, type SourceDisk } from './source-disk.ts'
 import { findTracefs } from './tracefs-mount.ts'
 import { guardTracing } from './tracing-guard.ts'
@@ -16,13 +18,28 @@ export interface TrackedDisk {
   mountsNow(): Promise<AgentDisk['mounts']>
   tracker: ChangeTracker | null
   reason: string | null
+  /** Null where nothing is to be left out. */
+  excludedDirectories: ExcludedDirectories | null
   close(): Promise<void>
 }
 
-/** `name` is the kernel's, such as `vda`. Throws TransferError UNKNOWN_DISK or DISK_READ_FAILED. */
-export async function startTracking(name: string, migrationId: string, directory: string): Promise<TrackedDisk> {
+export interface TrackingOptions {
+  /** The kernel's, such as `vda`. */
+  name: string
+  migrationId: string
+  /** On tmpfs; the agent's own. */
+  directory: string
+  excludedDirectories: readonly string[]
+}
+
+/** Throws TransferError UNKNOWN_DISK, DISK_READ_FAILED, and INVALID_REQUEST for a directory that can't be left out. */
+export async function startTracking({ name, migrationId, directory, excludedDirectories }: TrackingOptions): Promise<TrackedDisk> {
   const description = await findDisk(name)
   if (!description) throw new TransferError('UNKNOWN_DISK', `The source has no disk ${JSON.stringify(name)}.`, { retryable: false })
+  const geometry = diskGeometry(description.sizeBytes)
+  const excluded =
+    excludedDirectories.length === 0 ? null : createExcludedDirectories(description.name, geometry.blockCount, excludedDirectories)
+  await excluded?.check()
   const device = await openDiskDevice(`/dev/${description.name}`, 'READ')
   const disk = createSourceDisk(device, description.sizeBytes)
   const { tracker, reason, release } = await track(disk, description, migrationId, directory)
@@ -31,6 +48,7 @@ export async function startTracking(name: string, migrationId: string, directory
     mountsNow: async () => (await findDisk(description.name))?.mounts ?? [],
     tracker,
     reason,
+    excludedDirectories: excluded,
     async close() {
       await tracker?.close()
       await release()

@@ -11,7 +11,12 @@ export const fixUpGuest: Phase = {
     const agents = await context.agents()
     const destination = await agents.agent('DESTINATION', { signal, timeoutMs: settings.timings.agentMs })
     const { interfaces } = resultOf(context, 'FREEZE')
-    const { steps } = await destination.request('fixUp', { nics: interfaces }, { signal, timeoutMs: settings.timings.requestMs * 2 })
+    const { excluded = [] } = resultOf(context, 'SEND_REMAINDER')
+    const { steps } = await destination.request(
+      'fixUp',
+      { nics: interfaces, empty: excluded },
+      { signal, timeoutMs: settings.timings.requestMs * 2 },
+    )
     const changed = steps.filter((step) => step.changed)
     await context.note(
       changed.length === 0 ? 'The guest needed no fix-up.' : changed.map(({ step, detail }) => `${step}: ${detail}`).join(' '),

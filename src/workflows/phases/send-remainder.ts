@@ -15,7 +15,7 @@ export const sendRemainder: Phase = {
       const result = await runRound(context, source, 'CHANGED', signal)
       if (!result || result.pendingBytes > 0 || (result.rescanNeeded && result.mode !== 'FULL'))
         return { outcome: 'VOID', reason: 'the source was written to, or events were lost, while it was frozen.', ownFault: true }
-      return { outcome: 'DONE', result: { sentAt: Date.now() } }
+      return { outcome: 'DONE', result: { sentAt: Date.now(), ...(result.excluded && { excluded: result.excluded }) } }
     }),
   // What was sent is as right as what was sent before.
   undo: null,

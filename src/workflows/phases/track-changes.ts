@@ -20,7 +20,11 @@ export const trackChanges: Phase = {
 /** Asking an agent that tracks already is answered as the first time. */
 export async function startTracking(context: PhaseContext, source: AgentSession, disk: string): Promise<void> {
   const { signal, settings, migration } = context
-  const { mode, reason } = await source.request('tracking.start', { disk }, { signal, timeoutMs: settings.timings.requestMs })
+  const { mode, reason } = await source.request(
+    'tracking.start',
+    { disk, excludedDirectories: migration.request.excludedDirectories ?? [] },
+    { signal, timeoutMs: settings.timings.requestMs },
+  )
   const finding: Finding = {
     code: 'ROUNDS_RESCAN',
     severity: 'WARNING',

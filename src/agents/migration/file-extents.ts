@@ -1,0 +1,52 @@
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { runTool } from './run-tool.ts'
+
+/** In sectors of 512 bytes, from the start of the file system's device. */
+export interface SectorRange {
+  start: number
+  end: number
+}
+
+/** So many paths go into one call; the kernel bounds the length of a command line. */
+const maxPaths = 200
+const maxPathBytes = 100_000
+const maxOutputBytes = 256 * 1024 * 1024
+/** What an extent may be: of this file alone, on the device, at a place that is settled. */
+const settled = new Set(['last', 'eof', 'unwritten', 'merged'])
+const extentLine = /^ *\d+: +\d+\.\. *\d+: +(\d+)\.\. *\d+: +(\d+):(.*)$/
+
+/**
+ * Where the data of regular files lies, from the kernel (FIEMAP), by the `filefrag` that comes with the agent. What has no settled place of its own yet, or shares it
+ * with another file, is left away; a file that vanished has none. The paths hold no control characters, so that no name can be taken for an answer.
+ */
+export async function fileExtents(paths: readonly string[]): Promise<SectorRange[]> {
+  const ranges: SectorRange[] = []
+  for (let from = 0; from < paths.length;) {
+    let bytes = 0
+    let end = from
+    while (end < paths.length && end - from < maxPaths && bytes < maxPathBytes) bytes += Buffer.byteLength(paths[end++] ?? '')
+    const output = await runTool(filefrag(), ['-v', '-b512', ...paths.slice(from, end)], { maxOutputBytes, anyExit: true })
+    // One by one: a call that spreads as many arguments as there are extents would overflow the stack.
+    for (const range of parseExtents(output)) ranges.push(range)
+    from = end
+  }
+  return ranges
+}
+
+/** Of `filefrag -v -b512`. Pure. */
+export function parseExtents(output: string): SectorRange[] {
+  return output.split('\n').flatMap((line) => {
+    const [, start, length, flags] = extentLine.exec(line) ?? []
+    if (start === undefined || length === undefined || flags === undefined) return []
+    // The column before the flags, `expected`, is a number.
+    const names = flags.split(':').at(-1)!.trim().split(',').filter(Boolean)
+    if (Number(length) === 0 || !names.every((name) => settled.has(name))) return []
+    return [{ start: Number(start), end: Number(start) + Number(length) }]
+  })
+}
+
+function filefrag(): string {
+  const own = join(dirname(process.execPath), 'lib', 'filefrag')
+  return existsSync(own) ? own : 'filefrag'
+}
