@@ -32,7 +32,15 @@ export interface MemberFacts {
   dependsOn: readonly string[]
   /** It could not be started. */
   refused: boolean
-  migration: { state: MigrationState; phase: MigrationPhase; direction: MigrationDirection } | null
+  migration: MemberMigration | null
+}
+
+export interface MemberMigration {
+  state: MigrationState
+  phase: MigrationPhase
+  direction: MigrationDirection
+  /** Set while it goes back, and while something is done with it after its end. */
+  endState: 'FAILED' | 'CANCELLED' | 'ROLLED_BACK' | null
 }
 
 export function isGroupEnded(state: GroupState): boolean {
@@ -82,7 +90,9 @@ function memberState(
     if (stoppedBy !== null) return 'STOPPED_BY_DEPENDENCY'
     return group.state === 'CREATED' ? 'PLANNED' : 'WAITING_FOR_SLOT'
   }
-  const { state, phase, direction } = migration
+  const { phase, direction, endState } = migration
+  // A rollback or discard runs the row anew, forward; for the group it has ended.
+  const state = endState !== null && direction === 'FORWARD' ? endState : migration.state
   if (state === 'CANCELLED' && stoppedBy !== null) return 'STOPPED_BY_DEPENDENCY'
   if (state === 'PENDING' || state === 'RUNNING') {
     if (direction !== 'FORWARD') return 'RUNNING'

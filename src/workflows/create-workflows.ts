@@ -3,27 +3,42 @@ import { inArray, and, eq } from 'drizzle-orm'
 import type { AgentGateway } from '../agent-gateway/gateway.ts'
 import type { Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
-import { openEngine, type EngineLocation } from '../engine/engine.ts'
+import { migrationGroups } from '../database/tables/migration-group.ts'
+import { openEngine, type Engine, type EngineLocation } from '../engine/engine.ts'
 import type { PluginLog } from '../plugin-sdk/index.ts'
 import type { SealKey } from '../secrets/seal.ts'
+import { createAdmission } from './admission.ts'
+import { createLimitOperations } from './admission-limits.ts'
+import { createAfterEndOperations } from './after-end-operations.ts'
+import { createApiTokenOperations } from './api-token-operations.ts'
+import { createAuditTrail, type AuditTrail } from './audit-trail.ts'
+import { createAuditWitness } from './audit-witness.ts'
 import { createCloudConnections, type PluginConnector } from './cloud-connections.ts'
 import { createCloudOperations } from './cloud-operations.ts'
 import { createFreezeLeases } from './freeze-leases.ts'
+import { groupCutover } from './group-cutover.ts'
+import { createGroupOperations } from './group-operations.ts'
+import { createGroupRunner } from './group-runner.ts'
+import { createGroupWorkflow, groupWorkflowName } from './group-workflow.ts'
 import { createIdempotency } from './idempotency.ts'
 import { createMigrationCheck } from './migration-check.ts'
 import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
 import { createMigrationStart } from './migration-start.ts'
 import { createMigrationStore } from './migration-store.ts'
-import { createMigrationWorkflow, migrationWorkflowName } from './migration-workflow.ts'
+import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migration-workflow.ts'
 import type { Operations } from './operations.ts'
 import { phaseLists as releasedLists, type PhaseLists } from './phase-lists.ts'
 import { createPhaseRunner } from './phase-runner.ts'
 import { refreshTopology } from './topology-refresh.ts'
 import { wait } from './wait.ts'
+import { webhookAddresses } from './webhook-addresses.ts'
+import { createWebhookSecretOperations } from './webhook-secret-operations.ts'
+import { createWebhooks } from './webhooks.ts'
 
 export interface Workflows {
   operations: Operations
+  audit: AuditTrail
   /** For /ready: whether the engine takes work. */
   isReady(): Promise<boolean>
   /** Stops what runs where it is; it goes on at the next start. */
@@ -44,6 +59,8 @@ export async function createWorkflows(dependencies: {
   dataDirectory: string
   /** Hosts told to agents before those that the providers suggest. */
   advertise: string[]
+  /** Address ranges that webhooks may reach though they are refused by default (see webhook-addresses.ts). */
+  webhookAllow?: readonly string[]
   log: PluginLog
   timings?: Partial<MigrationTimings>
   /** Tests give others. */
@@ -53,42 +70,66 @@ export async function createWorkflows(dependencies: {
   const connections = createCloudConnections({ database, plugins, sealKey, log })
   const check = createMigrationCheck({ database, connections, artifacts })
   const leases = createFreezeLeases()
+  const store = createMigrationStore(database)
+  const opened = Promise.withResolvers<Engine>()
+  const engineId = opened.promise.then(({ id }) => id)
+  const startsLater = engineId.then((id) => createMigrationStart({ check, phaseLists, engineId: id }))
+  startsLater.catch(() => {}) // The engine's failure is thrown below.
+  const timings = { ...defaultTimings, ...dependencies.timings }
+  const admission = createAdmission(database, { engineId, pollMs: timings.pollMs })
+  const groupRunner = createGroupRunner({
+    database,
+    start: { prepare: async (request, cutoverAt) => (await startsLater).prepare(request, cutoverAt) },
+    submit: submitMigration,
+    timings,
+  })
   const runner = createPhaseRunner({
-    store: createMigrationStore(database),
+    store,
     clouds: connections,
     gateway,
     leases,
     phaseLists,
     settings: {
+      webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(dependencies.webhookAllow ?? []) }),
       artifacts,
       advertise: dependencies.advertise,
       agentEndpoints: gateway.addresses,
       relayEndpoints: gateway.relayAddresses,
-      timings: { ...defaultTimings, ...dependencies.timings },
-      preFlight: (request, signal) => check.findings(request, signal),
+      timings,
+      preFlight: (request, signal, ownCopyRowId) => check.findings(request, signal, ownCopyRowId),
       fixedDowntime: (cloudId) => check.fixedDowntime(cloudId),
       refreshTopology: async (cloudId, signal) => void (await refreshTopology(database, connections, cloudId, signal)),
+      admit: (migration) => admission.admit(migration),
+      groupCutover: (migrationId) => groupCutover(database, migrationId),
     },
   })
   const engine = await openEngine({
     location: dependencies.engine,
     dataDirectory: dependencies.dataDirectory,
-    workflows: [createMigrationWorkflow(runner)],
+    workflows: [createMigrationWorkflow(runner), createGroupWorkflow(groupRunner)],
     log,
   }).catch(async (error: unknown) => {
+    opened.reject(error)
+    await admission.close()
     await connections.close()
     throw error
   })
+  opened.resolve(engine)
   const closing = new AbortController()
   const submissions = new Set<Promise<void>>()
 
-  /** Tries once for the caller, and goes on behind its back: the row is stored, so the migration is not lost. */
-  async function submit(migrationId: string): Promise<void> {
-    const attempt = () => engine.submit(migrationWorkflowName, migrationId, AbortSignal.any([closing.signal, AbortSignal.timeout(10_000)]))
+  async function submitMigration(migrationId: string): Promise<void> {
+    await submit(migrationWorkflowName, runKey(await store.read(migrationId)))
+  }
+
+  /** Tries once for the caller, and goes on behind its back: the row is stored, so nothing is lost. */
+  async function submit(workflow: string, key: string): Promise<void> {
+    const { submit: hand } = await opened.promise
+    const attempt = () => hand(workflow, key, AbortSignal.any([closing.signal, AbortSignal.timeout(10_000)]))
     try {
       await attempt()
     } catch (error) {
-      log('warn', `Migration ${migrationId} could not be handed to the engine yet: ${String(error)}`)
+      log('warn', `${workflow} ${key} could not be handed to the engine yet: ${String(error)}`)
       const later = submitLater(attempt, closing.signal).finally(() => submissions.delete(later))
       submissions.add(later)
     }
@@ -98,20 +139,35 @@ export async function createWorkflows(dependencies: {
     .select({ id: migrations.id })
     .from(migrations)
     .where(and(eq(migrations.engineId, engine.id), inArray(migrations.state, ['PENDING', 'RUNNING', 'PAUSED'])))
-  for (const { id } of orphans) await submit(id)
+  for (const { id } of orphans) await submitMigration(id)
+  const submitGroup = (groupId: string) => submit(groupWorkflowName, groupId)
+  const orphanedGroups = await database
+    .select({ id: migrationGroups.id })
+    .from(migrationGroups)
+    .where(and(eq(migrationGroups.engineId, engine.id), inArray(migrationGroups.state, ['RUNNING', 'PAUSED'])))
+  for (const { id } of orphanedGroups) await submitGroup(id)
 
-  const idempotency = createIdempotency(database, sealKey)
+  const witness = createAuditWitness(dependencies.dataDirectory, database, (message) => log('error', message))
+  const audit = createAuditTrail({ database, sealKey, witness })
+  const idempotency = createIdempotency(database, sealKey, audit)
   const start = createMigrationStart({ check, phaseLists, engineId: engine.id })
   return {
+    audit,
     operations: {
+      ...createApiTokenOperations({ idempotency }),
+      ...createWebhookSecretOperations({ idempotency, sealKey }),
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
-      ...createMigrationOperations({ check, start, idempotency, submit }),
+      ...createAfterEndOperations({ idempotency, phaseLists, engineId: engine.id, submit: submitMigration }),
+      ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
+      ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
+      ...createLimitOperations(idempotency),
     },
     isReady: () => engine.healthy(AbortSignal.timeout(2_000)),
     async close() {
       closing.abort()
       // The runner first: a phase that stopped answers the engine with an error, which the engine tries again, at the next start.
-      await runner.close()
+      await Promise.all([runner.close(), groupRunner.close()])
+      await admission.close()
       leases.close()
       await engine.close()
       await Promise.allSettled(submissions)

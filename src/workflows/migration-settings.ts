@@ -2,6 +2,8 @@ import type { Finding } from '../domain/finding.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import type { FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { Endpoint, LandingImage } from '../plugin-sdk/index.ts'
+import type { GroupCutover } from './group-cutover.ts'
+import type { Webhooks } from './webhooks.ts'
 
 /** What the set-up built for migrations. Paths on this machine. */
 export interface MigrationArtifacts {
@@ -17,9 +19,13 @@ export interface MigrationSettings {
   agentEndpoints: readonly Endpoint[]
   relayEndpoints: readonly Endpoint[]
   timings: MigrationTimings
-  preFlight(request: MigrationRequest, signal: AbortSignal): Promise<Finding[]>
+  preFlight(request: MigrationRequest, signal: AbortSignal, ownCopyRowId: string | null): Promise<Finding[]>
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
   refreshTopology(cloudId: string, signal: AbortSignal): Promise<void>
+  webhooks: Webhooks
+  /** Null: it has its slot, and may copy. Else what it waits for (see admission.ts). */
+  admit(migration: { id: string; attempt: number }): Promise<string | null>
+  groupCutover(migrationId: string): Promise<GroupCutover | null>
 }
 
 /** All milliseconds. Tests shorten them. */

@@ -1,7 +1,9 @@
+import type { ConcurrencyScope } from '../domain/admission.ts'
 import type { Finding } from '../domain/finding.ts'
+import type { CutoverPolicy } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 
-/** Who asks: for the idempotency scope and, later, the audit trail. */
+/** Who asks: for the idempotency scope and the audit trail. */
 export interface Actor {
   tokenId: string
   role: 'VIEWER' | 'OPERATOR' | 'ADMIN'
@@ -12,6 +14,13 @@ export interface Actor {
  * refused (IDEMPOTENCY_KEY_REUSED). All throw PortolanError.
  */
 export interface Operations {
+  /** `token` is null when the key was used before: it is shown once, since only its hash is stored. */
+  createApiToken(
+    actor: Actor,
+    input: { idempotencyKey: string; name: string; role: Actor['role'] },
+  ): Promise<{ apiTokenId: string; token: string | null }>
+  /** Ends the token at once, subscriptions included. The last admin's is refused (CONFLICT). */
+  revokeApiToken(actor: Actor, input: { idempotencyKey: string; apiTokenId: string }): Promise<{ apiTokenId: string }>
   connectCloud(
     actor: Actor,
     input: { idempotencyKey: string; name: string; pluginId: string; options: unknown },
@@ -25,5 +34,52 @@ export interface Operations {
   resumeMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** Cuts over once the criterion holds, and not before `at` where given. */
   cutOverMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string; at?: Date }): Promise<{ migrationId: string }>
+  /** Another attempt of one that failed or was cancelled, from the copy that it kept. */
+  retryMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** Back to the retained source of one that was completed; what was written at the destination since is lost. */
+  rollbackMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** Deletes the copy that one keeps. */
+  discardMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** What webhooks are signed with. Kept sealed, and shown to nobody; setting it again replaces it. */
+  setWebhookSecret(actor: Actor, input: { idempotencyKey: string; name: string; secret: string }): Promise<{ name: string }>
+  /** Deleting what does not exist is a success. */
+  deleteWebhookSecret(actor: Actor, input: { idempotencyKey: string; name: string }): Promise<{ name: string }>
   cancelMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** Stores a group; nothing is moved until it is started. */
+  createMigrationGroup(actor: Actor, input: NewGroup & { idempotencyKey: string }): Promise<{ migrationGroupId: string }>
+  startMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
+  /** All members cut over in order once they are ready, and not before `at` where given. */
+  cutOverMigrationGroup(
+    actor: Actor,
+    input: { idempotencyKey: string; migrationGroupId: string; at?: Date },
+  ): Promise<{ migrationGroupId: string }>
+  pauseMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
+  resumeMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
+  /** Ends all members that have not committed; those that were completed stay so. */
+  cancelMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
+  /** Holds from now on: who copies goes on, also where fewer are allowed now. */
+  setConcurrencyLimits(actor: Actor, input: { idempotencyKey: string; limits: LimitEntry[] }): Promise<void>
+}
+
+export interface NewGroup {
+  name: string
+  cutoverPolicy: CutoverPolicy
+  cutoverAt?: Date
+  members: NewMember[]
+}
+
+export interface NewMember {
+  name: string
+  /** Names of members of the same group. */
+  dependsOn: string[]
+  /** Its own cutover policy counts for nothing: the group's does. */
+  request: MigrationRequest
+}
+
+export interface LimitEntry {
+  scope: ConcurrencyScope
+  /** Row id of a cloud or host; null for all of the scope that have no limit of their own. */
+  subject: string | null
+  /** Null: back to the default. */
+  limit: number | null
 }

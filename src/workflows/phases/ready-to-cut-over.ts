@@ -2,7 +2,10 @@ import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
 import { createSyncRounds } from './sync-round.ts'
 
-/** AUTOMATIC passes through. MANUAL waits for the operator's word, or for the time that he set, and keeps the copy fresh meanwhile. */
+/**
+ * AUTOMATIC passes through. MANUAL waits for the operator's word; either waits for the time that was set, and for the members of a group that it depends on. Meanwhile
+ * the copy is kept fresh, and whether it converges is judged on: the policy for what doesn't holds here as in SYNC.
+ */
 export const readyToCutOver: Phase = {
   name: 'READY_TO_CUT_OVER',
   control: 'PAUSABLE',
@@ -13,8 +16,8 @@ export const readyToCutOver: Phase = {
     // SYNC ended on an estimate that holds; after a restart it is an old one.
     let ready = !context.repeated
     for (;;) {
-      if (ready && (await wanted(context))) return done
-      await waitForWish(context)
+      if (ready && (await obstacle(context)) === null) return done
+      await waitBetweenRounds(context, ready)
       ready = await rounds.next()
     }
   },
@@ -22,17 +25,25 @@ export const readyToCutOver: Phase = {
   undo: null,
 }
 
-async function wanted(context: PhaseContext): Promise<boolean> {
-  const { cutoverPolicy, cutoverRequestedAt, desired } = await context.reread()
-  if (desired !== 'RUN') return false
-  return cutoverRequestedAt ? cutoverRequestedAt.getTime() <= Date.now() : cutoverPolicy === 'AUTOMATIC'
+/** What it waits for, as a sentence; null when it may cut over now. */
+async function obstacle(context: PhaseContext): Promise<string | null> {
+  const { id, cutoverPolicy, cutoverRequestedAt, desired } = await context.reread()
+  if (desired !== 'RUN') return 'Its operator wants something else.'
+  const group = await context.settings.groupCutover(id)
+  if (group?.awaits) return group.awaits
+  const at = cutoverRequestedAt ?? group?.cutoverAt ?? null
+  if (at) return at.getTime() <= Date.now() ? null : `It cuts over at ${at.toISOString()}.`
+  return cutoverPolicy === 'AUTOMATIC' ? null : 'It waits for its operator to cut it over.'
 }
 
-/** Between rounds; a wish ends the waiting at once. */
-async function waitForWish(context: PhaseContext): Promise<void> {
+/** When it is ready, the end of what it waits for ends the waiting at once. */
+async function waitBetweenRounds(context: PhaseContext, ready: boolean): Promise<void> {
   const { holdMs, pollMs } = context.settings.timings
   for (let waitedMs = 0; waitedMs < holdMs; waitedMs += pollMs) {
-    if (await wanted(context)) return
+    const problem = await obstacle(context)
+    if (ready && problem === null) return
+    if (ready && context.migration.desired === 'RUN' && context.migration.problem !== problem)
+      await context.store.write(context.migration, { patch: { problem } })
     await wait(pollMs, context.signal)
   }
 }

@@ -10,7 +10,10 @@ import { clouds } from '../../../src/database/tables/cloud.ts'
 import { activeMigrations } from '../../../src/database/tables/migration.ts'
 import type { MigrationRequest } from '../../../src/domain/migration-request.ts'
 import { sealKeyOf } from '../../../src/secrets/seal.ts'
+import { createAfterEndOperations, type AfterEndOperations } from '../../../src/workflows/after-end-operations.ts'
+import { createAdmission } from '../../../src/workflows/admission.ts'
 import { createFreezeLeases } from '../../../src/workflows/freeze-leases.ts'
+import { groupCutover } from '../../../src/workflows/group-cutover.ts'
 import { createIdempotency } from '../../../src/workflows/idempotency.ts'
 import { createMigrationCheck } from '../../../src/workflows/migration-check.ts'
 import { createMigrationOperations, type MigrationOperations } from '../../../src/workflows/migration-operations.ts'
@@ -19,6 +22,8 @@ import { createMigrationStore, type MigrationRow, type MigrationStore } from '..
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
 import { refreshTopology } from '../../../src/workflows/topology-refresh.ts'
+import { webhookAddresses } from '../../../src/workflows/webhook-addresses.ts'
+import { createWebhooks } from '../../../src/workflows/webhooks.ts'
 import { createFakeClouds, type CallHook } from './fake-clouds.ts'
 import { createFakeGateway } from './fake-gateway.ts'
 import { createFakeWorld, type FakeWorld } from './fake-world.ts'
@@ -29,7 +34,7 @@ export { operator, quickTimings }
 export interface MigrationStage {
   world: FakeWorld
   store: MigrationStore
-  operations: MigrationOperations
+  operations: MigrationOperations & AfterEndOperations
   closedMigrations: string[]
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
@@ -60,12 +65,14 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
 
   const check = createMigrationCheck({ database, connections, artifacts })
   const store = createMigrationStore(database)
-  const operations = createMigrationOperations({
-    check,
-    start: createMigrationStart({ check, phaseLists: releasedLists, engineId: 'none' }),
-    idempotency: createIdempotency(database, sealKeyOf(Buffer.alloc(32, 7))),
-    submit: async () => {},
-  })
+  const sealKey = sealKeyOf(Buffer.alloc(32, 7))
+  const idempotency = createIdempotency(database, sealKey)
+  const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
+  const operations = {
+    ...createMigrationOperations({ ...engineSide, check, start: createMigrationStart({ check, ...engineSide }), store }),
+    ...createAfterEndOperations(engineSide),
+  }
+  const admission = createAdmission(database, { engineId: Promise.resolve('none'), pollMs: quickTimings.pollMs })
   const runners: PhaseRunner[] = []
   let keys = 0
 
@@ -88,9 +95,12 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
           agentEndpoints: gateway.addresses,
           relayEndpoints: gateway.relayAddresses,
           timings: quickTimings,
-          preFlight: (request, signal) => check.findings(request, signal),
+          preFlight: (request, signal, ownCopyRowId) => check.findings(request, signal, ownCopyRowId),
           fixedDowntime: async () => ({ freezeMs: 1, bootMs: 1, healthMs: 1 }),
           refreshTopology: refresh,
+          admit: (migration) => admission.admit(migration),
+          groupCutover: (migrationId) => groupCutover(database, migrationId),
+          webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(['127.0.0.0/8']) }),
         },
       })
       runners.push(runner)
@@ -106,6 +116,7 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
     isLocked: async () => (await database.$count(activeMigrations)) > 0,
     async close() {
       await Promise.all(runners.map((runner) => runner.close()))
+      await admission.close()
       await closeServer(server)
       await database.close()
       await rm(directory, { recursive: true })
@@ -123,12 +134,13 @@ async function closeServer(server: Server): Promise<void> {
   await new Promise((closed) => server.close(closed))
 }
 
-/** The source serves as if nothing had been, and nothing of ours is left anywhere. */
+/** The source serves as if nothing had been, and nothing of ours is left anywhere but for what was copied, powered off. */
 export async function expectUndone(stage: MigrationStage): Promise<void> {
-  const { source, machines, violations } = stage.world.look()
+  const { source, machines, rounds, violations } = stage.world.look()
   expect(violations).toEqual([])
-  expect(source).toEqual({ power: 'RUNNING', agentInstance: null, freeze: null })
-  expect(machines).toEqual({})
+  expect(source).toEqual({ power: 'RUNNING', fence: null, agentInstance: null, freeze: null })
+  const kept = Object.keys(rounds).length > 0 ? [expect.objectContaining({ power: 'STOPPED', exposed: false })] : []
+  expect(Object.values(machines)).toEqual(kept)
   expect(await stage.isLocked()).toBe(false)
   expect(stage.closedMigrations).not.toEqual([])
 }

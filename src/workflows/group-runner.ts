@@ -1,0 +1,144 @@
+/**
+ * Takes a group through its life: starts its members in order, stops those that depend on one that did not make it, and ends with the last. The single writer of its rows.
+ *
+ * It holds nothing in memory: each look reads the database and does what is missing there, in transactions that may be repeated. Several at once do no harm.
+ */
+import { and, eq, isNull } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { migrationGroupMembers, migrationGroups } from '../database/tables/migration-group.ts'
+import { migrations } from '../database/tables/migration.ts'
+import { PortolanError } from '../domain/errors.ts'
+import { groupEnd, isGroupEnded, isMemberEnded } from '../domain/migration-group.ts'
+import { isSteerable, readGroup, type GroupRow, type Member } from './group-facts.ts'
+import type { MigrationStart } from './migration-start.ts'
+import { wait } from './wait.ts'
+
+export interface GroupRunner {
+  /** Works on the group for a slice of time. Null once it has ended, else the next step's name. Rejects on faults of the database: ask again. */
+  advance(groupId: string): Promise<string | null>
+  close(): Promise<void>
+}
+
+/** So many members may be before their copy at once: the others are started as these move on, so that a thousand don't ask their cloud at one time. */
+const mostBeforeCopy = 16
+
+export function createGroupRunner(dependencies: {
+  database: Database
+  start: MigrationStart
+  /** Hands a stored migration to the engine. Must not throw. */
+  submit: (migrationId: string) => Promise<void>
+  timings: { sliceMs: number; pollMs: number }
+}): GroupRunner {
+  const { database, start, submit, timings } = dependencies
+  const shutdown = new AbortController()
+  const running = new Set<Promise<unknown>>()
+
+  /** True once it has ended. */
+  async function look(groupId: string): Promise<boolean> {
+    const found = await readGroup(database, groupId)
+    if (!found) throw new Error(`There is no group ${groupId}.`)
+    const { group, members } = found
+    if (isGroupEnded(group.state)) return true
+    for (const member of members) if (mustStop(group, member)) await cancel(member.migrationId!)
+    if (group.desired === 'RUN') for (const member of startable(members)) await startMember(group, member)
+    return settle(groupId)
+  }
+
+  async function cancel(migrationId: string): Promise<void> {
+    await database.transaction(
+      async (tx) => {
+        const [migration] = await tx.select().from(migrations).where(eq(migrations.id, migrationId))
+        if (migration && migration.desired !== 'CANCEL' && isSteerable(migration))
+          await tx.update(migrations).set({ desired: 'CANCEL', updatedAt: new Date() }).where(eq(migrations.id, migrationId))
+      },
+      [{ topic: 'MIGRATION', subject: migrationId }],
+    )
+  }
+
+  async function startMember({ id: groupId, cutoverPolicy }: GroupRow, member: Member): Promise<void> {
+    const changed = [{ topic: 'MIGRATION_GROUP' as const, subject: groupId }]
+    const own = and(eq(migrationGroupMembers.id, member.id), isNull(migrationGroupMembers.migrationId))
+    try {
+      // When it may cut over is asked of the group once it is ready.
+      const migration = await start.prepare({ ...member.request, cutoverPolicy }, null)
+      const inserted = await database.transaction(async (tx) => {
+        const [group] = await tx.select().from(migrationGroups).where(eq(migrationGroups.id, groupId))
+        const [unstarted] = await tx.select().from(migrationGroupMembers).where(own)
+        if (group?.desired !== 'RUN' || isGroupEnded(group.state) || !unstarted) return false
+        await migration.insert(tx)
+        await tx.update(migrationGroupMembers).set({ migrationId: migration.id }).where(own)
+        return true
+      }, changed)
+      if (inserted) await submit(migration.id)
+    } catch (error) {
+      if (!(error instanceof PortolanError)) throw error
+      const { code, message, remedy } = error
+      await database.write(
+        (orm) => [
+          orm.update(migrationGroupMembers).set({ refusalCode: code, refusalMessage: message, refusalRemedy: remedy }).where(own),
+          orm.update(migrationGroups).set({ updatedAt: new Date() }).where(eq(migrationGroups.id, groupId)),
+        ],
+        changed,
+      )
+    }
+  }
+
+  /** Writes the group's state where it is another now. */
+  async function settle(groupId: string): Promise<boolean> {
+    const { group, members } = (await readGroup(database, groupId))!
+    const end = groupEnd(
+      group.desired,
+      members.map(({ state }) => state),
+    )
+    const state = end ?? (group.desired === 'PAUSE' ? 'PAUSED' : 'RUNNING')
+    if (state !== group.state) {
+      const now = new Date()
+      await database.write(
+        (orm) => [
+          orm
+            .update(migrationGroups)
+            .set({ state, updatedAt: now, ...(end && { endedAt: now }) })
+            .where(eq(migrationGroups.id, groupId)),
+        ],
+        [{ topic: 'MIGRATION_GROUP', subject: groupId }],
+      )
+    }
+    return end !== null
+  }
+
+  async function slice(groupId: string): Promise<string | null> {
+    const until = performance.now() + timings.sliceMs
+    do {
+      if (await look(groupId)) return null
+      await wait(timings.pollMs, shutdown.signal)
+    } while (performance.now() < until)
+    return 'WATCH'
+  }
+
+  return {
+    async advance(groupId) {
+      const mine = slice(groupId)
+      running.add(mine)
+      try {
+        return await mine
+      } finally {
+        running.delete(mine)
+      }
+    },
+    async close() {
+      shutdown.abort(new Error('The control plane is ending; the group goes on when it is back.'))
+      await Promise.allSettled(running)
+    },
+  }
+}
+
+function mustStop({ desired }: GroupRow, { state, stoppedBy, migrationId }: Member): boolean {
+  return migrationId !== null && !isMemberEnded(state) && (desired === 'CANCEL' || stoppedBy !== null)
+}
+
+function startable(members: readonly Member[]): Member[] {
+  const before = members.filter(({ migrationId, state }) => migrationId !== null && state === 'WAITING_FOR_SLOT').length
+  return members
+    .filter(({ migrationId, state }) => migrationId === null && !isMemberEnded(state))
+    .slice(0, Math.max(0, mostBeforeCopy - before))
+}
