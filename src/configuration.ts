@@ -23,6 +23,8 @@ const configurationSchema = z.strictObject({
       lostAfterMs: z.number().int().min(1_000).max(86_400_000).default(900_000),
     })
     .prefault({}),
+  /** Address ranges (CIDR) that webhooks may reach though they are refused by default: this machine itself, and link-local and other addresses where clouds answer about a machine. */
+  webhooks: z.strictObject({ allow: z.array(z.string()).default([]) }).prefault({}),
   /** `embedded` runs Restate's server as a child; a URL uses a server or cluster of yours. */
   engine: z
     .union([

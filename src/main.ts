@@ -81,6 +81,7 @@ async function start(): Promise<{ url: string; token: string | null }> {
     engine: configuration.engine,
     dataDirectory,
     advertise,
+    webhookAllow: configuration.webhooks.allow,
     timings: { lostMs: lostAfterMs },
     log,
   })
@@ -90,13 +91,14 @@ async function start(): Promise<{ url: string; token: string | null }> {
     ...configuration.api,
     db: database,
     operations: workflows.operations,
+    audit: workflows.audit,
     changes,
     plugins,
     log: logger,
     isReady: () => workflows.isReady(),
   })
   closing.push(() => server.stop())
-  return { url: server.url, token: await ensureFirstToken(database) }
+  return { url: server.url, token: await ensureFirstToken(database, workflows.audit) }
 }
 
 /** What failed and, where it is known, what to do about it: on one line, however many the cause has. */

@@ -20,6 +20,7 @@ export const errorCodes = [
   'ROOTS_DIFFER',
   'HEALTH_CHECK_FAILED',
   'NOT_CONVERGING',
+  'HOOK_FAILED',
   'PLUGIN_CRASHED',
   'INTERNAL',
 ] as const

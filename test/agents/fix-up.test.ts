@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { parseMountInfo } from '../../src/agents/migration/block-devices.ts'
+import type { FileSystem } from '../../src/agents/migration/file-systems.ts'
 import { linkFiles, udevRules } from '../../src/agents/migration/fix-up/nic-names.ts'
 import { otherMounts, stableTable } from '../../src/agents/migration/fix-up/stable-devices.ts'
 
-const fileSystems = [
+const fileSystems: FileSystem[] = [
   { device: '/dev/vda1', partition: 1, type: 'ext4', uuid: 'aaaa-1', label: 'root' },
   { device: '/dev/vda2', partition: 2, type: 'ext4', uuid: 'eeee-2', label: 'boot' },
   { device: '/dev/vda5', partition: 5, type: 'swap', uuid: 'bbbb-5', label: null },

@@ -62,6 +62,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
       state.source.freeze = { id: freezeId, until: Date.now() + leaseMs, void: false }
       return { frozen: ['/'], freezeMs: 1 }
     },
+    /** The command is what it does: its exit code, after as many milliseconds. */
+    'hook.run'(_state, { command, environment }) {
+      return { exitCode: Number(command[0]), timedOut: false, output: Object.values(environment).join(' '), outputBytes: 9 }
+    },
     'freeze.renew'(state, { freezeId, leaseMs }) {
       const { freeze } = state.source
       if (!freeze || freeze.id !== freezeId || freeze.void) return { held: false }
