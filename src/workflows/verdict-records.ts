@@ -1,0 +1,71 @@
+/** Reads a site's records as attempts to move virtual machines: of this control plane, of one whose database was lost, or of another one. */
+import { parseRecordKey, type Outcome, type RecordKind } from '../domain/migration-record.ts'
+import type { DatedAttempt } from '../domain/verdict.ts'
+import type { SiteRecord } from '../plugin-sdk/index.ts'
+
+export interface SiteAttempt extends DatedAttempt {
+  migrationId: string
+  /** Of the started record, else of whichever record names one. */
+  uniqueId: string | null
+  /** As the control plane that began it knew the source; null where the records don't tell. */
+  sourceCloudId: string | null
+  sourceVmId: string | null
+  /** The provider's id of the destination's machine, once there is one. */
+  vmId: string | null
+  /** Those that are there, those about another machine included. */
+  found: Partial<Record<RecordKind, SiteRecord>>
+}
+
+export function attemptsIn(records: readonly SiteRecord[]): SiteAttempt[] {
+  const byAttempt = new Map<string, { migrationId: string; attempt: number; found: SiteAttempt['found'] }>()
+  for (const record of records) {
+    const name = parseRecordKey(record.key)
+    if (!name) continue
+    const { migrationId, attempt, kind } = name
+    const key = `${migrationId}.${attempt}`
+    const known = byAttempt.get(key) ?? { migrationId, attempt, found: {} }
+    known.found[kind] = record
+    byAttempt.set(key, known)
+  }
+  return [...byAttempt.values()].map(readAttempt)
+}
+
+/** Whether the record is about the attempt's own machine. Names are never compared. */
+export function isOfMachine(record: SiteRecord | undefined, uniqueId: string | null): boolean {
+  return record !== undefined && uniqueId !== null && text(record, 'uniqueId') === uniqueId
+}
+
+function readAttempt({ migrationId, attempt, found }: Pick<SiteAttempt, 'migrationId' | 'attempt' | 'found'>): SiteAttempt {
+  const all = Object.values(found)
+  const uniqueId = text(found.started, 'uniqueId') ?? all.map((record) => text(record, 'uniqueId')).find((id) => id !== null) ?? null
+  const matching = (record: SiteRecord | undefined) => (isOfMachine(record, uniqueId) ? record : undefined)
+  return {
+    migrationId,
+    attempt,
+    uniqueId,
+    startedAt: Math.min(...[found.started ?? all].flat().map(({ writtenAt }) => Date.parse(writtenAt))),
+    sourceCloudId: text(found.started, 'sourceCloudId'),
+    sourceVmId: text(found.started, 'sourceVmId'),
+    vmId: text(matching(found.placeholder), 'vmId') ?? text(matching(found.outcome), 'vmId'),
+    records: {
+      started: found.started !== undefined && uniqueId !== null,
+      placeholder: isOfMachine(found.placeholder, uniqueId),
+      outcome: outcomeOf(found.outcome, uniqueId),
+      completed: isOfMachine(found.completed, uniqueId),
+      rolledBack: isOfMachine(found['rolled-back'], uniqueId),
+    },
+    found,
+  }
+}
+
+/** An abandoned attempt may have had no machine to name; a commit has to be about this one. */
+function outcomeOf(record: SiteRecord | undefined, uniqueId: string | null): Outcome | null {
+  const decision = text(record, 'decision')
+  if (decision === 'ABANDONED') return 'ABANDONED'
+  return decision === 'COMMITTED' && isOfMachine(record, uniqueId) ? 'COMMITTED' : null
+}
+
+function text(record: SiteRecord | undefined, name: string): string | null {
+  const value = record?.content[name]
+  return typeof value === 'string' ? value : null
+}

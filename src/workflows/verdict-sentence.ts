@@ -1,0 +1,29 @@
+import type { Verdict, VerdictRow } from '../domain/verdict.ts'
+import type { VerdictStanding } from '../domain/verdict-actions.ts'
+import type { MigrationRow } from './migration-store.ts'
+
+const because: Record<VerdictRow, string> = {
+  NOT_STARTED: 'the destination has no record that it was started',
+  COMPLETED: 'the destination has the record of its completion',
+  NO_PLACEHOLDER: 'the destination recorded its start, and no machine of its unique id',
+  NO_COMPLETED_EVENT: 'the destination has a machine of its unique id, and no completed event for it',
+  COMPLETED_EVENT: 'the destination has a machine of its unique id and the completed event for it',
+  ROLLED_BACK: 'it was moved and then rolled back, as the destination has recorded',
+  UNREADABLE: "the destination's records could not be read",
+}
+
+const says: Record<Verdict, string> = {
+  MIGRATED: 'It has been moved',
+  NOT_MIGRATED: 'It has not been moved',
+  UNKNOWN: 'Nobody knows whether it has been moved',
+}
+
+export function verdictSentence(standing: VerdictStanding, row: Pick<MigrationRow, 'phase' | 'problem'> | undefined): string {
+  const sentence = `${says[standing.verdict]}, since ${because[standing.row]}.`
+  if (standing.workflowRuns && row)
+    return `${sentence} Its own workflow is at ${row.phase} and goes on by itself${row.problem ? `; it is WAITING: ${row.problem}` : '.'}`
+  if (standing.verdict === 'UNKNOWN') return `${sentence} Nothing is started meanwhile.`
+  if (standing.disputed)
+    return `${sentence} Other records of the same machine came after these or contradict them, so nothing is done by them: see the verdicts of its other migrations.`
+  return sentence
+}
