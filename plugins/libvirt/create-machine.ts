@@ -2,11 +2,12 @@
  * Making a VM so that a kill at any point leaves something that the same call completes: first the definition, which carries the operation's id,
  * then the volumes, then the mark that it is whole. Until that mark no guest has run, so volumes may be made anew.
  */
-import { ProviderError, type NewVirtualMachine, type Operation } from '../../src/plugin-sdk/index.ts'
+import { nameFault, ProviderError, type NewVirtualMachine, type Operation } from '../../src/plugin-sdk/index.ts'
 import { requireCapacity } from './capacity.ts'
 import { defineDomain, startMachine } from './power.ts'
 import { domainXml, type LandingBoot } from './domain-xml.ts'
 import { readMetadata, type MachineMetadata, type Stage } from './machine-metadata.ts'
+import { nameRule } from './name-rule.ts'
 import { readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
 import { isNotFound } from './virsh-failure.ts'
@@ -86,12 +87,11 @@ function requirePlausible(vm: NewVirtualMachine): void {
       'Give the virtual machine a UUID.',
       'uniqueId',
     )
-  // libvirt names files after a domain: no slash, and room for its suffixes within 255 bytes.
-  // oxlint-disable-next-line no-control-regex
-  if (vm.name.trim() === '' || /[/\u0000-\u001f\u007f]/.test(vm.name) || ['.', '..'].includes(vm.name) || Buffer.byteLength(vm.name) > 200)
+  const fault = nameFault(nameRule, vm.name)
+  if (fault)
     throw refuse(
-      `libvirt can't have a virtual machine with the name ${JSON.stringify(vm.name.slice(0, 100))}; nothing was created.`,
-      'Choose a name of 1 to 200 bytes without slashes and control characters.',
+      `libvirt can't have a virtual machine with the name ${JSON.stringify(vm.name.slice(0, 100))}: a name ${fault}. Nothing was created.`,
+      'Choose another name.',
       'name',
     )
   if (vm.disks.length === 0 || vm.disks.length > 20)

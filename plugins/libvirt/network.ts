@@ -1,17 +1,22 @@
 /** `network`: isolation, and who reaches whom. */
-import type { ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { type ProviderConnection, requireCompletedEvent } from '../../src/plugin-sdk/index.ts'
 import { macOf, nicElements } from './describe-machine.ts'
 import { isIsolatedNetwork } from './isolated-network.ts'
 import { exposeMachine, isolateMachine } from './isolation.ts'
 import { gatewayOf, leasedAddresses, networkIdOf, readNetwork, type LibvirtNetwork } from './networks.ts'
 import { isLocal } from './options.ts'
+import { records } from './records.ts'
 import type { Site } from './site.ts'
 
 export function network(site: Site): ProviderConnection['network'] {
   return {
     isolate: (operation) => site.once(operation, () => isolateMachine(site, operation.vmId, operation.signal)),
 
-    expose: (operation) => site.once(operation, () => exposeMachine(site, operation.vmId, operation.signal)),
+    expose: (operation) =>
+      site.once(operation, async () => {
+        await requireCompletedEvent(records(site), operation)
+        await exposeMachine(site, operation.vmId, operation.signal)
+      }),
 
     /** Looks at the VM as it runs, NIC by NIC: the first whose address is known. */
     async reachability({ vmId, guestPort, signal }) {

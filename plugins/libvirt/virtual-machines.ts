@@ -7,12 +7,15 @@ import { describeMachine, macOf } from './describe-machine.ts'
 import { hostName } from './host.ts'
 import { ensureIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata } from './machine-metadata.ts'
+import { nameRule } from './name-rule.ts'
 import { destroyMachine, resumeMachine, shutDownMachine, startMachine, suspendMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { volumeNames } from './volume-names.ts'
 
 export function virtualMachines(site: Site): ProviderConnection['virtualMachines'] {
   return {
+    nameRule,
+
     async describe({ vmId, signal }) {
       return describeMachine(site, vmId, await hostName(site.client, signal), signal)
     },

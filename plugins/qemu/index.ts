@@ -14,6 +14,7 @@ import { flattenOverlay } from './flatten-overlay.ts'
 import { readHostFacts } from './host-facts.ts'
 import { openMachineStore } from './machine-store.ts'
 import { migrationAgent } from './migration-agent.ts'
+import { nameRule } from './name-rule.ts'
 import { network } from './network.ts'
 import { qemuOptions } from './options.ts'
 import { power } from './power.ts'
@@ -30,10 +31,11 @@ export default definePlugin({
     await requireTools(options, signal)
     await mkdir(options.stateDirectory, { recursive: true, mode: 0o700 })
     const site: Site = { options, log, store: await openMachineStore(options.stateDirectory), host: await readHostFacts(options) }
-    const networks = network(site)
+    const records = await openRecords(join(options.stateDirectory, 'records'))
+    const networks = network(site, records)
     return {
       discoverTopology: discoverTopology(site),
-      virtualMachines: { describe: describe(site), ...power(site), create: createFromImage(site), delete: deleteMachine(site) },
+      virtualMachines: { nameRule, describe: describe(site), ...power(site), create: createFromImage(site), delete: deleteMachine(site) },
       destination: {
         instantiate: instantiate(site),
         ...copiedDisks(site),
@@ -44,7 +46,7 @@ export default definePlugin({
       migrationAgent: migrationAgent(site, networks.reachability),
       copyGuestData: agentToAgentCopy,
       fencing: fencing(site),
-      records: await openRecords(join(options.stateDirectory, 'records')),
+      records,
       async close() {},
     }
   },

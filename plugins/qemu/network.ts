@@ -1,4 +1,4 @@
-import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
+import { type ProviderConnection, ProviderError, requireCompletedEvent } from '../../src/plugin-sdk/index.ts'
 import { userNetdevs } from './command-line.ts'
 import { pickOtherPorts } from './launch.ts'
 import { userNetwork } from './machine.ts'
@@ -10,7 +10,7 @@ import type { Site } from './site.ts'
 const portAttempts = 5
 
 /** Isolated: this machine reaches the forwarded ports, and the guest's packets go nowhere. The file says so before it is true, and stops saying so after. */
-export function network(site: Site): ProviderConnection['network'] {
+export function network(site: Site, records: ProviderConnection['records']): ProviderConnection['network'] {
   return {
     isolate: (operation) =>
       site.store.change('isolated', operation, async (change) => {
@@ -20,6 +20,7 @@ export function network(site: Site): ProviderConnection['network'] {
 
     expose: (operation) =>
       site.store.change('exposed', operation, async (change) => {
+        await requireCompletedEvent(records, operation)
         await replaceNetworks(site, change, false, operation.signal)
         await change.save({ isolated: false })
       }),

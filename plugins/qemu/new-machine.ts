@@ -1,7 +1,8 @@
-import { type NewVirtualMachine, ProviderError } from '../../src/plugin-sdk/index.ts'
+import { nameFault, type NewVirtualMachine, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { memoryKiB } from './command-line.ts'
 import { pickForwards } from './forward-ports.ts'
 import { type Machine, sshPort, userNetwork } from './machine.ts'
+import { nameRule } from './name-rule.ts'
 import type { Site } from './site.ts'
 
 const mac = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/
@@ -19,6 +20,7 @@ export async function newMachine(
   const vmId = wanted.uniqueId.toLowerCase()
   const guestPorts = [...new Set([sshPort, ...asked.inboundPorts])]
   demand(uuid.test(vmId), 'uniqueId', 'its unique id is not a UUID')
+  demand(nameFault(nameRule, wanted.name) === null, 'name', `its name is not taken here: a name ${nameRule.says}`)
   demand(wanted.firmware === 'BIOS', 'firmware', 'only BIOS firmware can be given')
   demand(isCount(wanted.cpuCount, 256), 'cpuCount', 'the number of CPUs is not between 1 and 256')
   demand(

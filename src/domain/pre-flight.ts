@@ -18,6 +18,9 @@ export interface DestinationSite {
   hosts: readonly { name: string; architecture: string; freeMemoryBytes?: number | undefined; freeDiskBytes?: number | undefined }[]
   networkIds: readonly string[]
   virtualMachines: readonly { uniqueId: string; name: string }[]
+  /** What its provider says of the names that it takes, where it doesn't take this machine's; and whether no two machines there have the same. */
+  nameFault?: string | null
+  namesAreUnique?: boolean
 }
 
 export interface PreFlightPlan {
@@ -87,7 +90,27 @@ function siteFindings(source: SourceMachine, site: DestinationSite): Finding[] {
         'BLOCKER',
         'ALREADY_AT_DESTINATION',
         `${site.name} has a virtual machine (${twin.name}) with the same unique id ${source.uniqueId}.`,
-        'Delete it there if it is a leftover of an earlier move.',
+        'Retry or discard the migration that keeps it as its copy; delete it there if it is a leftover of an earlier move.',
+      ),
+    )
+  if (site.nameFault)
+    found.push(
+      finding(
+        'BLOCKER',
+        'NAME_NOT_TAKEN',
+        `${site.name} takes no virtual machine named ${JSON.stringify(source.name)}: a name there ${site.nameFault}.`,
+        'Rename the virtual machine in its own cloud first.',
+      ),
+    )
+  const namesake =
+    site.namesAreUnique && site.virtualMachines.some(({ name, uniqueId }) => name === source.name && uniqueId !== source.uniqueId)
+  if (namesake)
+    found.push(
+      finding(
+        'BLOCKER',
+        'NAME_IN_USE',
+        `${site.name} has another virtual machine named ${JSON.stringify(source.name)}, and no two there have the same name.`,
+        'Rename one of the two first.',
       ),
     )
   const matching = site.hosts.filter(({ architecture }) => architecture === source.architecture)

@@ -208,8 +208,11 @@ export interface ProviderConnection {
     delete?(operation: Operation & { vmId: string }): Promise<void>
     /** Optional: the newest of what the guest wrote to its serial console, at most 64 KiB, as text. Empty where it wrote nothing. */
     console?(query: Query & { vmId: string }): Promise<{ text: string }>
-    /** Optional: names that this provider takes, so that pre-flight can refuse the others. `pattern` matches the whole name; `says` completes "A name ...". */
-    nameRule?: { pattern: string; maxBytes: number; says: string }
+    /**
+     * Optional: names that this provider takes, so that pre-flight can refuse the others. `pattern` matches the whole name (JavaScript's, with the flags s and u); `says`
+     * completes "A name ..."; `unique`: no two VMs have the same.
+     */
+    nameRule?: { pattern: string; maxBytes: number; says: string; unique?: boolean }
   }
   destination: {
     /** Creates the VM with empty (all zero) disks and boots the landing image. Disk N shows serial `portolan-disk-N` in the guest. */
@@ -242,8 +245,8 @@ export interface ProviderConnection {
     /** The VM can be health-checked from this machine, and reaches and is reached by nothing else. */
     isolate(operation: Operation & { vmId: string }): Promise<void>
     /**
-     * Puts the VM on the networks of its NICs. With `completedEventKey` only where this site's records hold that key, and CONFLICT otherwise: a copy never goes live
-     * without the durable event that says so.
+     * Puts the VM on the networks of its NICs. With `completedEventKey` only where this site's records hold that key, and not for a `decision` other than COMMITTED; CONFLICT
+     * otherwise (the SDK's requireCompletedEvent). A copy never goes live without the durable event that says so. What is exposed stays so over a power cut and `start`.
      */
     expose(operation: Operation & { vmId: string; completedEventKey?: string }): Promise<void>
     reachability(query: Query & { vmId: string; guestPort: number }): Promise<Reachability>

@@ -10,7 +10,7 @@ import type { Finding } from '../domain/finding.ts'
 import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import { preFlightFindings } from '../domain/pre-flight.ts'
-import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
+import { nameFault, ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import type { MigrationArtifacts } from './migration-settings.ts'
 import { providerIdOf, rowIdOf } from './row-ids.ts'
@@ -73,6 +73,7 @@ export function createMigrationCheck(dependencies: {
         source.virtualMachines.describe({ vmId: sourceVmId, signal }),
         destination.discoverTopology({ signal }),
       ])
+      const { nameRule } = destination.virtualMachines
       const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
       const found = preFlightFindings(
         vm,
@@ -81,6 +82,8 @@ export function createMigrationCheck(dependencies: {
           hosts: topology.regions.flatMap(({ zones }) => zones.flatMap(({ hosts }) => hosts)),
           networkIds: topology.networks.map(({ id }) => id),
           virtualMachines: topology.virtualMachines.filter(({ id }) => rowIdOf(request.destinationCloudId, id) !== ownCopyRowId),
+          nameFault: nameFault(nameRule, vm.name),
+          namesAreUnique: nameRule?.unique ?? false,
         },
         {
           networkMap: request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({

@@ -39,6 +39,8 @@ describe('a blocker', () => {
     ['DISK_COUNT_UNSUPPORTED', { disks: [] }, {}, {}],
     ['MEMORY_TOO_SMALL', { memoryBytes: gibibyte / 4 }, {}, {}],
     ['ALREADY_AT_DESTINATION', {}, { virtualMachines: [{ uniqueId: 'uuid-1', name: 'old' }] }, {}],
+    ['NAME_NOT_TAKEN', {}, { nameFault: 'has no slash' }, {}],
+    ['NAME_IN_USE', {}, { namesAreUnique: true, virtualMachines: [{ uniqueId: 'uuid-2', name: 'victim' }] }, {}],
     ['ARCHITECTURE_DIFFERS', { architecture: 'aarch64' }, {}, {}],
     ['DESTINATION_DISK_TOO_SMALL', {}, { hosts: [{ ...host, freeDiskBytes: gibibyte }] }, {}],
     ['DESTINATION_MEMORY_TOO_SMALL', {}, { hosts: [{ ...host, freeMemoryBytes: 1 }] }, {}],

@@ -93,18 +93,60 @@ export function destinationChecks(suite: Suite): void {
       await expectSealedBytesUnchanged(session)
     })
 
-    check('goes back to the landing image with the copied bytes as they were, and forward again', needsImage, async (session) => {
-      const discard = { ...operation(), vmId, inject: session.subject.inject ?? [dialsNobody] }
-      await throughACrash(suite, 'destination.discardOverlay', () => session.connection.destination.discardOverlay(discard))
-      await expectSealedBytesUnchanged(session)
-      await session.connection.destination.sealCopiedDisks({ ...operation(), vmId })
-      await session.connection.destination.bootFromCopiedDisk({ ...operation(), vmId })
+    check('stays isolated, and on its own disk, over a power cut', needsImage, async (session) => {
+      const { network, virtualMachines } = session.connection
+      await virtualMachines.stop({ ...operation(), vmId, force: true })
+      await virtualMachines.start({ ...operation(), vmId })
+      expect((await network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest).toBeNull()
       if (verified !== undefined) await awaitGuest(session, vmId)
       await expectSealedBytesUnchanged(session)
     })
 
-    check('is exposed and flattened while it runs', needsImage, async (session) => {
-      await session.connection.network.expose({ ...operation(), vmId })
+    check(
+      'goes back to the landing image, also from a kept copy that is off, with the copied bytes as they were, and forward again',
+      needsImage,
+      async (session) => {
+        const off = () => session.connection.virtualMachines.stop({ ...operation(), vmId, force: true })
+        await off()
+        const discard = { ...operation(), vmId, inject: session.subject.inject ?? [dialsNobody] }
+        await throughACrash(suite, 'destination.discardOverlay', () => session.connection.destination.discardOverlay(discard))
+        await expectSealedBytesUnchanged(session)
+        await off()
+        await session.connection.destination.discardOverlay({ ...discard, ...operation() })
+        expect((await session.connection.virtualMachines.describe({ vmId })).power).toBe('RUNNING')
+        await expectSealedBytesUnchanged(session)
+        await session.connection.destination.sealCopiedDisks({ ...operation(), vmId })
+        await session.connection.destination.bootFromCopiedDisk({ ...operation(), vmId })
+        if (verified !== undefined) await awaitGuest(session, vmId)
+        await expectSealedBytesUnchanged(session)
+      },
+    )
+
+    check(
+      'is exposed only with its completed event',
+      { ...needsImage, capabilities: [...needs.capabilities, 'records.put'] },
+      async (session) => {
+        const { network, records, virtualMachines } = session.connection
+        const keyOf = (name: string) => `conformance/${vmId}/${name}`
+        const write = (name: string, decision: string) =>
+          records.put({ ...operation(), record: { key: keyOf(name), writtenAt: new Date().toISOString(), content: { decision } } })
+        const expose = { ...operation(), vmId, completedEventKey: keyOf('outcome') }
+        await write('outcome-of-another', 'COMMITTED')
+        await write('abandoned', 'ABANDONED')
+        for (const completedEventKey of [keyOf('outcome'), keyOf('abandoned')])
+          await expect(network.expose({ ...expose, ...operation(), completedEventKey })).rejects.toMatchObject({ code: 'CONFLICT' })
+        expect((await network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest).toBeNull()
+        await write('outcome', 'COMMITTED')
+        await throughACrash(suite, 'network.expose', () => network.expose(expose))
+        const exposed = (await network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest
+        await virtualMachines.stop({ ...operation(), vmId, force: true })
+        await virtualMachines.start({ ...operation(), vmId })
+        expect((await network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest, 'over a power cut').toBe(exposed)
+        if (verified !== undefined) await awaitGuest(session, vmId)
+      },
+    )
+
+    check('is flattened while it runs', needsImage, async (session) => {
       const flatten = { ...operation(), vmId }
       await throughACrash(suite, 'destination.flattenOverlay', () => session.connection.destination.flattenOverlay(flatten))
       expect((await session.connection.virtualMachines.describe({ vmId })).power).toBe('RUNNING')

@@ -23,8 +23,12 @@ export function fencingChecks(suite: Suite): void {
   describe('a fence', () => {
     const needs = {
       capabilities: [
-        ...['fencing.arm', 'fencing.fence', 'fencing.confirm', 'fencing.release'],
-        ...['virtualMachines.create', 'virtualMachines.delete'],
+        'fencing.arm',
+        'fencing.fence',
+        'fencing.confirm',
+        'fencing.release',
+        'virtualMachines.create',
+        'virtualMachines.delete',
       ],
       subject: ['imagePath' as const],
     }

@@ -3,6 +3,7 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { NewVirtualMachine, PowerState } from '../contract.ts'
+import { nameFault } from '../name-rule.ts'
 import { awaitGuest, hostileNames, killedAfter, newMachine, operation, type Session, type Suite, throughACrash } from './session.ts'
 
 export function virtualMachineChecks(suite: Suite): void {
@@ -127,6 +128,11 @@ export function virtualMachineChecks(suite: Suite): void {
         for (const name of hostileNames) {
           const hostile = { ...(await newMachine(session, imagePath, name)), memoryBytes: 131_064 * 1024 }
           const outcome = await (await create(session, hostile, imagePath))().catch((error: unknown) => error)
+          const { nameRule } = session.connection.virtualMachines
+          if (nameRule)
+            expect(outcome instanceof Error, `${name} is refused where the provider's nameRule says so`).toBe(
+              nameFault(nameRule, name) !== null,
+            )
           if (outcome instanceof Error) {
             expect(outcome, name).toMatchObject({ code: expect.stringMatching(/^(INVALID_OPTIONS|UNSUPPORTED)$/) })
             expect(await withUniqueId(session, hostile.uniqueId), name).toEqual([])
