@@ -7,6 +7,7 @@ import scopeAuth from '@pothos/plugin-scope-auth'
 import { GraphQLError } from 'graphql'
 import type { ByteCount } from './scalars.ts'
 import type { Context } from './context.ts'
+import { fieldRules } from './field-rules.ts'
 import { limits } from './limits.ts'
 
 export interface SchemaTypes {
@@ -27,7 +28,7 @@ export interface SchemaTypes {
 
 /** Defines no types: each noun's file does. The roles include each other: an admin may do what an operator may. */
 export const builder = new SchemaBuilder<SchemaTypes>({
-  plugins: [errors, scopeAuth, complexity, relay, dataloader],
+  plugins: [errors, fieldRules, scopeAuth, complexity, relay, dataloader],
   defaultFieldNullability: false,
   errors: { directResult: true },
   scopeAuth: {
@@ -49,10 +50,12 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     idFieldOptions: { description: 'Opaque and stable; unique over all types.' },
     nodeQueryOptions: {
       description: 'The object with this id, or null where there is none.',
+      authScopes: { viewer: true },
       args: { id: { description: 'An `id` that this API gave out.' } },
     },
     nodesQueryOptions: {
       description: 'The objects with these ids, in their order; null where there is none.',
+      authScopes: { viewer: true },
       args: { ids: { description: 'Ids that this API gave out.' } },
       complexity: ({ ids }) => ({ field: 1, multiplier: ids.length }),
     },
@@ -81,7 +84,6 @@ export type ResolvedTypes = typeof builder.$inferSchemaTypes
 
 builder.queryType({
   description: 'What is known: read from the database, never from a cloud while you wait.',
-  authScopes: { viewer: true },
 })
 builder.mutationType({
   description:
@@ -90,5 +92,4 @@ builder.mutationType({
 builder.subscriptionType({
   description:
     'What changes. The first event is the present state, and each event carries the whole object, so that nothing has to be merged.',
-  authScopes: { viewer: true },
 })

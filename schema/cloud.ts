@@ -63,6 +63,7 @@ builder.queryField('clouds', (t) =>
   t.connection(
     {
       type: Cloud,
+      authScopes: { viewer: true },
       description: 'The clouds that are or were connected.',
       complexity: pageComplexity,
       args: {

@@ -1,5 +1,6 @@
 import type { ChangeFeed } from '../src/database/change-feed.ts'
 import type { Database } from '../src/database/client.ts'
+import type { AuditTrail } from '../src/workflows/audit-trail.ts'
 import type { Actor, Operations } from '../src/workflows/operations.ts'
 
 export interface LoadedPlugin {
@@ -26,5 +27,6 @@ export interface Context {
   operations: Operations
   changes: Changes
   plugins: Plugins
+  audit: Pick<AuditTrail, 'attempt'>
   actor: Actor
 }

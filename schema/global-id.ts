@@ -6,7 +6,7 @@ import { PortolanError } from '../src/domain/errors.ts'
  * @throws PortolanError INVALID_INPUT for an id of another type, or for what is no id.
  */
 export function rowIdOf(typename: string, globalId: string, path: readonly string[]): string {
-  const decoded = decode(globalId)
+  const decoded = decodedId(globalId)
   if (decoded?.typename === typename) return decoded.id
   const found = decoded ? `names a ${decoded.typename}` : 'is no id of this API'
   throw new PortolanError(
@@ -20,7 +20,8 @@ export function rowIdOf(typename: string, globalId: string, path: readonly strin
   )
 }
 
-function decode(globalId: string): { typename: string; id: string } | undefined {
+/** What an id of the API names; undefined where it is none. */
+export function decodedId(globalId: string): { typename: string; id: string } | undefined {
   try {
     return decodeGlobalID(globalId)
   } catch {

@@ -66,6 +66,7 @@ builder.queryField('hosts', (t) =>
   t.connection(
     {
       type: Host,
+      authScopes: { viewer: true },
       description: 'The hosts of all clouds.',
       complexity: pageComplexity,
       args: {

@@ -12,6 +12,7 @@ const batchLength = 100
 builder.subscriptionField('migrationEvents', (t) =>
   t.field({
     type: MigrationEvent,
+    authScopes: { viewer: true },
     description:
       'Each event of a migration once and in order: first all that happened so far, then each new one. Completes when the migration has ended.',
     args: {

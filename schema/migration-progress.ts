@@ -10,6 +10,7 @@ import { watch } from './watch.ts'
 builder.subscriptionField('migrationProgress', (t) =>
   t.field({
     type: Migration,
+    authScopes: { viewer: true },
     description:
       'The migration as it is now, and again whenever anything of it changes, at most ten times a second. Completes when the migration has ended.',
     args: { migrationId: t.arg.id({ required: true, description: "The migration's `id`." }) },

@@ -37,6 +37,7 @@ builder.queryField('migrations', (t) =>
   t.connection(
     {
       type: Migration,
+      authScopes: { viewer: true },
       description: 'All migrations.',
       complexity: pageComplexity,
       args: {
@@ -76,6 +77,7 @@ builder.queryField('migration', (t) =>
   t.field({
     type: Migration,
     nullable: true,
+    authScopes: { viewer: true },
     description: 'The migration with this id, or null where there is none.',
     args: { id: t.arg.id({ required: true, description: "A migration's `id`." }) },
     resolve: (_, { id }) => rowIdOf('Migration', id, ['id']),

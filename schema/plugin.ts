@@ -42,6 +42,7 @@ builder.node(Plugin, {
 builder.queryField('plugins', (t) =>
   t.field({
     type: [Plugin],
+    authScopes: { viewer: true },
     description: 'The plugins that are loaded, by their short name.',
     resolve: (_, __, { plugins }) => plugins.list(),
   }),

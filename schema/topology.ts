@@ -21,6 +21,7 @@ const TopologyType = builder.objectRef<Topology>('Topology').implement({
 builder.subscriptionField('topologyChanges', (t) =>
   t.field({
     type: TopologyType,
+    authScopes: { viewer: true },
     description: 'What the clouds have as it is known now, and again whenever a cloud is connected, disconnected, lost or read anew.',
     args: { cloudId: t.arg.id({ description: 'Only this cloud; leave away for all.' }) },
     subscribe: (_, args, { db, changes }) => {

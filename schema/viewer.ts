@@ -2,13 +2,7 @@ import { eq } from 'drizzle-orm'
 import { apiTokens } from '../src/database/tables/api-token.ts'
 import type { Actor } from '../src/workflows/operations.ts'
 import { builder } from './builder.ts'
-import { describedEnum } from './described-enum.ts'
-
-const Role = describedEnum<Actor['role']>('Role', 'What the bearer of a token may do. Each may do what those before it may.', {
-  VIEWER: 'May read everything that the API shows.',
-  OPERATOR: 'May migrate and refresh.',
-  ADMIN: 'May connect and disconnect clouds.',
-})
+import { Role } from './role.ts'
 
 const Viewer = builder.objectRef<Actor>('Viewer').implement({
   description: 'Who asks: the token of this request.',
@@ -16,7 +10,7 @@ const Viewer = builder.objectRef<Actor>('Viewer').implement({
     role: t.expose('role', { type: Role, description: 'What it may do.' }),
     tokenName: t.string({
       nullable: true,
-      description: 'Its name; null where the token was deleted since the request began.',
+      description: 'Its name; null where the token is no longer known.',
       resolve: async ({ tokenId }, _, { db }) => {
         const [row] = await db.select({ name: apiTokens.name }).from(apiTokens).where(eq(apiTokens.id, tokenId))
         return row?.name ?? null
@@ -25,4 +19,6 @@ const Viewer = builder.objectRef<Actor>('Viewer').implement({
   }),
 })
 
-builder.queryField('viewer', (t) => t.field({ type: Viewer, description: 'Who asks.', resolve: (_, __, { actor }) => actor }))
+builder.queryField('viewer', (t) =>
+  t.field({ type: Viewer, description: 'Who asks.', authScopes: { viewer: true }, resolve: (_, __, { actor }) => actor }),
+)

@@ -140,6 +140,7 @@ builder.queryField('virtualMachines', (t) =>
   t.connection(
     {
       type: VirtualMachine,
+      authScopes: { viewer: true },
       description: 'The virtual machines of all clouds.',
       complexity: pageComplexity,
       args: pageArguments,

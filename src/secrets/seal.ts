@@ -6,7 +6,7 @@
  *
  * The key id only names the key, for a clear sentence when it is the wrong one; the tag is what protects.
  */
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { SealError } from './seal-error.ts'
 import { readSealKey } from './seal-key-file.ts'
 
@@ -15,6 +15,8 @@ export interface SealKey {
   seal(plain: string, context: string): string
   /** Throws SealError: WRONG_KEY, NOT_SEALED (not of this format), TAMPERED (changed, or sealed for another context). */
   unseal(sealed: string, context: string): string
+  /** HMAC-SHA256 in lower-case hex, with a key of its own derived from this one: only who holds the seal key can make it. */
+  sign(text: string, context: string): string
 }
 
 const nonceBytes = 12
@@ -27,6 +29,7 @@ export async function openSealKey(from: { dataDirectory: string; env: NodeJS.Pro
 
 /** The same from 32 bytes in hand. */
 export function sealKeyOf(key: Buffer): SealKey {
+  const signingKey = Buffer.from(hkdfSync('sha256', key, '', 'portolan signing key', 32))
   const keyId = createHash('sha256').update('portolan seal key id').update(key).digest('hex').slice(0, 16)
   return {
     seal(plain, context) {
@@ -46,6 +49,10 @@ export function sealKeyOf(key: Buffer): SealKey {
       }
       return open(Buffer.from(parts[2]!, 'base64url'), key, context)
     },
+    sign: (text, context) =>
+      createHmac('sha256', signingKey)
+        .update(JSON.stringify([context, text]))
+        .digest('hex'),
   }
 }
 

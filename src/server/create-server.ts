@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { sql } from 'drizzle-orm'
-import type { Changes, Plugins } from '../../schema/context.ts'
+import type { Changes, Context, Plugins } from '../../schema/context.ts'
 import type { Database } from '../database/client.ts'
 import { apiTokens } from '../database/tables/api-token.ts'
 import type { Operations } from '../workflows/operations.ts'
@@ -12,6 +12,7 @@ import { createGraphqlHandler } from './graphql-handler.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { isStream, refuse, say } from './responses.ts'
+import { createTokenSessions } from './token-sessions.ts'
 import { serveWebSockets } from './websocket.ts'
 
 export interface ApiServerOptions {
@@ -19,6 +20,7 @@ export interface ApiServerOptions {
   operations: Operations
   changes: Changes
   plugins: Plugins
+  audit: Context['audit']
   log: Log
   /** An address of this machine; anything but loopback makes the API reachable from outside, without TLS of its own. */
   host: string
@@ -39,10 +41,12 @@ const drainMs = 5_000
 
 /** Serves the API over HTTP, server-sent events and WebSockets. @throws the error of listen, such as EADDRINUSE. */
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
-  const { db, operations, changes, plugins, log, host, port } = options
+  const { db, operations, changes, plugins, audit, log, host, port } = options
   const metrics = createMetrics()
-  const authenticate = createAuthenticate(db)
-  const graphql = createGraphqlHandler({ services: { db, operations, changes, plugins }, metrics, log })
+  const sessions = createTokenSessions(createAuthenticate(db), changes, (error) =>
+    log.error({ err: error }, 'A token could not be looked up'),
+  )
+  const graphql = createGraphqlHandler({ services: { db, operations, changes, plugins, audit }, metrics, log })
   const open = new Set<ServerResponse>()
   let stopping = false
 
@@ -52,8 +56,11 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     if (pathname === '/ready') return (await isReady()) ? say(response, 200, 'ready') : say(response, 503, 'not ready')
     if (pathname === '/' && asksForPage(request)) return void response.writeHead(302, { location: endpoint }).end()
     if (pathname === endpoint && asksForPage(request)) return answerWithPage(request, response)
-    const actor = await authenticate(request.headers.authorization)
-    if (!actor) return refuse(response)
+    // What is answered at once ends by itself; a stream would go on.
+    const session = await sessions.open(request.headers.authorization, () => isStream(response) && response.destroy())
+    if (!session) return refuse(response)
+    response.once('close', session.forget)
+    const { actor } = session
     if (pathname === '/metrics') return void response.writeHead(200, { 'content-type': metrics.contentType }).end(await metrics.text())
     if (pathname === endpoint) return graphql(request, response, { actor })
     say(response, 404, `There is nothing at ${pathname}; the API is at ${endpoint}.`)
@@ -87,7 +94,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       else say(response, 500, 'Something failed inside Portolan; its log says what.')
     })
   })
-  const webSockets = serveWebSockets(server, graphql, authenticate)
+  const webSockets = serveWebSockets(server, graphql, sessions)
 
   await new Promise<void>((listening, failed) => {
     server.once('error', failed)
@@ -98,6 +105,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   async function stop(): Promise<void> {
     if (stopping) return
     stopping = true
+    sessions.close()
     const closed = new Promise((done) => server.close(done))
     await webSockets.stop()
     for (const response of open) if (isStream(response)) response.destroy()

@@ -4,6 +4,7 @@ import type { Context } from '../../schema/context.ts'
 import { schema } from '../../schema/index.ts'
 import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
+import { auditRefusedRequests } from './audit-refused-requests.ts'
 import { csrfHeader, endpoint } from './endpoint.ts'
 import type { Log } from './log.ts'
 import { createMaskError } from './mask-error.ts'
@@ -18,7 +19,7 @@ export function createGraphqlHandler({ services, metrics, log }: { services: Gra
     schema,
     context: ({ actor }) => ({ ...services, actor }),
     graphqlEndpoint: endpoint,
-    plugins: [...operationLimits(), metrics.plugin, useCSRFPrevention({ requestHeaders: [csrfHeader] })],
+    plugins: [auditRefusedRequests(), ...operationLimits(), metrics.plugin, useCSRFPrevention({ requestHeaders: [csrfHeader] })],
     maskedErrors: { maskError: createMaskError(log) },
     maxRequestBodySize: limits.bodyBytes,
     cors: false,

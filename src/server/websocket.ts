@@ -1,12 +1,13 @@
 import type { IncomingMessage, Server } from 'node:http'
 import { GraphQLError, type ExecutionArgs } from 'graphql'
+import { CloseCode } from 'graphql-ws'
 import { useServer } from 'graphql-ws/use/ws'
 import { WebSocketServer } from 'ws'
 import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
-import type { Authenticate } from './authenticate.ts'
 import { endpoint } from './endpoint.ts'
 import type { createGraphqlHandler } from './graphql-handler.ts'
+import type { TokenSessions } from './token-sessions.ts'
 
 type GraphqlHandler = ReturnType<typeof createGraphqlHandler>
 type EnvelopedArgs = ExecutionArgs & Pick<ReturnType<GraphqlHandler['getEnveloped']>, 'execute' | 'subscribe'>
@@ -16,9 +17,10 @@ const goingAwayMs = 1_000
 
 /**
  * GraphQL over WebSockets (protocol `graphql-transport-ws`), with the parser, limits, masking and context of HTTP. The token comes with the first
- * message (`connectionParams: { Authorization: 'Bearer …' }`) or as a header of the upgrade; a socket without one is closed with 4403.
+ * message (`connectionParams: { Authorization: 'Bearer …' }`) or as a header of the upgrade; a socket without one is closed with 4403,
+ * and so is one whose token is revoked.
  */
-export function serveWebSockets(server: Server, graphql: GraphqlHandler, authenticate: Authenticate): { stop(): Promise<void> } {
+export function serveWebSockets(server: Server, graphql: GraphqlHandler, sessions: TokenSessions): { stop(): Promise<void> } {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.bodyBytes })
   server.on('upgrade', (request, socket, head) => {
     if (new URL(request.url ?? '/', 'http://localhost').pathname !== endpoint) return void socket.end('HTTP/1.1 404 Not Found\r\n\r\n')
@@ -29,12 +31,18 @@ export function serveWebSockets(server: Server, graphql: GraphqlHandler, authent
   const serving = useServer(
     {
       connectionInitWaitTimeout: 5_000,
-      onConnect: async ({ connectionParams, extra: { request } }) => {
-        const actor = await authenticate(
+      onConnect: async ({ connectionParams, extra: { request, socket } }) => {
+        const session = await sessions.open(
           connectionParams?.['Authorization'] ?? connectionParams?.['authorization'] ?? request.headers.authorization,
+          () => {
+            socket.close(CloseCode.Forbidden, 'The token was revoked')
+            setTimeout(() => socket.terminate(), goingAwayMs).unref()
+          },
         )
-        if (!actor) return false
-        actors.set(request, actor)
+        if (!session) return false
+        if (socket.readyState === socket.CLOSED) session.forget()
+        else socket.once('close', session.forget)
+        actors.set(request, session.actor)
         return true
       },
       onSubscribe: async ({ extra: { request }, subscriptions }, _id, params) => {

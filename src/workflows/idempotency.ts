@@ -1,18 +1,26 @@
-/** The same key with the same input answers as the first time; with another input it is refused. Keys belong to a token. */
+/**
+ * The same key with the same input answers as the first time; with another input it is refused. Keys belong to a token. An answer is kept for `answersKeptMs`; after that the
+ * audit trail still knows the key, which is refused then, so that no request is ever carried out twice.
+ */
 import { createHash } from 'node:crypto'
-import { and, eq } from 'drizzle-orm'
+import { and, eq, isNotNull, lt } from 'drizzle-orm'
 import type { Change, Database, Transaction } from '../database/client.ts'
+import { auditEntries } from '../database/tables/audit.ts'
 import { idempotencyKeys } from '../database/tables/idempotency-key.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { SealKey } from '../secrets/seal.ts'
+import { createAuditTrail, type AuditTrail } from './audit-trail.ts'
+import { canonicalJson } from './canonical-json.ts'
 import type { Actor } from './operations.ts'
+
+const answersKeptMs = 7 * 86_400_000
 
 type Answer = Record<string, string>
 
 export interface Idempotency {
   /**
-   * Runs `work` unless the key was used. Its writes go through `commit`, in one transaction with the key: when two requests with one key come at once, the second
-   * one's writes are undone, and it gets the first one's answer.
+   * Runs `work` unless the key was used. Its writes go through `commit`, in one transaction with the key and the entry in the audit trail: when two requests with one key
+   * come at once, the second one's writes are undone, and it gets the first one's answer.
    */
   once<A extends Answer>(
     actor: Actor,
@@ -22,24 +30,32 @@ export interface Idempotency {
   ): Promise<A>
 }
 
-export function createIdempotency(database: Database, sealKey: SealKey): Idempotency {
+export function createIdempotency(
+  database: Database,
+  sealKey: SealKey,
+  audit: AuditTrail = createAuditTrail({ database, sealKey }),
+): Idempotency {
   async function earlier(actor: Actor, mutation: string, key: string, inputHash: string): Promise<Answer | null> {
     const [row] = await database
       .select()
       .from(idempotencyKeys)
       .where(and(eq(idempotencyKeys.tokenId, actor.tokenId), eq(idempotencyKeys.key, key)))
-    if (!row) return null
+    if (!row) return requireNeverUsed(actor, key)
     if (row.mutation !== mutation || sealKey.unseal(row.inputHash, hashContext(actor, key)) !== inputHash)
-      throw new PortolanError(
-        'IDEMPOTENCY_KEY_REUSED',
-        `The idempotency key ${JSON.stringify(key)} was used for another request; nothing was done.`,
-        {
-          retryable: false,
-          remedy: 'Use a new key for each request, and the same key only to repeat one.',
-          path: ['input', 'idempotencyKey'],
-        },
-      )
+      throw reused(`The idempotency key ${JSON.stringify(key)} was used for another request; nothing was done.`)
     return row.answer
+  }
+
+  async function requireNeverUsed(actor: Actor, key: string): Promise<null> {
+    const [used] = await database
+      .select({ at: auditEntries.at, mutation: auditEntries.mutation })
+      .from(auditEntries)
+      .where(and(eq(auditEntries.tokenId, actor.tokenId), eq(auditEntries.idempotencyKey, key), isNotNull(auditEntries.answer)))
+      .limit(1)
+    if (!used) return null
+    throw reused(
+      `The idempotency key ${JSON.stringify(key)} was used for ${used.mutation} at ${used.at.toISOString()}, so long ago that the answer is no longer kept; nothing was done.`,
+    )
   }
 
   return {
@@ -50,25 +66,32 @@ export function createIdempotency(database: Database, sealKey: SealKey): Idempot
       work: (commit: (write: (tx: Transaction) => Promise<A>, changed: Change[]) => Promise<A>) => Promise<A>,
     ): Promise<A> {
       const { idempotencyKey: key, ...rest } = input
-      const inputHash = createHash('sha256').update(canonical(rest)).digest('hex')
+      const inputHash = createHash('sha256').update(canonicalJson(rest)).digest('hex')
       const known = await earlier(actor, mutation, key, inputHash)
-      if (known) return known as A
+      if (known) {
+        audit.repeated()
+        return known as A
+      }
       try {
-        return await work((write, changed) =>
-          database.transaction(async (tx) => {
+        return await work(async (write, changed) => {
+          const { answer, position } = await database.transaction(async (tx) => {
             const answer = await write(tx)
             // Sealed, since an input may hold credentials, and a bare hash of a weak one could be guessed.
             const sealedHash = sealKey.seal(inputHash, hashContext(actor, key))
             await tx
               .insert(idempotencyKeys)
               .values({ tokenId: actor.tokenId, key, mutation, inputHash: sealedHash, answer, createdAt: new Date() })
-            return answer
-          }, changed),
-        )
+            await tx.delete(idempotencyKeys).where(lt(idempotencyKeys.createdAt, new Date(Date.now() - answersKeptMs)))
+            return { answer, position: await audit.append(tx, { actor, mutation, input, answer }) }
+          }, changed)
+          await audit.committed(position, mutation)
+          return answer
+        })
       } catch (error) {
         const answer = await earlier(actor, mutation, key, inputHash)
-        if (answer) return answer as A
-        throw error
+        if (!answer) throw error
+        audit.repeated()
+        return answer as A
       }
     },
   }
@@ -78,11 +101,10 @@ function hashContext(actor: Actor, key: string): string {
   return `idempotency/${actor.tokenId}/${key}`
 }
 
-/** The same text for the same value, whatever the order of its keys. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) =>
-    inner !== null && typeof inner === 'object' && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-      : inner,
-  )
+function reused(message: string): PortolanError {
+  return new PortolanError('IDEMPOTENCY_KEY_REUSED', message, {
+    retryable: false,
+    remedy: 'Use a new key for each request, and the same key only to repeat one.',
+    path: ['input', 'idempotencyKey'],
+  })
 }

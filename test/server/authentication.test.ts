@@ -112,10 +112,10 @@ test('a deleted token ends at once', async () => {
 
 test('the first start makes an admin token once, and stores its hash alone', async () => {
   const fresh = await startApi()
-  const made = await Promise.all([ensureFirstToken(fresh.db), ensureFirstToken(fresh.db)])
+  const made = await Promise.all([ensureFirstToken(fresh.db, fresh.audit), ensureFirstToken(fresh.db, fresh.audit)])
   const token = made.find((value) => value !== null)!
   expect(made.filter((value) => value !== null)).toHaveLength(1)
-  expect(await ensureFirstToken(fresh.db)).toBeNull()
+  expect(await ensureFirstToken(fresh.db, fresh.audit)).toBeNull()
   expect(JSON.stringify(await fresh.db.select().from(apiTokens))).not.toContain(token)
   expect((await fresh.run<{ viewer: { role: string } }>(token, '{ viewer { role } }')).data.viewer.role).toBe('ADMIN')
   await fresh.stop()
