@@ -1,12 +1,16 @@
 import type { InputFieldBuilder } from '@pothos/core'
-import type { MigrationRequest } from '../src/domain/migration-request.ts'
+import type { MigrationRequest, UnmappedNetworkPolicy } from '../src/domain/migration-request.ts'
 import { faultInExcludedDirectories } from '../src/domain/excluded-directories.ts'
 import type { CutoverPolicy, NonConvergencePolicy } from '../src/domain/migration.ts'
 import { builder, type ResolvedTypes } from './builder.ts'
 import { rowIdOf } from './global-id.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
 import { invalidInput, within } from './invalid-input.ts'
+import { HookInput, toHooks } from './hook-input.ts'
+import { InterfaceAddressingInput, toInterfaceAddressing } from './interface-addressing-input.ts'
 import { CutoverPolicyEnum, NonConvergencePolicyEnum } from './migration-enums.ts'
+import { UnmappedNetworkPolicyEnum } from './network-map.ts'
+import { StorageMappingInput, toStorageMap } from './storage-map-input.ts'
 
 const longestTimeoutMs = 3_600_000
 const defaults = { permittedDowntimeMs: 60_000, timeoutMs: 120_000 }
@@ -63,7 +67,32 @@ export function migrationRequestFields(t: InputFieldBuilder<ResolvedTypes, 'Inpu
       type: [NetworkMappingInput],
       defaultValue: [],
       required: true,
-      description: "Where its interfaces go. Those on networks that are not named go to the destination's first network.",
+      description: 'Where its interfaces go. Those on networks that are not named follow `unmappedNetworkPolicy`.',
+    }),
+    unmappedNetworkPolicy: t.field({
+      type: UnmappedNetworkPolicyEnum,
+      defaultValue: 'FIRST',
+      required: true,
+      description: 'Where interfaces go whose network `networkMap` does not name.',
+    }),
+    storageMap: t.field({
+      type: [StorageMappingInput],
+      defaultValue: [],
+      required: true,
+      description: 'Where its disks go. Those that no entry is for go where the destination puts new disks.',
+    }),
+    addressing: t.field({
+      type: [InterfaceAddressingInput],
+      defaultValue: [],
+      required: true,
+      description:
+        'Interfaces that get other addresses in the new place. The others keep what the guest is configured with: static addresses and the names of interfaces stay as they are.',
+    }),
+    hooks: t.field({
+      type: [HookInput],
+      defaultValue: [],
+      required: true,
+      description: 'What to run around phases, in this order where several are at one place. At most 32.',
     }),
     permittedDowntimeMs: t.int({
       defaultValue: defaults.permittedDowntimeMs,
@@ -96,6 +125,10 @@ interface MigrationRequestInput {
   sourceVirtualMachineId: string
   destinationCloudId: string
   networkMap: { sourceNetworkId: string; destinationNetworkId: string }[]
+  unmappedNetworkPolicy: UnmappedNetworkPolicy
+  storageMap: (typeof StorageMappingInput.$inferInput)[]
+  addressing: (typeof InterfaceAddressingInput.$inferInput)[]
+  hooks: (typeof HookInput.$inferInput)[]
   permittedDowntimeMs: number
   cutoverPolicy: CutoverPolicy
   nonConvergencePolicy: NonConvergencePolicy
@@ -113,6 +146,10 @@ export function toMigrationRequest(input: MigrationRequestInput): MigrationReque
       sourceNetworkId: rowIdOf('Network', entry.sourceNetworkId, ['input', 'networkMap', `${index}`, 'sourceNetworkId']),
       destinationNetworkId: rowIdOf('Network', entry.destinationNetworkId, ['input', 'networkMap', `${index}`, 'destinationNetworkId']),
     })),
+    unmappedNetworkPolicy: input.unmappedNetworkPolicy,
+    storageMap: toStorageMap(input.storageMap),
+    addressing: toInterfaceAddressing(input.addressing),
+    hooks: toHooks(input.hooks),
     permittedDowntimeMs: within(input.permittedDowntimeMs, 1, 2 ** 31 - 1, ['input', 'permittedDowntimeMs']),
     cutoverPolicy: input.cutoverPolicy,
     nonConvergencePolicy: input.nonConvergencePolicy,
