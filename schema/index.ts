@@ -26,5 +26,9 @@ import './cloud-mutations.ts'
 import './migration-mutations.ts'
 import './migration-progress.ts'
 import './migration-events.ts'
+import './migration-group.ts'
+import './migration-groups.ts'
+import './migration-group-mutations.ts'
+import './limits-concurrency.ts'
 
 export const schema = builder.toSchema()

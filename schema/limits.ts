@@ -15,6 +15,6 @@ export const limits = {
   defaultPageSize: 20,
   /** What a list that is no connection counts for. */
   assumedListLength: 4,
-  /** Bytes of a request's body or of a WebSocket message. */
-  bodyBytes: 262_144,
+  /** Bytes of a request's body or of a WebSocket message; a group of a thousand migrations is half of it. */
+  bodyBytes: 1_048_576,
 } as const

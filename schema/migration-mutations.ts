@@ -51,7 +51,14 @@ function migrationSuccess(name: string, description: string) {
 
 const StartMigrationInput = builder.inputType('StartMigrationInput', {
   description: 'What to move, where to, and how.',
-  fields: migrationRequestFields,
+  fields: (t) => ({
+    ...migrationRequestFields(t),
+    cutoverAt: t.field({
+      type: 'DateTime',
+      description:
+        'Not cut over before this moment, which is to come within 366 days. With it the policy MANUAL waits for no other word. `cutOverMigration` changes it.',
+    }),
+  }),
 })
 
 builder.mutationField('startMigration', (t) =>
@@ -62,11 +69,13 @@ builder.mutationField('startMigration', (t) =>
     description:
       'Begins to move a running virtual machine to a cloud of another provider, and answers at once. Watch it with `migrationProgress`. For operators.',
     args: { input: t.arg({ type: StartMigrationInput, required: true, description: 'What to move, where to, and how.' }) },
-    resolve: (_, { input }, { operations, actor }) => acting(async () => operations.startMigration(actor, toMigrationRequest(input))),
+    resolve: (_, { input }, { operations, actor }) => acting(async () =>
+        operations.startMigration(actor, { ...toMigrationRequest(input), ...(input.cutoverAt && { cutoverAt: input.cutoverAt }) }),
+      ),
   }),
 )
 
-type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration'
+type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'retryMigration' | 'rollbackMigration' | 'discardMigration'
 
 /** These mutations differ in their words only. */
 function steering(mutation: Steering & keyof Operations, description: string, success: string) {
@@ -104,8 +113,23 @@ steering(
 steering('resumeMigration', 'Lets a paused migration go on from what was copied.', 'Going on was asked for; `state` follows.')
 steering(
   'cancelMigration',
-  'Ends a migration before its commit: the source goes on, and the destination is deleted.',
-  'The cancel was asked for; `state` follows.',
+  'Ends a migration before its commit, and answers once nothing is copied any more: the source goes on, and what was copied is kept until it is discarded.',
+  'The migration is cancelled.',
+)
+steering(
+  'retryMigration',
+  'Begins another attempt of a migration that failed or was cancelled. Blocks that its copy holds already are compared, and not sent again.',
+  'The attempt was accepted and goes on by itself.',
+)
+steering(
+  'rollbackMigration',
+  'Goes back to the source of a completed migration, which was kept: the destination is shut down and fenced first, then the source starts from its disk as it was at the freeze. What was written at the destination since `exposedAt` is left behind in its disks.',
+  'The rollback was accepted and goes on by itself.',
+)
+steering(
+  'discardMigration',
+  'Deletes the copy that a migration keeps at the destination (`copyKept`).',
+  'The discard was accepted and goes on by itself.',
 )
 
 const CutOverMigrationInput = builder.inputType('CutOverMigrationInput', {

@@ -74,6 +74,20 @@ Migration.implement({
       nullable: true,
       description: 'What it waits for or tries again at present: one sentence. Null when nothing is in its way.',
     }),
+    activity: t.exposeString('activity', {
+      nullable: true,
+      description:
+        'What the present phase does, for how long already, and when it is given up at the latest: one sentence. Null while nothing runs.',
+    }),
+    copyKept: t.exposeBoolean('copyKept', {
+      description:
+        'Whether it has ended undone and its copy is kept at the destination, powered off: for `retryMigration`, or until `discardMigration`.',
+    }),
+    exposedAt: t.expose('exposedAt', {
+      type: 'DateTime',
+      nullable: true,
+      description: 'When the destination went live; null before. A rollback loses what was written there since.',
+    }),
     source: t.field({
       type: VirtualMachine,
       description: 'The virtual machine that is moved.',
@@ -101,6 +115,7 @@ Migration.implement({
     cutoverRequestedAt: t.expose('cutoverRequestedAt', {
       type: 'DateTime',
       nullable: true,
+      deprecationReason: '`cutoverAt` says it too, also for a member of a group.',
       description: 'When `cutOverMigration` asked for the cutover; null where it did not.',
     }),
     nonConvergencePolicy: t.field({

@@ -4,7 +4,7 @@ import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import { judgeConvergence } from '../../domain/convergence.ts'
 import { estimatedRemainingMs, mayCutOver } from '../../domain/cutover-criterion.ts'
 import { PortolanError } from '../../domain/errors.ts'
-import type { RoundMode } from '../../transfer/control-protocol.ts'
+import type { RoundMode, RoundResult } from '../../transfer/control-protocol.ts'
 import { joinAgents, type JoinedAgents } from '../agent-link.ts'
 import { failureOf } from '../failure.ts'
 import type { PhaseContext } from '../phase.ts'
@@ -18,6 +18,9 @@ export interface SyncRounds {
   /** True when the cut-over may begin now. */
   next(): Promise<boolean>
 }
+
+/** A hold may last for days; what was long ago says nothing about now. */
+const mostEstimates = 50
 
 /** Without a round in between: an agent that dies again and again has a reason. */
 const maxReinstalls = 3
@@ -79,7 +82,8 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
     const fixed = await context.settings.fixedDowntime(context.migration.destinationCloudId)
     const estimate = estimatedRemainingMs({ ...fixed, transferMs: result.estimatedTransferMs, verifyMs: result.estimatedVerifyMs })
     remaining.push(estimate)
-    return judge(context, remaining)
+    if (remaining.length > mostEstimates) remaining.shift()
+    return judge(context, remaining, result)
   }
 
   async function recover(error: unknown): Promise<void> {
@@ -117,19 +121,20 @@ function lost({ code, message, remedy }: PortolanError, lostMs: number): Portola
   })
 }
 
-async function judge(context: PhaseContext, remaining: readonly number[]): Promise<boolean> {
+async function judge(context: PhaseContext, remaining: readonly number[], round: RoundResult): Promise<boolean> {
   const { permittedDowntimeMs, request, convergence: before } = context.migration
   const newest = remaining.at(-1)!
   const convergence = judgeConvergence(remaining, permittedDowntimeMs)
   const policy = request.nonConvergencePolicy ?? 'KEEP_SYNCING'
+  const rates = ratesOf(round)
   const turned = convergence === 'NOT_CONVERGING' && before !== convergence
   await context.store.write(context.migration, {
-    patch: { estimatedRemainingMs: newest, convergence },
+    patch: { estimatedRemainingMs: newest, convergence, ...measured(round) },
     events: turned
       ? [
           {
             kind: 'NOTICE',
-            message: `The rounds don't get shorter: ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted. Policy: ${policy}.`,
+            message: `The rounds don't get shorter: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted. Policy: ${policy}.`,
           },
         ]
       : [],
@@ -140,7 +145,21 @@ async function judge(context: PhaseContext, remaining: readonly number[]): Promi
   if (policy === 'FORCE') return true
   throw new PortolanError(
     'NOT_CONVERGING',
-    `The source changes faster than it can be copied: ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
+    `The source changes faster than it can be copied: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
     { retryable: true, remedy: 'Permit a longer downtime, calm the workload, or choose the policy FORCE.' },
   )
+}
+
+/** A round too short to be watched has its rates all the same; what it couldn't measure stays as it was. */
+function measured({ rateBytesPerSecond, changeRateBytesPerSecond }: RoundResult) {
+  return {
+    ...(rateBytesPerSecond && { rateBytesPerSecond }),
+    ...(changeRateBytesPerSecond !== undefined && changeRateBytesPerSecond !== null && { changeRateBytesPerSecond }),
+  }
+}
+
+function ratesOf({ rateBytesPerSecond, changeRateBytesPerSecond }: RoundResult): string {
+  const perSecond = (rate: number | null | undefined) =>
+    rate === null || rate === undefined ? 'an unknown rate' : `${Math.round(rate)} bytes a second`
+  return `it changes at ${perSecond(changeRateBytesPerSecond)} and is copied at ${perSecond(rateBytesPerSecond)}`
 }
