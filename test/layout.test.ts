@@ -19,6 +19,8 @@ const mayImport: Record<string, string[]> = {
   'src/workflows': ['src/domain', 'src/database', 'src/plugin-sdk', 'src/agent-gateway', 'src/transfer', 'src/secrets', 'src/engine'],
   schema: ['src/domain', 'src/database', 'src/workflows'],
   'src/server': ['schema', 'src/domain', 'src/database', 'src/workflows', 'src/secrets'],
+  // Checks the control plane's own record, so it can't be one of its clients.
+  'src/cli/audit.ts': ['src/configuration.ts', 'src/database', 'src/secrets', 'src/workflows'],
   'src/cli': ['src/configuration.ts', 'src/plugin-sdk', 'setup'],
   plugins: ['src/plugin-sdk'],
 }
