@@ -30,6 +30,7 @@ import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migrat
 import type { Operations } from './operations.ts'
 import { phaseLists as releasedLists, type PhaseLists } from './phase-lists.ts'
 import { createPhaseRunner } from './phase-runner.ts'
+import { createReconciliations } from './reconciliations.ts'
 import { refreshTopology } from './topology-refresh.ts'
 import { wait } from './wait.ts'
 import { webhookAddresses } from './webhook-addresses.ts'
@@ -103,10 +104,11 @@ export async function createWorkflows(dependencies: {
       groupCutover: (migrationId) => groupCutover(database, migrationId),
     },
   })
+  const reconciliations = createReconciliations({ database, connections, log })
   const engine = await openEngine({
     location: dependencies.engine,
     dataDirectory: dependencies.dataDirectory,
-    workflows: [createMigrationWorkflow(runner), createGroupWorkflow(groupRunner)],
+    workflows: [createMigrationWorkflow(runner), createGroupWorkflow(groupRunner), reconciliations.workflow],
     log,
   }).catch(async (error: unknown) => {
     opened.reject(error)
@@ -151,6 +153,12 @@ export async function createWorkflows(dependencies: {
   const audit = createAuditTrail({ database, sealKey, witness })
   const idempotency = createIdempotency(database, sealKey, audit)
   const start = createMigrationStart({ check, phaseLists, engineId: engine.id })
+  const reconciling = await reconciliations.begin({
+    id: engine.id,
+    submit,
+    idempotency,
+    refreshTopology: async (cloudId, signal) => void (await refreshTopology(database, connections, cloudId, signal)),
+  })
   return {
     audit,
     operations: {
@@ -161,12 +169,13 @@ export async function createWorkflows(dependencies: {
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
       ...createLimitOperations(idempotency),
+      ...reconciling,
     },
     isReady: () => engine.healthy(AbortSignal.timeout(2_000)),
     async close() {
       closing.abort()
       // The runner first: a phase that stopped answers the engine with an error, which the engine tries again, at the next start.
-      await Promise.all([runner.close(), groupRunner.close()])
+      await Promise.all([runner.close(), groupRunner.close(), reconciliations.close()])
       await admission.close()
       leases.close()
       await engine.close()

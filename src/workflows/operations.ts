@@ -2,6 +2,8 @@ import type { ConcurrencyScope } from '../domain/admission.ts'
 import type { Finding } from '../domain/finding.ts'
 import type { CutoverPolicy } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { MachineVerdict } from './verdict-reader.ts'
+import type { VerdictQuestion } from './verdict-subjects.ts'
 
 /** Who asks: for the idempotency scope and the audit trail. */
 export interface Actor {
@@ -57,6 +59,15 @@ export interface Operations {
   resumeMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
   /** Ends all members that have not committed; those that were completed stay so. */
   cancelMigrationGroup(actor: Actor, input: { idempotencyKey: string; migrationGroupId: string }): Promise<{ migrationGroupId: string }>
+  /** For each virtual machine whether it has been moved, read from the clouds now; changes nothing. */
+  migrationVerdicts(actor: Actor, question: VerdictQuestion): Promise<MachineVerdict[]>
+  /** Does what is safe by the verdicts, once for each attempt; answers at once with what it will be seen by. */
+  reconcileMigrations(actor: Actor, input: VerdictQuestion & { idempotencyKey: string }): Promise<{ reconciliationIds: string[] }>
+  /** `of` names the machine by its migration, or by its unique id and the cloud whose records tell of it. */
+  attestSourceDead(
+    actor: Actor,
+    input: { idempotencyKey: string; of: { migrationId: string } | { uniqueId: string; cloudId: string }; statement: string },
+  ): Promise<{ attestationId: string }>
   /** Holds from now on: who copies goes on, also where fewer are allowed now. */
   setConcurrencyLimits(actor: Actor, input: { idempotencyKey: string; limits: LimitEntry[] }): Promise<void>
 }

@@ -8,8 +8,8 @@ import { isEnded } from '../domain/operator-actions.ts'
 import type { SiteAttempt } from './verdict-records.ts'
 import type { SiteReading } from './verdict-sites.ts'
 
-/** Exactly one of the two. */
-export type VerdictQuestion = { migrationIds: readonly string[] } | { cloudId: string }
+/** By migrations, or by the cloud that they went to or came from. `at`: the site whose records are meant, where the asker knows it. */
+export type VerdictQuestion = { migrationIds: readonly string[]; at?: string } | { cloudId: string }
 
 export interface Subject {
   /** Null where nobody knows it. */
@@ -46,16 +46,20 @@ export async function ownMigrations(database: Database, question: VerdictQuestio
 
 /** @throws PortolanError NOT_FOUND for what nobody has, CLOUD_UNREACHABLE where nothing at all is known of the cloud asked for. */
 export function subjectsOf(question: VerdictQuestion, own: OwnMigration[], sites: Map<string, ReadSite>): Subject[] {
-  return 'cloudId' in question ? ofCloud(question.cloudId, own, sites) : question.migrationIds.map((id) => ofMigration(id, own, sites))
+  return 'cloudId' in question
+    ? ofCloud(question.cloudId, own, sites)
+    : question.migrationIds.map((id) => ofMigration(id, question.at, own, sites))
 }
 
-function ofMigration(migrationId: string, own: OwnMigration[], sites: Map<string, ReadSite>): Subject {
+function ofMigration(migrationId: string, at: string | undefined, own: OwnMigration[], sites: Map<string, ReadSite>): Subject {
   const ours = own.find(({ row }) => row.id === migrationId)
   if (ours) return { siteCloudId: ours.row.destinationCloudId, uniqueId: ours.machine?.uniqueId ?? null, migrationId }
   for (const { cloudId, attempts } of sites.values()) {
+    if (at !== undefined && at !== cloudId) continue
     const attempt = attempts.find((candidate) => candidate.migrationId === migrationId)
     if (attempt) return { siteCloudId: cloudId, uniqueId: attempt.uniqueId, migrationId }
   }
+  if (at !== undefined) return { siteCloudId: at, uniqueId: null, migrationId }
   if ([...sites.values()].some(({ records }) => records.problem !== null)) return { siteCloudId: null, uniqueId: null, migrationId }
   throw new PortolanError(
     'NOT_FOUND',

@@ -1,0 +1,116 @@
+/** What a reconciliation does at the clouds, one action at a time. Each may be repeated; each says in a sentence what it did. */
+import { randomUUID } from 'node:crypto'
+import { recordKey, type RecordKind } from '../domain/migration-record.ts'
+import type { SafeAction } from '../domain/verdict-actions.ts'
+import { ProviderError, type ProviderConnection, type SiteRecord } from '../plugin-sdk/index.ts'
+import type { LocatedMachine } from './verdict-machines.ts'
+import type { MachineVerdict } from './verdict-reader.ts'
+
+interface Copy {
+  connection: ProviderConnection
+  vmId: string
+}
+
+/** Throws what the provider throws; CONFLICT of ABANDON means that the attempt was committed meanwhile. */
+export async function perform(action: SafeAction, verdict: MachineVerdict, signal: AbortSignal): Promise<string> {
+  const { migrationId, attempt, uniqueId } = verdict
+  const fenceId = `${migrationId}.${attempt}`
+  const operation = { operationId: `reconcile.${fenceId}.${action}.${randomUUID()}`, signal }
+  const source = () => copyOf(verdict.source)
+  const destination = () => copyOf(verdict.destination)
+
+  switch (action) {
+    case 'ABANDON':
+      await put('outcome', { decision: 'ABANDONED', uniqueId, vmId: verdict.destination.vm?.id ?? null })
+      return 'ABANDONED was recorded at the destination, so the attempt can not be committed any more.'
+    case 'STOP_DESTINATION': {
+      const { connection, vmId } = destination()
+      await connection.virtualMachines.stop({ ...operation, vmId, force: true })
+      return "The destination's machine was powered off; what was copied is kept."
+    }
+    case 'RELEASE_FENCE': {
+      const { connection, vmId } = source()
+      await connection.fencing?.release({ ...operation, vmId, fenceId })
+      return "The source's fence was released."
+    }
+    case 'RESUME_SOURCE': {
+      const { connection, vmId } = source()
+      await connection.virtualMachines.resume({ ...operation, vmId })
+      return 'The source was resumed.'
+    }
+    case 'START_SOURCE': {
+      const { connection, vmId } = source()
+      await connection.virtualMachines.start({ ...operation, vmId })
+      return 'The source was started from its own disk.'
+    }
+    case 'FENCE_SOURCE': {
+      const { connection, vmId } = source()
+      await connection.fencing?.fence({ ...operation, vmId, fenceId })
+      return 'The source was fenced: it does not run, and nothing starts it.'
+    }
+    case 'START_DESTINATION': {
+      const { connection, vmId } = destination()
+      await connection.virtualMachines.start({ ...operation, vmId })
+      return 'The destination was started from its own disk.'
+    }
+    case 'EXPOSE_DESTINATION': {
+      const { connection, vmId } = destination()
+      const completedEventKey = recordKey({ migrationId, attempt, kind: 'outcome' })
+      await connection.network.expose({ ...operation, vmId, completedEventKey })
+      return 'The destination was put on its networks.'
+    }
+    case 'COMPLETE_RECORDS': {
+      const { connection, vmId } = destination()
+      // It is live without that, so that a merge that fails keeps nobody waiting.
+      const merged = await connection.destination.flattenOverlay({ ...operation, vmId }).then(
+        () => '',
+        (error: unknown) => ` Its overlay could not be merged: ${error instanceof Error ? error.message : String(error)}`,
+      )
+      signal.throwIfAborted()
+      await put('completed', { uniqueId, vmId })
+      return `The completion was recorded at the destination.${merged}`
+    }
+    case 'RETIRE_SOURCE': {
+      const { connection, vmId } = source()
+      await connection.virtualMachines.stop({ ...operation, vmId, force: true })
+      return 'The source was powered off, and is kept under its fence.'
+    }
+    default:
+      throw new Error(`${action} is nothing that is done by itself.`)
+  }
+
+  async function put(kind: RecordKind, content: SiteRecord['content']): Promise<void> {
+    const { connection } = verdict.destination
+    if (!connection) throw nowhere('The destination')
+    const record = {
+      key: recordKey({ migrationId, attempt, kind }),
+      writtenAt: new Date().toISOString(),
+      content: { migrationId, attempt, ...content },
+    }
+    await connection.records.put({ ...operation, record })
+  }
+}
+
+/** What an interrupted attempt left in the source's guest. The guest may not be reachable, and runs as well with it. */
+export async function removeAgent({ source, migrationId, attempt }: MachineVerdict, signal: AbortSignal): Promise<string> {
+  try {
+    const { connection, vmId } = copyOf(source)
+    await connection.migrationAgent.uninstall({
+      operationId: `reconcile.${migrationId}.${attempt}.uninstall.${randomUUID()}`,
+      vmId,
+      signal,
+    })
+    return "What the attempt had put into the source's guest was removed."
+  } catch (error) {
+    return `What the attempt had put into the memory of the source's guest could not be removed, and goes with its next boot: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+
+function copyOf({ connection, vm }: LocatedMachine): Copy {
+  if (connection && vm) return { connection, vmId: vm.id }
+  throw nowhere('The machine')
+}
+
+function nowhere(what: string): ProviderError {
+  return new ProviderError('UNREACHABLE', `${what} is not in reach any more.`, { retryable: true, remedy: 'Wait for its site to return.' })
+}
