@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { runCommand } from './run-command.ts'
+import listed from './system-packages.json' with { type: 'json' }
 
 export interface SystemPackage {
   name: string
@@ -10,40 +11,11 @@ export interface SystemPackage {
   probe: string
 }
 
-export const systemPackages: readonly SystemPackage[] = [
-  { name: 'qemu-system-x86', probe: 'qemu-system-x86_64', why: 'runs the virtual machines' },
-  { name: 'qemu-utils', probe: 'qemu-img', why: 'makes overlays of disks and compares images' },
-  { name: 'libvirt-daemon', probe: 'libvirtd', why: 'the daemon of the second cloud' },
-  {
-    name: 'libvirt-daemon-driver-qemu',
-    probe: '/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so',
-    why: "the daemon's virtual machines",
-  },
-  { name: 'libvirt-daemon-system', probe: '/etc/libvirt/qemu.conf', why: "the daemon's users, directories and networks" },
-  { name: 'libvirt-clients', probe: 'virsh', why: 'talks to the daemon' },
-  { name: 'dnsmasq-base', probe: 'dnsmasq', why: "answers DHCP in the second cloud's networks" },
-  { name: 'iproute2', probe: 'ip', why: 'sets up the private network of demo and tests' },
-  { name: 'debootstrap', probe: 'debootstrap', why: 'builds the Debian guest' },
-  {
-    name: 'debian-archive-keyring',
-    probe: '/usr/share/keyrings/debian-archive-keyring.gpg',
-    why: "checks the signatures of the guest's packages",
-  },
-  { name: 'grub-common', probe: 'grub-mkimage', why: "makes the guest's boot loader" },
-  { name: 'grub-pc-bin', probe: '/usr/lib/grub/i386-pc/boot.img', why: 'the parts of the boot loader' },
-  { name: 'e2fsprogs', probe: 'mke2fs', why: "makes the guest's file system" },
-  { name: 'binutils', probe: 'strip', why: 'makes the Node that is sent into guests smaller' },
-  { name: 'openssh-client', probe: 'ssh-keygen', why: "makes the guest's keys" },
-  { name: 'rsync', probe: 'rsync', why: 'the bench compares with it' },
-  { name: 'libnbd-bin', probe: 'nbdcopy', why: 'the bench compares with it' },
-  { name: 'nbdkit', probe: 'nbdkit', why: 'serves disks to nbdcopy in the bench' },
-]
+/** What demo, tests and bench run on. (A JSON file, since the bootstrap names them too, with any Node, where it can't install anything.) */
+export const systemPackages: readonly SystemPackage[] = listed.filter((entry) => !('tests' in entry))
 
 /** Only a machine that runs the tests needs these as well. */
-export const testPackages: readonly SystemPackage[] = [
-  { name: 'python3', probe: 'python3', why: "runs the guest's workload outside a guest" },
-  { name: 'chromium', probe: 'chromium', why: 'the browser in which the tests click through GraphiQL' },
-]
+export const testPackages: readonly SystemPackage[] = listed.filter((entry) => 'tests' in entry)
 
 export interface PackageSystem {
   /** Whether a package's probe (a command or an absolute path) is there. */
