@@ -1,0 +1,342 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { attestations } from '../../src/database/tables/attestation.ts'
+import { migrations } from '../../src/database/tables/migration.ts'
+import { reconciliations } from '../../src/database/tables/reconciliation.ts'
+import { virtualMachines } from '../../src/database/tables/topology.ts'
+import { sealKeyOf } from '../../src/secrets/seal.ts'
+import { createAttestationOperations } from '../../src/workflows/attestation-operations.ts'
+import { createIdempotency } from '../../src/workflows/idempotency.ts'
+import type { Operations } from '../../src/workflows/operations.ts'
+import { createReconciliationOperations } from '../../src/workflows/reconciliation-operations.ts'
+import { createReconciliationRunner, type ReconciliationRow, type ReconciliationRunner } from '../../src/workflows/reconciliation-runner.ts'
+import { startReconciliationWatch } from '../../src/workflows/reconciliation-watch.ts'
+import { createVerdictReader, type VerdictReader } from '../../src/workflows/verdict-reader.ts'
+import { migrationRequest, operator } from './support/migration-settings-for-tests.ts'
+import { isRead, machine, migrationId, putRecords, setVerdictStage, uniqueId, type VerdictStage } from './verdict-stage.ts'
+
+const admin = { tokenId: 'admin', role: 'ADMIN' as const }
+const armed = { id: `${migrationId}.1`, closed: false }
+const outcomeKey = `migration.${migrationId}.1.outcome`
+
+let stage: VerdictStage
+let runner: ReconciliationRunner
+let verdicts: VerdictReader
+let submitted: string[]
+let operations: Pick<Operations, 'reconcileMigrations' | 'attestSourceDead'>
+
+beforeEach(async () => {
+  stage = await setVerdictStage()
+  await stage.connect('east', 'west')
+  verdicts = createVerdictReader({ ...stage, timeoutMs: 60 })
+  submitted = []
+  runner = newRunner()
+  const idempotency = createIdempotency(stage.database, sealKeyOf(Buffer.alloc(32, 7)))
+  const submit = async (key: string) => void submitted.push(key)
+  operations = {
+    ...createReconciliationOperations({ verdicts, idempotency, engineId: 'engine', submit }),
+    ...createAttestationOperations({ verdicts, idempotency, wake: () => runner.wake() }),
+  }
+  stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { ...armed } })
+  stage.west.machines['copy'] = machine({ exposed: false })
+})
+afterEach(async () => {
+  await runner.close()
+  expect(stage.violations).toEqual([])
+  await stage.close()
+})
+
+/** Another one is another process. */
+function newRunner(): ReconciliationRunner {
+  return createReconciliationRunner({ database: stage.database, verdicts, timings: { firstLookMs: 5, maxLookMs: 20, sliceMs: 30 } })
+}
+const ask = (idempotencyKey = 'key') => operations.reconcileMigrations(operator, { idempotencyKey, cloudId: 'west' })
+const row = async (): Promise<ReconciliationRow> => (await stage.database.select().from(reconciliations))[0]!
+async function runToItsEnd(): Promise<ReconciliationRow> {
+  while ((await runner.advance(submitted.at(-1)!)) !== null);
+  return row()
+}
+const changing = () => [stage.east, stage.west].flatMap(({ calls }) => calls).filter((call) => !isRead(call))
+
+describe('not migrated: the machine goes on at the source', () => {
+  beforeEach(() => putRecords(stage.west, ['started', 'placeholder']))
+
+  test('the commit is made impossible, the copy is powered off and kept, and a suspended source is resumed', async () => {
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED', problem: null })
+    expect(stage.west.records[outcomeKey]?.content).toMatchObject({ decision: 'ABANDONED' })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+    expect(changing()).toEqual(['east.release', 'east.resume', 'east.uninstall', 'west.put', 'west.stop'])
+  })
+
+  test('a source that lost its power under its fence is started', async () => {
+    stage.east.machines['vm-1']!.power = 'STOPPED'
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('a source that somebody stopped, with no fence of ours, stays off', async () => {
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED' })
+  })
+
+  test('another control plane that commits in between wins: it is read again, and decided again', async () => {
+    let committed = false
+    stage.interrupt.before = (call) => {
+      if (call === 'west.put' && !committed) {
+        committed = true
+        putRecords(stage.west, ['COMMITTED'])
+      }
+    }
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'MIGRATED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+  })
+
+  test.each(['west.stop', 'east.release', 'east.resume', 'east.uninstall'])(
+    'cut short before %s, another process ends it',
+    async (call) => {
+      stage.interrupt.before = cutBefore(call)
+      await ask()
+      await runner.advance(submitted[0]!).catch(() => {})
+      runner = newRunner()
+      stage.interrupt.before = () => {}
+      expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+      expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+    },
+  )
+
+  test('a source that is gone is waited for, visibly, and goes on when it is back', async () => {
+    stage.east.site = 'DEAD'
+    await ask()
+    await runner.advance(submitted[0]!)
+    expect(await row()).toMatchObject({
+      state: 'WAITING',
+      problem: expect.stringMatching(/source can't be reached.*nothing is started elsewhere/),
+    })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED' })
+    stage.east.site = 'ALIVE'
+    stage.east.machines['vm-1']!.power = 'STOPPED'
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING' })
+  })
+
+  test('attested dead, nothing is started anywhere', async () => {
+    stage.east.site = 'DEAD'
+    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { uniqueId, cloudId: 'west' }, statement: 'Burnt.' })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED', exposed: false })
+  })
+})
+
+describe('migrated: the destination is the live copy', () => {
+  beforeEach(() => putRecords(stage.west, ['started', 'placeholder', 'COMMITTED']))
+
+  test('the source is fenced before the destination is exposed, then the completion is recorded and the source retired', async () => {
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'MIGRATED', sourceFenced: true })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+    expect(stage.west.records[`migration.${migrationId}.1.completed`]?.content).toMatchObject({ uniqueId, vmId: 'copy' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED', fence: { closed: true } })
+    expect(changing()).toEqual(['east.fence', 'east.stop', 'west.expose', 'west.flattenOverlay', 'west.put'])
+  })
+
+  test('a source that runs on its own is fenced first', async () => {
+    stage.east.machines['vm-1'] = machine({ power: 'RUNNING' })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED' })
+  })
+
+  test('a destination that lost its power is started from its own disk', async () => {
+    stage.west.machines['copy']!.power = 'STOPPED'
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+  })
+
+  test("with its source gone it waits, until an administrator's word lets it go live; the source that returns is fenced", async () => {
+    stage.east.site = 'DEAD'
+    await ask()
+    await runner.advance(submitted[0]!)
+    expect(await row()).toMatchObject({ state: 'WAITING', problem: expect.stringMatching(/attestSourceDead/) })
+    expect(stage.west.machines['copy']).toMatchObject({ exposed: false })
+
+    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { migrationId }, statement: 'The host burnt down.' })
+    expect(await stage.database.select().from(attestations)).toMatchObject([
+      { uniqueId, attempt: 1, tokenId: 'admin', statement: 'The host burnt down.' },
+    ])
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: false })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+
+    stage.east.site = 'ALIVE'
+    await seen('east', 'vm-1')
+    await watchOnce()
+    expect(submitted.at(-1)).toMatch(/\.2$/)
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true, tokenId: null })
+    expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+  })
+
+  test('a destination that is gone from its site needs a person', async () => {
+    stage.west.machines = {}
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'FAILED', problem: expect.stringMatching(/Nothing safe is left/) })
+  })
+
+  test("a source under another's fence is left alone", async () => {
+    stage.east.machines['vm-1']!.fence = { id: 'another', closed: false }
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'FAILED' })
+    expect(changing()).toEqual([])
+  })
+})
+
+describe('once, however often it is sent', () => {
+  test('with one key or with several it is one reconciliation, and nothing is done twice', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    const [one, again, other] = [await ask(), await ask(), await ask('another')]
+    expect(again).toEqual(one)
+    expect(other).toEqual(one)
+    await runToItsEnd()
+    const calls = changing()
+    await ask('later')
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', run: 2 })
+    expect(changing()).toEqual(calls)
+  })
+
+  test('several processes that are handed it at once join', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    await ask()
+    const key = submitted[0]!
+    await Promise.all([runner.advance(key), runner.advance(key), newRunner().advance(key)])
+    await runToItsEnd()
+    expect(stage.west.machines['copy']).toMatchObject({ exposed: true })
+  })
+
+  test('a run that nobody knows, since its database is gone, has ended', async () => {
+    expect(await runner.advance('lost.1')).toBeNull()
+  })
+})
+
+describe('what it refuses, and what it leaves alone', () => {
+  test('a migration of our own whose workflow runs is reported only', async () => {
+    putRecords(stage.west, ['started', 'placeholder'])
+    await storeMigration('RUNNING')
+    await ask()
+    await runner.advance(submitted[0]!)
+    expect(await row()).toMatchObject({
+      state: 'WAITING',
+      problem: expect.stringMatching(/own workflow is at SEND_REMAINDER.*WAITING: The source is gone/),
+    })
+    expect(changing()).toEqual([])
+  })
+
+  test('a word against a source that answers is refused, and nothing is stored', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    const attest = operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { migrationId }, statement: 'Dead.' })
+    await expect(attest).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringMatching(/its source answers/) })
+    expect(await stage.database.select().from(attestations)).toEqual([])
+  })
+
+  test('an attestation can not be changed or deleted afterwards', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    stage.east.site = 'SILENT'
+    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { migrationId }, statement: 'Dead.' })
+    await expect(stage.database.write((orm) => [orm.update(attestations).set({ statement: 'Alive.' })])).rejects.toThrow()
+    await expect(stage.database.write((orm) => [orm.delete(attestations)])).rejects.toThrow()
+  })
+
+  test('while the destination can not be read nothing is done, and it is tried again', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    await ask()
+    stage.west.site = 'DEAD'
+    await runner.advance(submitted[0]!)
+    expect(await row()).toMatchObject({
+      state: 'WAITING',
+      verdict: 'UNKNOWN',
+      problem: expect.stringMatching(/nothing is started anywhere/),
+    })
+    expect(changing()).toEqual([])
+    stage.west.site = 'ALIVE'
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'MIGRATED' })
+  })
+})
+
+test('the source of a completed migration of ours is fenced when its cloud answers again, without being asked', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+  stage.west.machines['copy'] = machine()
+  stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+  await storeMigration('COMPLETED')
+  await seen('east', 'vm-1')
+  await watchOnce()
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+  expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+})
+
+function cutBefore(call: string): (present: string) => void {
+  return (present) => {
+    if (present === call) throw new Error('The process died.')
+  }
+}
+
+/** As a read of the topology would have left it. */
+async function seen(cloudId: string, vmId: string): Promise<void> {
+  const shape = { hostId: 'host', architecture: 'x86_64', firmware: 'BIOS', cpuCount: 1, memoryBytes: 1 } as const
+  const values = {
+    id: `${cloudId}/${vmId}`,
+    cloudId,
+    providerId: vmId,
+    uniqueId,
+    name: 'victim',
+    power: 'STOPPED',
+    present: true,
+    seenAt: new Date(),
+    ...shape,
+  } as const
+  await stage.database.write((orm) => [orm.insert(virtualMachines).values(values).onConflictDoNothing()])
+}
+
+async function watchOnce(): Promise<void> {
+  const submit = async (key: string) => void submitted.push(key)
+  const watch = startReconciliationWatch({
+    ...stage,
+    verdicts,
+    engineId: 'engine',
+    submit,
+    wake: () => {},
+    refreshTopology: async () => {},
+    log: () => {},
+  })
+  await watch.look()
+  await watch.close()
+}
+
+async function storeMigration(state: 'RUNNING' | 'COMPLETED'): Promise<void> {
+  const now = new Date()
+  await stage.database.write((orm) => [
+    orm.insert(migrations).values({
+      id: migrationId,
+      attempt: 1,
+      phaseListVersion: 2,
+      engineId: 'engine',
+      state,
+      phase: 'SEND_REMAINDER',
+      problem: 'The source is gone.',
+      desired: 'RUN',
+      cutoverPolicy: 'AUTOMATIC',
+      sourceCloudId: 'east',
+      destinationCloudId: 'west',
+      sourceVirtualMachineId: 'east/vm-1',
+      request: migrationRequest(),
+      permittedDowntimeMs: 1,
+      findings: [],
+      createdAt: now,
+      updatedAt: now,
+    }),
+  ])
+}
