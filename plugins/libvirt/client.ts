@@ -79,7 +79,7 @@ export function libvirtClient(uri: string): LibvirtClient {
 export const givenFile = '/dev/fd/3'
 
 /** A temporary file that has lost its name before anybody uses it: however this process ends, nothing of it stays. */
-export async function namelessFile(write: (path: string) => Promise<void>): Promise<FileHandle> {
+export async function namelessFile(write: (path: string) => Promise<void> = (path) => writeFile(path, '')): Promise<FileHandle> {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-libvirt-'))
   try {
     const path = join(directory, 'file')

@@ -60,7 +60,14 @@ async function makeWhole(site: Site, { operationId, signal }: Operation, creatio
   const directory = await site.volumes.directory(signal)
   const diskPaths = vm.disks.map((_, index) => `${directory}/${names.disk(index)}`)
   const define = async (stage: Stage, landing?: LandingBoot) => {
-    const tree = domainXml(vm, { options: site.options, diskPaths, metadata: { ...metadata, stage }, ...(landing ? { landing } : {}) })
+    const consolePath = `${directory}/${names.console}`
+    const tree = domainXml(vm, {
+      options: site.options,
+      diskPaths,
+      consolePath,
+      metadata: { ...metadata, stage },
+      ...(landing ? { landing } : {}),
+    })
     await defineDomain(site, tree, signal)
   }
   await define('creating')

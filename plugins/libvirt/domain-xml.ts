@@ -1,5 +1,6 @@
 /** The definition of a VM that the plugin makes, and the changes it makes to one. Everything is built as a tree, so that names are escaped in one place. */
 import type { NewVirtualMachine } from '../../src/plugin-sdk/index.ts'
+import { consoleLog } from './console.ts'
 import { diskElements } from './describe-machine.ts'
 import { metadataElement, type MachineMetadata } from './machine-metadata.ts'
 import { nicSource } from './networks.ts'
@@ -18,7 +19,7 @@ export interface LandingBoot {
  */
 export function domainXml(
   vm: NewVirtualMachine,
-  site: { options: LibvirtOptions; diskPaths: readonly string[]; metadata: MachineMetadata; landing?: LandingBoot },
+  site: { options: LibvirtOptions; diskPaths: readonly string[]; consolePath: string; metadata: MachineMetadata; landing?: LandingBoot },
 ): XmlElement {
   const { options } = site
   const kvm = options.acceleration === 'kvm'
@@ -42,7 +43,7 @@ export function domainXml(
       {},
       ...vm.disks.map((_, index) => diskElement(index, site.diskPaths[index]!, options)),
       ...vm.nics.map(nicElement),
-      consoleElement(vm.uniqueId, options),
+      consoleElement(vm.uniqueId, site),
       element('rng', { model: 'virtio' }, element('backend', { model: 'random' }, '/dev/urandom')),
       element('memballoon', { model: 'none' }),
     ),
@@ -68,9 +69,10 @@ function nicElement(nic: NewVirtualMachine['nics'][number]): XmlElement {
   return element('interface', { type }, element('mac', { address: nic.mac }), source, element('model', { type: 'virtio' }))
 }
 
-function consoleElement(uniqueId: string, options: LibvirtOptions): XmlElement {
-  if (options.consoleDirectory === undefined) return element('serial', { type: 'pty' })
-  return element('serial', { type: 'file' }, element('source', { path: `${options.consoleDirectory}/${uniqueId}.log`, append: 'on' }))
+function consoleElement(uniqueId: string, { options, consolePath }: { options: LibvirtOptions; consolePath: string }): XmlElement {
+  if (options.consoleDirectory === undefined) return element('serial', { type: 'pty' }, consoleLog(consolePath))
+  const source = element('source', { path: `${options.consoleDirectory}/${uniqueId}.log`, append: 'on' })
+  return element('serial', { type: 'file' }, source, consoleLog(consolePath))
 }
 
 /** `<os>` for the landing image, or for booting from the first disk. */

@@ -1,6 +1,7 @@
 /** `virtualMachines`: describing, starting, stopping and suspending any domain; making one from an image, for demos and tests. */
 import { stat } from 'node:fs/promises'
 import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { readConsole } from './console.ts'
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
 import { describeMachine, macOf } from './describe-machine.ts'
@@ -53,6 +54,8 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
         start: false,
       })
     },
+
+    console: readConsole(site),
 
     delete: (operation) => deleteMachine(site, operation),
   }

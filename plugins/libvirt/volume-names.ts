@@ -12,6 +12,7 @@ export function volumeNames(vm: { name: string; uniqueId: string }) {
   return {
     disk: (index: number) => `${prefix}-disk-${index}.raw`,
     overlay: (index: number) => `${prefix}-disk-${index}.overlay.qcow2`,
+    console: `${prefix}-console.log`,
     landingKernel: `${prefix}-landing-kernel`,
     landingInitrd: `${prefix}-landing-initrd`,
   }

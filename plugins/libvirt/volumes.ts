@@ -18,6 +18,10 @@ export interface Volumes {
   directory(signal?: AbortSignal): Promise<string>
   /** Names of all volumes of a VM (see volume-names.ts). */
   ofMachine(vmId: string, signal?: AbortSignal): Promise<string[]>
+  /** Part of a volume, into an empty file. Like the other calls it takes the path of a volume in any pool, too. */
+  download(name: string, file: FileHandle, part: { offset: number; length: number; signal?: AbortSignal | undefined }): Promise<void>
+  /** Makes files known that libvirt did not make itself. */
+  refresh(signal?: AbortSignal): Promise<void>
   /** No such volume is a success. */
   delete(name: string, signal?: AbortSignal): Promise<void>
   availableBytes(signal?: AbortSignal): Promise<number>
@@ -36,6 +40,13 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
       if (!isNotFound(error, 'volume')) throw error
     }
   }
+
+  const refresh: Volumes['refresh'] = async (signal) => {
+    await client.call(['pool-refresh', '--pool', pool], { what: 'refresh the storage pool', signal })
+  }
+
+  /** libvirt finds a path in whatever pool it is. */
+  const volume = (name: string) => (name.startsWith('/') ? ['--vol', name] : ['--pool', pool, '--vol', name])
 
   const describePool = (signal?: AbortSignal) => client.read(['pool-dumpxml', '--pool', pool], { what: 'look at the storage pool', signal })
 
@@ -64,15 +75,22 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
     },
 
     async sizeBytes(name, signal) {
-      const tree = await client.read(['vol-dumpxml', '--pool', pool, '--vol', name], { what: `measure the volume ${name}`, signal })
+      const tree = await client.read(['vol-dumpxml', ...volume(name)], { what: `measure the volume ${name}`, signal })
       return Number(textOf(childAt(tree, 'capacity')))
     },
 
     directory: async (signal) => textOf(childAt(await describePool(signal), 'target', 'path')),
 
+    async download(name, file, { offset, length, signal }) {
+      const part = ['--offset', String(offset), '--length', String(length)]
+      await client.call(['vol-download', ...volume(name), '--file', givenFile, ...part], { what: `read the volume ${name}`, signal, file })
+    },
+
+    refresh,
+
     async ofMachine(vmId, signal) {
       // What a killed libvirtd left behind is seen only after a refresh.
-      await client.call(['pool-refresh', '--pool', pool], { what: 'refresh the storage pool', signal })
+      await refresh(signal)
       const table = await client.call(['vol-list', '--pool', pool], { what: 'list the storage pool', signal })
       return table.split('\n').flatMap((line) => {
         const name = line.trim().split(/\s/)[0] ?? ''

@@ -5,6 +5,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { agentToAgentCopy, contractVersion, definePlugin } from '../../src/plugin-sdk/index.ts'
+import { readConsole } from './console.ts'
 import { copiedDisks } from './copied-disks.ts'
 import { createFromImage, instantiate } from './create.ts'
 import { deleteMachine } from './delete.ts'
@@ -35,7 +36,14 @@ export default definePlugin({
     const networks = network(site, records)
     return {
       discoverTopology: discoverTopology(site),
-      virtualMachines: { nameRule, describe: describe(site), ...power(site), create: createFromImage(site), delete: deleteMachine(site) },
+      virtualMachines: {
+        nameRule,
+        describe: describe(site),
+        ...power(site),
+        console: readConsole(site),
+        create: createFromImage(site),
+        delete: deleteMachine(site),
+      },
       destination: {
         instantiate: instantiate(site),
         ...copiedDisks(site),

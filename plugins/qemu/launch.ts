@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { commandLine, type HostFacts } from './command-line.ts'
+import { boundConsole } from './console.ts'
 import { requireUnarmed } from './fencing.ts'
 import { pickForwards } from './forward-ports.ts'
 import type { MachineChange } from './machine-store.ts'
@@ -26,6 +27,7 @@ export async function launch(
     if (running) return running
   }
   requireUnarmed(change.machine)
+  await boundConsole(change.directory, signal)
   for (let attempt = 1; ; attempt++) {
     const { process, complaint } = await startOnce(change, host, qemuBinary, signal)
     if (process) return process

@@ -1,6 +1,7 @@
 import { cpus, totalmem } from 'node:os'
 import type { ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { freeDiskBytes, freeMemoryBytes } from './capacity.ts'
+import { boundConsole } from './console.ts'
 import { describeMachine } from './describe.ts'
 import { userNetwork } from './machine.ts'
 import { findProcesses, processOf } from './qemu-process.ts'
@@ -31,9 +32,12 @@ export function discoverTopology(site: Site): ProviderConnection['discoverTopolo
         },
       ],
       virtualMachines: await Promise.all(
-        machines.map(async (machine) =>
-          describeMachine(site, machine, await processOf(site.store.directoryOf(machine.vmId), processes), signal),
-        ),
+        machines.map(async (machine) => {
+          const directory = site.store.directoryOf(machine.vmId)
+          // What is asked every now and then keeps a talkative guest from filling the disk.
+          await boundConsole(directory, signal).catch((error: unknown) => site.log('warn', String(error), { vmId: machine.vmId }))
+          return describeMachine(site, machine, await processOf(directory, processes), signal)
+        }),
       ),
     }
   }

@@ -4,6 +4,7 @@ export * from './errors.ts'
 /** Any Standard Schema describes a plugin's options; this one comes along. */
 export { z } from 'zod'
 export { accessFor, guestAccessOptions, type GuestAccess } from './guest-access.ts'
+export { consoleBytes, consoleText } from './console-text.ts'
 export { nameFault, type NameRule } from './name-rule.ts'
 export { requireCompletedEvent } from './completed-event.ts'
 export { writeLandingInitrd } from './landing-initrd.ts'

@@ -64,6 +64,12 @@ export function virtualMachineChecks(suite: Suite): void {
       await awaitGuest(session, vmId)
     })
 
+    check('shows its console as text', { ...needs, capabilities: [...needs.capabilities, 'virtualMachines.console'] }, async (session) => {
+      const { text } = (await session.connection.virtualMachines.console?.({ vmId })) ?? { text: '' }
+      expect(Buffer.byteLength(text)).toBeLessThanOrEqual(3 * 65_536)
+      expect(text).not.toMatch(/[^\P{Cc}\t\n]/u)
+    })
+
     check('is suspended and resumed', needs, async (session) => {
       for (const [act, power] of [
         ['suspend', 'SUSPENDED'],

@@ -70,6 +70,8 @@ test('an isolated guest answers us and reaches nothing; exposed, it reaches its 
   await cloud.network.expose({ operationId: 'expose', vmId })
   expect(await dial(gateway!), 'exposed').toBe('reached')
   expect((await cloud.network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest).toBe(gateway)
+  // The workload says so on its first serial line, which libvirt logs and gives.
+  expect((await cloud.virtualMachines.console!({ vmId })).text).toMatch(/workload: port 8080/)
   await cloud.virtualMachines.delete!({ operationId: 'delete', vmId })
 })
 
@@ -118,6 +120,7 @@ test("somebody else's domain is described as it is, and not deleted", async () =
       { index: 1, mac: '52:54:00:ab:cd:02', networkId: 'bridge:br7' },
     ],
   })
+  await expect(cloud.virtualMachines.console!({ vmId: uuid })).rejects.toMatchObject({ code: 'UNSUPPORTED' })
   await expect(cloud.destination.delete({ operationId: 'no', vmId: uuid })).rejects.toMatchObject({ code: 'CONFLICT' })
   expect((await cloud.virtualMachines.describe({ vmId: uuid })).power).toBe('STOPPED')
 })

@@ -135,7 +135,10 @@ async function state(): Promise<{ domains: string[]; volumes: string[]; networks
   }
   return {
     domains: (await virsh('list', '--all')).map((line) => line.replace(/^\S+\s+/, '').replaceAll(/\s{2,}/g, ' ')),
-    volumes: (await virsh('vol-list', 'default')).map((line) => line.split(/\s/)[0]!).toSorted(),
+    volumes: (await virsh('vol-list', 'default'))
+      .map((line) => line.split(/\s/)[0]!)
+      .filter((name) => !name.endsWith('-console.log'))
+      .toSorted(),
     networks: (await virsh('net-list', '--all', '--name')).toSorted(),
   }
 }
