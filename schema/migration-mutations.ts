@@ -69,7 +69,8 @@ builder.mutationField('startMigration', (t) =>
     description:
       'Begins to move a running virtual machine to a cloud of another provider, and answers at once. Watch it with `migrationProgress`. For operators.',
     args: { input: t.arg({ type: StartMigrationInput, required: true, description: 'What to move, where to, and how.' }) },
-    resolve: (_, { input }, { operations, actor }) => acting(async () =>
+    resolve: (_, { input }, { operations, actor }) =>
+      acting(async () =>
         operations.startMigration(actor, { ...toMigrationRequest(input), ...(input.cutoverAt && { cutoverAt: input.cutoverAt }) }),
       ),
   }),

@@ -1,3 +1,4 @@
+import type { BottleneckName } from '../src/domain/bottleneck.ts'
 import type { Downtime } from '../src/domain/migration.ts'
 import type { MigrationRequest } from '../src/domain/migration-request.ts'
 import { migrations } from '../src/database/tables/migration.ts'
@@ -138,7 +139,8 @@ Migration.implement({
     }),
     etaMs: t.exposeInt('etaMs', {
       nullable: true,
-      description: 'Estimated time until the present round ends, in milliseconds; null where there is no estimate.',
+      description:
+        'Estimated time until it is ready to cut over, in milliseconds, from the rate of copy against the rate of change; null where there is no estimate, or it never comes at these rates.',
     }),
     rateBytesPerSecond: t.exposeFloat('rateBytesPerSecond', {
       nullable: true,
@@ -148,7 +150,7 @@ Migration.implement({
       type: BottleneckEnum,
       nullable: true,
       description: 'What the copy waits for most; null where it does not copy.',
-      resolve: (row) => row.bottleneck as 'LINK' | null,
+      resolve: (row) => row.bottleneck as BottleneckName | null,
     }),
     trackingMode: t.expose('trackingMode', {
       type: TrackingModeEnum,

@@ -4,20 +4,24 @@
  *   PENDING ─► RUNNING ◄─► PAUSED
  *                │ ├────────────► CANCELLED
  *                │ └────────────► FAILED
- *                └──────────────► COMPLETED
+ *                └──────────────► COMPLETED ─► RUNNING ─► ROLLED_BACK
+ *
+ * FAILED and CANCELLED go back to PENDING when they are retried, as another attempt.
  */
-export const migrationStates = ['PENDING', 'RUNNING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED'] as const
+export const migrationStates = ['PENDING', 'RUNNING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'ROLLED_BACK'] as const
 export type MigrationState = (typeof migrationStates)[number]
 
 /** Where a running migration is. Shown to users; the frozen lists of phases per version are in src/workflows/phase-lists.ts. */
 export const migrationPhases = [
   'PRE_FLIGHT',
+  'ADMISSION',
   'INSTANTIATE_DESTINATION',
   'INSTALL_AGENTS',
   'CONNECT_AGENTS',
   'TRACK_CHANGES',
   'SYNC',
   'READY_TO_CUT_OVER',
+  'ARM_FENCE',
   'FREEZE',
   'SEND_REMAINDER',
   'COMPARE_ROOTS',
@@ -26,10 +30,16 @@ export const migrationPhases = [
   'FIX_UP_GUEST',
   'BOOT_DESTINATION',
   'HEALTH_CHECK',
+  'FENCE_SOURCE',
   'COMMIT',
   'EXPOSE',
   'RETIRE_SOURCE',
   'CLEAN_UP',
+  'STOP_DESTINATION',
+  'RECORD_ROLLBACK',
+  'RELEASE_SOURCE',
+  'START_SOURCE',
+  'DISCARD_COPY',
 ] as const
 export type MigrationPhase = (typeof migrationPhases)[number]
 

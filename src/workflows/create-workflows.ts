@@ -13,6 +13,7 @@ import { createAfterEndOperations } from './after-end-operations.ts'
 import { createApiTokenOperations } from './api-token-operations.ts'
 import { createAuditTrail, type AuditTrail } from './audit-trail.ts'
 import { createAuditWitness } from './audit-witness.ts'
+import { createBandwidthOperations } from './bandwidth-operations.ts'
 import { createCloudConnections, type PluginConnector } from './cloud-connections.ts'
 import { createCloudOperations } from './cloud-operations.ts'
 import { createFreezeLeases } from './freeze-leases.ts'
@@ -169,6 +170,7 @@ export async function createWorkflows(dependencies: {
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
       ...createLimitOperations(idempotency),
+      ...createBandwidthOperations({ idempotency }),
       ...reconciling,
     },
     isReady: () => engine.healthy(AbortSignal.timeout(2_000)),

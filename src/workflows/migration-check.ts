@@ -4,6 +4,7 @@ import type { Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
+import { faultInBandwidthSchedule } from '../domain/bandwidth-schedule.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { faultInExcludedDirectories } from '../domain/excluded-directories.ts'
 import type { Finding } from '../domain/finding.ts'
@@ -120,6 +121,8 @@ function requireSane(request: MigrationRequest): void {
   const { permittedDowntimeMs, healthCheck } = request
   const fault = faultInExcludedDirectories(request.excludedDirectories ?? [])
   if (fault) throw invalid(`The list of excluded directories ${fault}.`, 'excludedDirectories', 'Correct the list.')
+  const scheduleFault = request.bandwidth && faultInBandwidthSchedule(request.bandwidth)
+  if (scheduleFault) throw invalid(`The bandwidth limit ${scheduleFault}.`, 'bandwidth', 'Correct the limit.')
   if (!(Number.isSafeInteger(permittedDowntimeMs) && permittedDowntimeMs > 0))
     throw invalid('The permitted downtime is a positive number of milliseconds.', 'permittedDowntimeMs', 'Permit some downtime.')
   if (!(Number.isInteger(healthCheck.port) && healthCheck.port >= 1 && healthCheck.port <= 65_535))

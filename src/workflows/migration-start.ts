@@ -36,7 +36,7 @@ export function createMigrationStart(dependencies: {
         id,
         async insert(tx) {
           const now = new Date()
-          await lock(tx, request.sourceVirtualMachineId, id)
+          await lockVirtualMachine(tx, request.sourceVirtualMachineId, id)
           await tx.insert(migrations).values({
             id,
             attempt: 1,
@@ -63,7 +63,7 @@ export function createMigrationStart(dependencies: {
 }
 
 /** One place may be connected twice, and a virtual machine known by two rows: what counts is its unique id. */
-async function lock(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
+export async function lockVirtualMachine(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
   const [vm] = await tx.select({ uniqueId: virtualMachines.uniqueId }).from(virtualMachines).where(eq(virtualMachines.id, virtualMachineId))
   const [active] = await tx
     .select({ migrationId: activeMigrations.migrationId })

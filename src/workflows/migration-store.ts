@@ -28,6 +28,8 @@ export interface MigrationStore {
   end(migration: MigrationRow, patch: MigrationPatch, event: NewEvent): Promise<void>
   /** The newest round of the present attempt. */
   lastRound(migration: MigrationRow): Promise<RoundRow | null>
+  /** How long the phase took the last time, of any migration between the same two clouds; null where none took it yet. */
+  usualDurationMs(migration: MigrationRow, phase: MigrationPhase): Promise<number | null>
   /** On the wire in all rounds of the migration. */
   bytesSent(migration: MigrationRow): Promise<number>
 }
@@ -67,7 +69,7 @@ export function createMigrationStore(database: Database): MigrationStore {
           if (row?.desired === 'CANCEL') return false
           await tx
             .update(migrations)
-            .set({ phase, problem: null, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
+            .set({ phase, problem: null, activity: null, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
             .where(eq(migrations.id, migration.id))
           await upsertStep(tx, migration, { phase, state: 'DOING' })
           for (const event of events) await insertEvent(tx, migration, event)
@@ -84,7 +86,7 @@ export function createMigrationStore(database: Database): MigrationStore {
           orm.delete(activeMigrations).where(eq(activeMigrations.migrationId, migration.id)),
           orm
             .update(migrations)
-            .set({ ...patch, problem: null, etaMs: null, endedAt: now, updatedAt: now })
+            .set({ ...patch, problem: null, activity: null, etaMs: null, endedAt: now, updatedAt: now })
             .where(eq(migrations.id, migration.id)),
         ],
         changesOf(migration.id, [event]),
@@ -98,6 +100,23 @@ export function createMigrationStore(database: Database): MigrationStore {
         .orderBy(desc(rounds.round))
         .limit(1)
       return row ?? null
+    },
+    async usualDurationMs({ sourceCloudId, destinationCloudId }, phase) {
+      const [row] = await database
+        .select({ startedAt: migrationSteps.startedAt, endedAt: migrationSteps.endedAt })
+        .from(migrationSteps)
+        .innerJoin(migrations, eq(migrations.id, migrationSteps.migrationId))
+        .where(
+          and(
+            eq(migrationSteps.phase, phase),
+            eq(migrationSteps.state, 'DONE'),
+            eq(migrations.sourceCloudId, sourceCloudId),
+            eq(migrations.destinationCloudId, destinationCloudId),
+          ),
+        )
+        .orderBy(desc(migrationSteps.endedAt))
+        .limit(1)
+      return row?.endedAt ? row.endedAt.getTime() - row.startedAt.getTime() : null
     },
     async bytesSent({ id }) {
       const [row] = await database

@@ -1,8 +1,15 @@
 import type { DurableWorkflow } from '../engine/durable-workflow.ts'
+import type { MigrationRow } from './migration-store.ts'
+import { beginsAfterEnd } from './phase-lists.ts'
 import type { PhaseRunner } from './phase-runner.ts'
 
 /** The engine keeps its journals under this name. */
 export const migrationWorkflowName = 'Migration'
+
+/** The engine takes each run's key once: the migration's id, and for a retry, a rollback or a discard more than that. */
+export function runKey({ id, attempt, phaseListVersion }: Pick<MigrationRow, 'id' | 'attempt' | 'phaseListVersion'>): string {
+  return attempt === 1 && !beginsAfterEnd(phaseListVersion) ? id : `${id}.${attempt}.${phaseListVersion}`
+}
 
 /**
  * One step of the journal a phase, or a slice of a long one, under the name that the step before it gave. What the phases did is in the database, so the journal holds
@@ -11,7 +18,8 @@ export const migrationWorkflowName = 'Migration'
 export function createMigrationWorkflow(runner: PhaseRunner): DurableWorkflow {
   return {
     name: migrationWorkflowName,
-    async run(migrationId, steps) {
+    async run(key, steps) {
+      const [migrationId = ''] = key.split('.')
       let next: string | null = 'BEGIN'
       while (next !== null) next = await steps.run(next, () => runner.advance(migrationId))
     },

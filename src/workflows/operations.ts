@@ -1,4 +1,5 @@
 import type { ConcurrencyScope } from '../domain/admission.ts'
+import type { BandwidthSchedule } from '../domain/bandwidth-schedule.ts'
 import type { Finding } from '../domain/finding.ts'
 import type { CutoverPolicy } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
@@ -46,6 +47,11 @@ export interface Operations {
   setWebhookSecret(actor: Actor, input: { idempotencyKey: string; name: string; secret: string }): Promise<{ name: string }>
   /** Deleting what does not exist is a success. */
   deleteWebhookSecret(actor: Actor, input: { idempotencyKey: string; name: string }): Promise<{ name: string }>
+  /** Holds within a second where it copies. */
+  setBandwidthLimit(
+    actor: Actor,
+    input: { idempotencyKey: string; migrationId: string; bandwidth: BandwidthSchedule },
+  ): Promise<{ migrationId: string }>
   cancelMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** Stores a group; nothing is moved until it is started. */
   createMigrationGroup(actor: Actor, input: NewGroup & { idempotencyKey: string }): Promise<{ migrationGroupId: string }>

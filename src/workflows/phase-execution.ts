@@ -2,7 +2,9 @@
 import { PortolanError } from '../domain/errors.ts'
 import { failureOf } from './failure.ts'
 import type { MigrationRow, StepRow } from './migration-store.ts'
+import { runHooks } from './hooks.ts'
 import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
+import { startHeartbeat } from './phase-heartbeat.ts'
 import type { Phase, PhaseContext, PhaseOutcome } from './phase.ts'
 import { wait } from './wait.ts'
 
@@ -35,18 +37,26 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
         () => abort.abort(cancelled(migration)),
       )
     : () => {}
-  const deadline = phase.timeoutMs === null ? undefined : setTimeout(() => abort.abort(timedOut(phase)), phase.timeoutMs)
+  let deadline: NodeJS.Timeout | undefined
+  const stopHeartbeat = startHeartbeat(store, migration, phase)
   const context = createPhaseContext(dependencies, { ...run, signal: abort.signal })
   try {
     if (migration.state === 'PENDING') await store.write(migration, { patch: { state: 'RUNNING', startedAt: new Date() } })
     if (phase.control === 'PAUSABLE') await context.holdWhilePaused()
-    return await withRetries(context, phase, () => phase.do(context))
+    // A hook has a time-out of its own.
+    await runHooks(context, phase.name, 'BEFORE')
+    if (phase.timeoutMs !== null) deadline = setTimeout(() => abort.abort(timedOut(phase)), phase.timeoutMs)
+    const outcome = await withRetries(context, phase, () => phase.do(context))
+    clearTimeout(deadline)
+    if (outcome.outcome === 'DONE') await runHooks(context, phase.name, 'AFTER')
+    return outcome
   } catch (error) {
     if (shutdown.aborted) throw new ShuttingDown()
     return { outcome: 'FAILED', error: failureOf(abort.signal.aborted ? abort.signal.reason : error) }
   } finally {
     clearTimeout(deadline)
     stopWatching()
+    await stopHeartbeat()
     shutdown.removeEventListener('abort', stop)
   }
 }
@@ -60,19 +70,28 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
     step: { ...mark, state: 'UNDOING' },
     events: step.state === 'UNDOING' ? [] : [{ kind: 'UNDO', phase: phase.name, message: `${phase.name} is undone.` }],
   })
-  for (let delayMs = settings.timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, settings.timings.maxRetryMs)) {
-    const signal = AbortSignal.any([run.shutdown, AbortSignal.timeout(undoTimeoutMs)])
-    try {
-      const answer = await phase.undo?.(
-        createPhaseContext(dependencies, { ...run, undoing: step, repeated: step.state === 'UNDOING', signal }),
-      )
-      if (answer !== 'COMMITTED') await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
-      return answer === 'COMMITTED'
-    } catch (error) {
-      if (run.shutdown.aborted) throw new ShuttingDown()
-      const problem = `Undoing ${phase.name} did not work yet, and is tried again: ${failureOf(error).message}`
-      await store.write(migration, { patch: { problem } })
-      await wait(delayMs, run.shutdown)
+  const stopHeartbeat = startHeartbeat(store, migration, phase, true)
+  try {
+    return await undoUntilDone()
+  } finally {
+    await stopHeartbeat()
+  }
+
+  async function undoUntilDone(): Promise<boolean> {
+    for (let delayMs = settings.timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, settings.timings.maxRetryMs)) {
+      const signal = AbortSignal.any([run.shutdown, AbortSignal.timeout(undoTimeoutMs)])
+      try {
+        const answer = await phase.undo?.(
+          createPhaseContext(dependencies, { ...run, undoing: step, repeated: step.state === 'UNDOING', signal }),
+        )
+        if (answer !== 'COMMITTED') await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
+        return answer === 'COMMITTED'
+      } catch (error) {
+        if (run.shutdown.aborted) throw new ShuttingDown()
+        const problem = `Undoing ${phase.name} did not work yet, and is tried again: ${failureOf(error).message}`
+        await store.write(migration, { patch: { problem } })
+        await wait(delayMs, run.shutdown)
+      }
     }
   }
 }

@@ -135,8 +135,13 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   }
 
   async function complete(migration: MigrationRow): Promise<null> {
+    const state = migration.endState ?? 'COMPLETED'
     await gateway.closeMigration(migration.id)
-    await store.end(migration, { state: 'COMPLETED' }, { kind: 'STATE_CHANGED', message: 'The migration is complete.' })
+    const message =
+      state === 'ROLLED_BACK'
+        ? `The source runs again, as it was at the freeze; what was written at the destination since ${migration.exposedAt?.toISOString() ?? 'the cut-over'} is in its disks there only.`
+        : 'The migration is complete.'
+    await store.end(migration, { state, endState: null }, { kind: 'STATE_CHANGED', message })
     return null
   }
 
@@ -189,8 +194,14 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   async function endUndone(migration: MigrationRow): Promise<null> {
     const state = migration.endState ?? 'FAILED'
     await gateway.closeMigration(migration.id)
-    const message = `The migration is ${state}: the source is as it was, and nothing is left at the destination.`
-    await store.end(migration, { state }, { kind: 'STATE_CHANGED', message })
+    const left = migration.copyKept
+      ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
+      : 'nothing is left at the destination'
+    await store.end(
+      migration,
+      { state, endState: null },
+      { kind: 'STATE_CHANGED', message: `The migration is ${state}: the source is as it was, and ${left}.` },
+    )
     return null
   }
 

@@ -8,6 +8,7 @@ const standing = (change: Partial<MigrationStanding>): MigrationStanding => ({
   phase: 'SYNC',
   direction: 'FORWARD',
   desired: 'RUN',
+  copyKept: false,
   ...change,
 })
 const allowed = (...parameters: Parameters<typeof requireAllowed>) => {
@@ -22,7 +23,17 @@ const allowed = (...parameters: Parameters<typeof requireAllowed>) => {
 describe('the operator', () => {
   test('may cancel until the destination takes over', () => {
     const mayCancel = migrationPhases.filter((phase) => allowed('CANCEL', standing({ phase })))
-    expect(migrationPhases.slice(mayCancel.length)).toEqual(['COMMIT', 'EXPOSE', 'RETIRE_SOURCE', 'CLEAN_UP'])
+    expect(migrationPhases.slice(mayCancel.length)).toEqual([
+      'COMMIT',
+      'EXPOSE',
+      'RETIRE_SOURCE',
+      'CLEAN_UP',
+      'STOP_DESTINATION',
+      'RECORD_ROLLBACK',
+      'RELEASE_SOURCE',
+      'START_SOURCE',
+      'DISCARD_COPY',
+    ])
   })
 
   test('may pause until the switchover begins', () => {
@@ -30,7 +41,7 @@ describe('the operator', () => {
     expect(mayPause.at(-1)).toBe('READY_TO_CUT_OVER')
   })
 
-  test.each(['COMPLETED', 'FAILED', 'CANCELLED'] as const)('may do nothing to a migration that is %s', (state) => {
+  test.each(['COMPLETED', 'FAILED', 'CANCELLED', 'ROLLED_BACK'] as const)('may not steer a migration that is %s', (state) => {
     for (const action of ['PAUSE', 'RESUME', 'CUT_OVER', 'CANCEL'] as const) expect(allowed(action, standing({ state }))).toBe(false)
   })
 

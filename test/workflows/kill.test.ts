@@ -13,7 +13,7 @@ import { rotating } from '../support/rotating.ts'
 import type { WorldState } from './support/fake-world.ts'
 
 const program = fileURLToPath(new URL('./support/killed-control-plane.ts', import.meta.url))
-const phases = phaseLists[1]!.map(({ name }) => name)
+const phases = phaseLists[2]!.map(({ name }) => name)
 
 let dataDirectory: string
 let health: Server

@@ -7,7 +7,7 @@ import type { Phase } from '../../src/workflows/phase.ts'
 import type { PhaseRunner } from '../../src/workflows/phase-runner.ts'
 import { expectMoved, expectUndone, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
-const list = phaseLists[1]!
+const list = phaseLists[2]!
 const beforeCommit = list.slice(
   0,
   list.findIndex(({ name }) => name === 'COMMIT'),
@@ -26,7 +26,7 @@ beforeEach(async () => {
 afterEach(() => stage.close())
 
 function changed(name: MigrationPhase, change: (phase: Phase) => Partial<Phase>): PhaseLists {
-  return { 1: list.map((phase) => (phase.name === name ? { ...phase, ...change(phase) } : phase)) }
+  return { 2: list.map((phase) => (phase.name === name ? { ...phase, ...change(phase) } : phase)) }
 }
 
 const broken = () => new ProviderError('INTERNAL', 'It broke.', { retryable: false, remedy: 'None.' })
@@ -100,7 +100,8 @@ describe('a crash of the control plane', () => {
 })
 
 describe('the way back', () => {
-  test.each(undoable.filter(({ name }) => name !== 'COMMIT').map(({ name }) => name))(
+  // After the health check there is nothing to undo of COMMIT and FENCE_SOURCE.
+  test.each(undoable.filter(({ name }) => name !== 'COMMIT' && name !== 'FENCE_SOURCE').map(({ name }) => name))(
     'from a failed health check does the undo of %s again when its answer was lost',
     async (name) => {
       stage.health.status = 500
@@ -162,11 +163,11 @@ describe('the commit', () => {
   test('that the destination refuses is called off there before the source goes on', async () => {
     let puts = 0
     hook = (call, when) => {
-      if (call === 'west.put' && when === 'before' && ++puts === 2) throw broken()
+      if (call === 'west.put' && when === 'before' && ++puts === 3) throw broken()
     }
     const id = await stage.start()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
-    expect(Object.values(stage.world.look().records).map(({ content }) => content['decision'])).toEqual([undefined, 'ABANDONED'])
+    expect(Object.values(stage.world.look().records).map(({ content }) => content['decision'])).toEqual([undefined, undefined, 'ABANDONED'])
     await expectUndone(stage)
   })
 
@@ -174,7 +175,7 @@ describe('the commit', () => {
     let puts = 0
     const powers = new Set<string>()
     hook = (call, when) => {
-      if (call !== 'west.put' || when !== 'before' || ++puts < 2 || puts > 5) return
+      if (call !== 'west.put' || when !== 'before' || ++puts < 3 || puts > 6) return
       powers.add(stage.world.look().source.power)
       throw broken()
     }
@@ -355,11 +356,169 @@ test('a migration goes on with the list of phases that it began with', async () 
   await first.close()
   const ran: string[] = []
   const newer: PhaseLists = {
-    1: list.map((phase) => ({ ...phase, do: async (context) => (ran.push(phase.name), phase.do(context)) })),
-    2: [...list.slice(0, 6), ...list.slice(7)],
+    2: list.map((phase) => ({ ...phase, do: async (context) => (ran.push(phase.name), phase.do(context)) })),
+    3: [...list.slice(0, 6), ...list.slice(7)],
   }
   await stage.operations.cutOverMigration(operator, { idempotencyKey: 'cut', migrationId: id })
-  expect(await stage.drive(stage.runner(newer), id)).toMatchObject({ state: 'COMPLETED', phaseListVersion: 1 })
+  expect(await stage.drive(stage.runner(newer), id)).toMatchObject({ state: 'COMPLETED', phaseListVersion: 2 })
   expect(ran[0]).toBe('READY_TO_CUT_OVER')
   await expectMoved(stage)
+})
+
+describe('a copy', () => {
+  const key = (idempotencyKey: string, migrationId: string) => ({ idempotencyKey, migrationId })
+
+  test('of a failed migration is kept, and a retry goes on from it', async () => {
+    stage.health.status = 500
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', copyKept: true, attempt: 1 })
+    await expectUndone(stage)
+    stage.health.status = 200
+    await stage.operations.retryMigration(operator, key('retry', id))
+    expect(await stage.isLocked()).toBe(true)
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', copyKept: false, attempt: 2, errorCode: null })
+    expect(stage.world.look().calls.filter((call) => call === 'west.instantiate')).toHaveLength(1)
+    expect(stage.world.look().calls).toContain('west.discardOverlay')
+    await expectMoved(stage)
+  })
+
+  test('of a cancelled migration is kept until it is discarded', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await stage.operations.cancelMigration(operator, key('cancel', id))
+    expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
+    await expectUndone(stage)
+    await stage.operations.discardMigration(operator, key('discard', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'CANCELLED', copyKept: false, destinationVirtualMachineId: null })
+    expect(stage.world.look().machines).toEqual({})
+    await expect(stage.operations.discardMigration(operator, key('again', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
+
+  test('that somebody deleted meanwhile is made anew by a retry', async () => {
+    stage.health.status = 500
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    stage.world.change('somebody deletes it', (state) => void (state.machines = {}))
+    stage.health.status = 200
+    await stage.operations.retryMigration(operator, key('retry', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', attempt: 2 })
+    await expectMoved(stage)
+  })
+
+  test('stands in the way of another migration of the same machine, which says so', async () => {
+    stage.health.status = 500
+    const first = await stage.start()
+    await stage.drive(stage.runner(), first)
+    expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'FAILED', errorCode: 'PRE_FLIGHT_FAILED' })
+    expect(await stage.store.read(first)).toMatchObject({ copyKept: true })
+  })
+})
+
+describe('a cancel', () => {
+  test('is answered once nothing is copied any more', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
+    expect((await stage.store.read(id)).state).toBe('CANCELLED')
+    expect(Object.values(stage.world.look().machines).map(({ power }) => power)).toEqual(['STOPPED'])
+    await end
+  })
+})
+
+describe('a source that loses its power', () => {
+  const losePower = () =>
+    stage.world.change('power loss', ({ source }) => void Object.assign(source, { power: 'STOPPED', agentInstance: null, freeze: null }))
+
+  test('while it is frozen is started again by nobody but us, and moves in another switchover', async () => {
+    let lost = false
+    hook = (call, when) => {
+      if (call !== 'SOURCE.root' || when !== 'before' || lost) return
+      lost = true
+      losePower()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    expect(stage.world.look().calls).toContain('east.start')
+    await expectMoved(stage)
+  })
+
+  test('once it is suspended does not keep its copy from taking over', async () => {
+    hook = (call, when) => {
+      if (call === 'west.boot' && when === 'before') losePower()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+    await expectMoved(stage)
+  })
+
+  test('with its whole site, once it is suspended, does not keep its copy from taking over', async () => {
+    let gone = false
+    hook = (call) => {
+      if (call === 'west.boot') gone = true
+      if (call === 'west.expose') gone = false
+      if (gone && call.startsWith('east.')) throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+    await expectMoved(stage)
+  })
+})
+
+describe('a rollback', () => {
+  const key = (idempotencyKey: string, migrationId: string) => ({ idempotencyKey, migrationId })
+  const rollback = phaseLists[1001]!
+
+  async function expectBack(): Promise<void> {
+    const { source, machines, records, violations } = stage.world.look()
+    expect(violations).toEqual([])
+    expect(source).toMatchObject({ power: 'RUNNING', fence: null })
+    expect(Object.values(machines)).toEqual([expect.objectContaining({ power: 'STOPPED' })])
+    expect(Object.keys(records).some((name) => name.endsWith('.rolled-back'))).toBe(true)
+    expect(await stage.isLocked()).toBe(false)
+  }
+
+  test('stops the destination first, then starts the source', async () => {
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    await stage.operations.rollbackMigration(operator, key('back', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: true })
+    await expectBack()
+    await stage.operations.discardMigration(operator, key('discard', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: false })
+    expect(stage.world.look().machines).toEqual({})
+  })
+
+  test.each(rollback.map(({ name }) => name))('goes on after a crash at the end of %s', async (name) => {
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    await stage.operations.rollbackMigration(operator, key('back', id))
+    const lists: PhaseLists = {
+      ...phaseLists,
+      1001: rollback.map((phase) =>
+        phase.name === name
+          ? {
+              ...phase,
+              do: async (context) => {
+                await phase.do(context)
+                void first.close()
+                throw new Error('crashed')
+              },
+            }
+          : phase,
+      ),
+    }
+    const first: PhaseRunner = stage.runner(lists)
+    await expect(stage.drive(first, id)).rejects.toThrow()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+    await expectBack()
+  })
+
+  test('is refused for one that never left its source', async () => {
+    stage.health.status = 500
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    await expect(stage.operations.rollbackMigration(operator, key('back', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
 })

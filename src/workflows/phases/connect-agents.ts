@@ -2,6 +2,7 @@ import { agentFindings } from '../../domain/agent-findings.ts'
 import { PortolanError } from '../../domain/errors.ts'
 import { bothAgents, joinAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
+import { resultOf } from './phase-facts.ts'
 
 export const connectAgents: Phase = {
   name: 'CONNECT_AGENTS',
@@ -9,7 +10,9 @@ export const connectAgents: Phase = {
   timeoutMs: 10 * 60_000,
   async do(context) {
     await checkGuests(context)
-    const { link } = await joinAgents(context, { destinationEmpty: !context.repeated })
+    const { link } = await joinAgents(context, {
+      destinationEmpty: !context.repeated && !resultOf(context, 'INSTANTIATE_DESTINATION').takenUp,
+    })
     return { outcome: 'DONE', result: link }
   },
   // The agents end with their guests' parts: uninstall at the source, delete at the destination.

@@ -1,6 +1,7 @@
 import { downtimeParts } from '../../domain/downtime.ts'
 import { done, type Phase } from '../phase.ts'
 import { destinationVmId, resultOf } from './phase-facts.ts'
+import { completedEventKey, putRecord } from './site-records.ts'
 
 /** The destination is the live copy from here on. */
 export const expose: Phase = {
@@ -8,8 +9,15 @@ export const expose: Phase = {
   control: 'FORWARD_ONLY',
   timeoutMs: null,
   async do(context) {
-    const { network } = await context.destination()
-    await network.expose({ operationId: context.operationId('expose'), vmId: destinationVmId(context), signal: context.signal })
+    const { signal } = context
+    const { network, virtualMachines } = await context.destination()
+    const vmId = destinationVmId(context)
+    // It may have died after the commit: it is the live copy all the same, and goes on from its own disk.
+    if ((await virtualMachines.describe({ vmId, signal })).power === 'STOPPED')
+      await virtualMachines.start({ operationId: context.operationId('start'), vmId, signal })
+    await network.expose({ operationId: context.operationId('expose'), vmId, completedEventKey: completedEventKey(context), signal })
+    const exposedAt = new Date()
+    await putRecord(context, 'completed', { uniqueId: resultOf(context, 'INSTANTIATE_DESTINATION').uniqueId, vmId })
     const { freezingAt, frozenAt } = resultOf(context, 'FREEZE')
     const downtime = downtimeParts({
       freezing: freezingAt,
@@ -17,9 +25,9 @@ export const expose: Phase = {
       remainderSent: resultOf(context, 'SEND_REMAINDER').sentAt,
       verified: resultOf(context, 'SEAL_COPY').sealedAt,
       answering: resultOf(context, 'HEALTH_CHECK').answeringAt,
-      exposed: Date.now(),
+      exposed: exposedAt.getTime(),
     })
-    await context.store.write(context.migration, { patch: { downtime } })
+    await context.store.write(context.migration, { patch: { downtime, exposedAt } })
     return done
   },
   // After the commit there is no way back.

@@ -1,11 +1,17 @@
 import { PortolanError } from '../../domain/errors.ts'
-import type { ProviderConnection, Topology, VirtualMachineDescription } from '../../plugin-sdk/index.ts'
+import {
+  ProviderError,
+  type InjectedFile,
+  type ProviderConnection,
+  type Topology,
+  type VirtualMachineDescription,
+} from '../../plugin-sdk/index.ts'
 import { agentAddresses, bootstrapFile } from '../agent-addresses.ts'
 import { transferPort } from '../migration-settings.ts'
 import type { Phase, PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf, rowIdOf } from '../row-ids.ts'
 import { sourceVmId } from './phase-facts.ts'
-import { putStartedRecord } from './site-records.ts'
+import { decide, putRecord } from './site-records.ts'
 
 export const instantiateDestination: Phase = {
   name: 'INSTANTIATE_DESTINATION',
@@ -16,14 +22,11 @@ export const instantiateDestination: Phase = {
     const [source, destination] = await Promise.all([context.source(), context.destination()])
     const vm = await source.virtualMachines.describe({ vmId: sourceVmId(context), signal })
     const topology = await destination.discoverTopology({ signal })
-    // From here on a VM there with this unique id is ours to delete; one that was there before is not.
-    if (!context.results.INSTANTIATE_DESTINATION) {
-      refuseTwin(topology, vm)
-      const begun: PhaseResults['INSTANTIATE_DESTINATION'] = { uniqueId: vm.uniqueId, vmId: null }
-      await context.store.write(migration, { step: { phase: 'INSTANTIATE_DESTINATION', result: begun } })
-    }
-    await putStartedRecord(context, destination, vm.uniqueId)
-    const { vmId } = await createLandingVm(context, destination, topology, vm)
+    const begun = context.results.INSTANTIATE_DESTINATION ?? (await begin(context, topology, vm))
+    await putRecord(context, 'started', { uniqueId: vm.uniqueId })
+    const kept = begun.takenUp ? begun.vmId : null
+    const vmId = kept ? await takeUp(context, kept, topology, vm) : (await createLandingVm(context, destination, topology, vm)).vmId
+    await putRecord(context, 'placeholder', { uniqueId: vm.uniqueId, vmId })
     await context.settings.refreshTopology(migration.destinationCloudId, signal)
     await context.store.write(migration, {
       patch: {
@@ -31,18 +34,89 @@ export const instantiateDestination: Phase = {
         diskBytes: vm.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
       },
     })
-    return { outcome: 'DONE', result: { uniqueId: vm.uniqueId, vmId } }
+    return { outcome: 'DONE', result: { uniqueId: vm.uniqueId, vmId, takenUp: begun.takenUp } }
   },
+  /** What was copied is kept, powered off: a retry begins with it. */
   async undo(context) {
     const begun = context.results.INSTANTIATE_DESTINATION
     if (!begun) return
     const { signal, migration } = context
+    await recordAbandoned(context)
     const destination = await context.destination()
     const { virtualMachines } = await destination.discoverTopology({ signal })
-    const vmId = begun.vmId ?? virtualMachines.find(({ uniqueId }) => uniqueId === begun.uniqueId)?.id
-    if (vmId) await destination.destination.delete({ operationId: context.operationId('delete'), vmId, signal })
+    const vm = virtualMachines.find(({ id, uniqueId }) => (begun.vmId ? id === begun.vmId : uniqueId === begun.uniqueId))
+    const worthKeeping = begun.takenUp || (await context.store.bytesSent(migration)) > 0
+    if (vm && worthKeeping)
+      await destination.virtualMachines.stop({ operationId: context.operationId('stop'), vmId: vm.id, force: true, signal })
+    else if (vm) await destination.destination.delete({ operationId: context.operationId('delete'), vmId: vm.id, signal })
+    const copyKept = vm !== undefined && worthKeeping
+    await context.store.write(migration, {
+      patch: { copyKept, destinationVirtualMachineId: copyKept ? rowIdOf(migration.destinationCloudId, vm.id) : null },
+    })
     await context.settings.refreshTopology(migration.destinationCloudId, signal)
   },
+}
+
+async function recordAbandoned(context: PhaseContext): Promise<void> {
+  const { id } = context.migration
+  try {
+    if ((await decide(context, 'ABANDONED')) === 'ABANDONED') return
+  } catch (error) {
+    if (!(error instanceof ProviderError && error.code === 'INSUFFICIENT_CAPACITY') || context.results.SEAL_COPY) throw error
+    // No commit was ever on its way, so an attempt without an outcome says the same; and a full site must not hold the source back.
+    return context.note(
+      `The destination has no room for the record that migration ${id} was abandoned; without an outcome it counts as that.`,
+    )
+  }
+  throw new Error(`Its destination holds that migration ${id} was committed, which it was not; see who wrote that there.`)
+}
+
+/** From here on a VM there with this unique id is ours; one that was there before is not, but for the copy that an earlier attempt kept. */
+async function begin(
+  context: PhaseContext,
+  topology: Topology,
+  vm: VirtualMachineDescription,
+): Promise<PhaseResults['INSTANTIATE_DESTINATION']> {
+  const { migration, store } = context
+  const keptId =
+    migration.copyKept && migration.destinationVirtualMachineId
+      ? providerIdOf(migration.destinationCloudId, migration.destinationVirtualMachineId)
+      : null
+  const kept = topology.virtualMachines.find(({ id, uniqueId }) => id === keptId && uniqueId === vm.uniqueId)
+  if (!kept) refuseTwin(topology, vm)
+  const begun: PhaseResults['INSTANTIATE_DESTINATION'] = { uniqueId: vm.uniqueId, vmId: kept?.id ?? null, takenUp: kept !== undefined }
+  await store.write(migration, { patch: { copyKept: false }, step: { phase: 'INSTANTIATE_DESTINATION', result: begun } })
+  if (keptId && !kept) await context.note('The copy that an earlier attempt kept is gone from the destination; this one begins anew.')
+  return begun
+}
+
+/** The landing image boots over the disks as an earlier attempt left them. */
+async function takeUp(context: PhaseContext, vmId: string, topology: Topology, vm: VirtualMachineDescription): Promise<string> {
+  const { signal } = context
+  const kept = topology.virtualMachines.find(({ id }) => id === vmId)
+  const sizes = (disks: VirtualMachineDescription['disks']) => disks.map(({ index, sizeBytes }) => `${index}:${sizeBytes}`).join()
+  if (kept && sizes(kept.disks) !== sizes(vm.disks))
+    throw new PortolanError('CONFLICT', 'The disks of the source have other sizes than those of the kept copy; nothing was changed.', {
+      retryable: false,
+      remedy: 'Discard the copy, and start another migration.',
+    })
+  const { destination } = await context.destination()
+  await destination.discardOverlay({
+    operationId: context.operationId('take-up'),
+    vmId,
+    inject: await bootstrap(context, topology, vm),
+    signal,
+  })
+  await context.note('Goes on with the copy that an earlier attempt kept: what is there already is compared, and not sent again.')
+  return vmId
+}
+
+async function bootstrap(context: PhaseContext, topology: Topology, vm: VirtualMachineDescription): Promise<InjectedFile[]> {
+  const first = vm.nics[0]
+  const networkId = first && destinationNetwork(context, topology, first.networkId)
+  const suggested = topology.networks.find(({ id }) => id === networkId)?.controlPlaneFromGuest
+  const agents = await context.agents()
+  return [bootstrapFile(agents.bootstrap('DESTINATION', agentAddresses(context.settings, suggested)))]
 }
 
 function refuseTwin(topology: Topology, vm: VirtualMachineDescription): void {
@@ -53,7 +127,7 @@ function refuseTwin(topology: Topology, vm: VirtualMachineDescription): void {
     `The destination has a virtual machine (${twin.name}) with the unique id ${vm.uniqueId} already; it was left alone.`,
     {
       retryable: false,
-      remedy: 'Delete it there if it is a leftover of an earlier move, then start again.',
+      remedy: 'Retry or discard the migration that keeps it as its copy; delete it there if it is a leftover of an earlier move.',
     },
   )
 }
@@ -66,8 +140,6 @@ async function createLandingVm(
 ): Promise<{ vmId: string }> {
   const { signal, migration, settings } = context
   const nics = vm.nics.map(({ index, mac, networkId }) => ({ index, mac, networkId: destinationNetwork(context, topology, networkId) }))
-  const suggested = topology.networks.find(({ id }) => id === nics[0]?.networkId)?.controlPlaneFromGuest
-  const agents = await context.agents()
   return destination.destination.instantiate({
     operationId: context.operationId('instantiate'),
     signal,
@@ -81,7 +153,7 @@ async function createLandingVm(
       nics,
     },
     landing: settings.artifacts.landing,
-    inject: [bootstrapFile(agents.bootstrap('DESTINATION', agentAddresses(settings, suggested)))],
+    inject: await bootstrap(context, topology, vm),
     inboundPorts: [transferPort, migration.request.healthCheck.port],
   })
 }

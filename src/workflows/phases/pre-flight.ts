@@ -6,7 +6,8 @@ export const preFlight: Phase = {
   control: 'PAUSABLE',
   timeoutMs: 5 * 60_000,
   async do(context) {
-    const findings = await context.settings.preFlight(context.migration.request, context.signal)
+    const { request, copyKept, destinationVirtualMachineId } = context.migration
+    const findings = await context.settings.preFlight(request, context.signal, copyKept ? destinationVirtualMachineId : null)
     await context.store.write(context.migration, { patch: { findings } })
     const blockers = findings.filter(({ severity }) => severity === 'BLOCKER')
     if (blockers.length > 0)

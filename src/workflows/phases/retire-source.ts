@@ -1,15 +1,24 @@
 import { done, type Phase } from '../phase.ts'
+import { fenceIdOf } from './arm-fence.ts'
 import { sourceVmId } from './phase-facts.ts'
 
-/** Off, and kept: its disk is as it was at the freeze. What the agent had was in its memory, which goes with it. */
+/**
+ * Off, and kept: its disk is as it was at the freeze, and its fence stays, so that nobody starts it beside its successor. What the agent had was in its memory, which goes
+ * with it.
+ */
 export const retireSource: Phase = {
   name: 'RETIRE_SOURCE',
   control: 'FORWARD_ONLY',
   timeoutMs: null,
   async do(context) {
-    const { virtualMachines } = await context.source()
-    await virtualMachines.stop({ operationId: context.operationId('stop'), vmId: sourceVmId(context), force: true, signal: context.signal })
-    await context.settings.refreshTopology(context.migration.sourceCloudId, context.signal)
+    const { signal } = context
+    const { virtualMachines, fencing } = await context.source()
+    const vmId = sourceVmId(context)
+    // Whatever befell it since the commit: before it can run, it is fenced.
+    if (context.results.ARM_FENCE?.strength)
+      await fencing?.fence({ operationId: context.operationId('fence'), vmId, fenceId: fenceIdOf(context), signal })
+    await virtualMachines.stop({ operationId: context.operationId('stop'), vmId, force: true, signal })
+    await context.settings.refreshTopology(context.migration.sourceCloudId, signal)
     return done
   },
   // After the commit there is no way back.

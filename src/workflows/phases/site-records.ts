@@ -2,67 +2,62 @@
  * What the destination's site remembers of an attempt, readable without us and without the source. The outcome is written once: the record's key decides
  * between COMMITTED and ABANDONED, whoever comes second gets a CONFLICT.
  */
-import { ProviderError, type ProviderConnection, type SiteRecord } from '../../plugin-sdk/index.ts'
+import { recordKey, type Outcome, type RecordKind } from '../../domain/migration-record.ts'
+import { ProviderError, type SiteRecord } from '../../plugin-sdk/index.ts'
 import type { PhaseContext } from '../phase.ts'
 import { providerIdOf } from '../row-ids.ts'
 
-export type Decision = 'COMMITTED' | 'ABANDONED'
-
-/** Durable before anything is made at the destination: without it no migration begins. */
-export async function putStartedRecord(context: PhaseContext, destination: ProviderConnection, uniqueId: string): Promise<void> {
+/** Durable when it returns. `started`: before anything is made at the destination, since without it no migration begins. */
+export async function putRecord(
+  context: PhaseContext,
+  kind: Exclude<RecordKind, 'outcome'>,
+  of: { uniqueId: string; vmId?: string },
+): Promise<void> {
   const { migration } = context
-  await destination.records.put({
-    operationId: context.operationId('started'),
-    signal: context.signal,
-    record: {
-      key: `${keyPrefix(context)}.started`,
-      writtenAt: migration.createdAt.toISOString(),
-      content: {
-        migrationId: migration.id,
-        attempt: migration.attempt,
-        sourceCloudId: migration.sourceCloudId,
-        sourceVmId: providerIdOf(migration.sourceCloudId, migration.sourceVirtualMachineId),
-        uniqueId,
-      },
-    },
-  })
+  const origin = {
+    sourceCloudId: migration.sourceCloudId,
+    sourceVmId: providerIdOf(migration.sourceCloudId, migration.sourceVirtualMachineId),
+  }
+  await put(context, kind, { ...(kind === 'started' ? origin : {}), ...of })
 }
 
 /** Returns what is decided now, which may be the other thing. Throws when the site can't be asked: then nothing is known. */
-export async function decide(context: PhaseContext, decision: Decision): Promise<Decision> {
-  const destination = await context.destination()
-  const key = `${keyPrefix(context)}.outcome`
+export async function decide(context: PhaseContext, decision: Outcome): Promise<Outcome> {
+  const { uniqueId = null, vmId = null } = context.results.INSTANTIATE_DESTINATION ?? {}
   try {
-    await destination.records.put({
-      operationId: context.operationId(decision.toLowerCase()),
-      signal: context.signal,
-      record: outcomeRecord(context, key, decision),
-    })
+    await put(context, 'outcome', { decision, uniqueId, vmId })
     return decision
   } catch (error) {
     if (!(error instanceof ProviderError && error.code === 'CONFLICT')) throw error
   }
-  const found = (await destination.records.list({ keyPrefix: key, signal: context.signal })).find((record) => record.key === key)
+  const key = keyOf(context, 'outcome')
+  const { records } = await context.destination()
+  const found = (await records.list({ keyPrefix: key, signal: context.signal })).find((record) => record.key === key)
   const decided = found?.content['decision']
   if (decided === 'COMMITTED' || decided === 'ABANDONED') return decided
   throw new Error(`The destination refused the outcome of migration ${context.migration.id} as a conflict, and shows no outcome.`)
 }
 
-function outcomeRecord(context: PhaseContext, key: string, decision: Decision): SiteRecord {
-  const { migration } = context
-  return {
-    key,
-    // Of the row, so that a repetition after a crash puts the very same content.
-    writtenAt: migration.createdAt.toISOString(),
-    content: {
-      migrationId: migration.id,
-      attempt: migration.attempt,
-      decision,
-      vmId: context.results.INSTANTIATE_DESTINATION?.vmId ?? null,
-    },
-  }
+/** Where the attempt's completed event is, if it is. */
+export function completedEventKey(context: PhaseContext): string {
+  return keyOf(context, 'outcome')
 }
 
-function keyPrefix({ migration }: PhaseContext): string {
-  return `migration.${migration.id}.${migration.attempt}`
+async function put(context: PhaseContext, kind: RecordKind, content: SiteRecord['content']): Promise<void> {
+  const { migration } = context
+  const { records } = await context.destination()
+  await records.put({
+    operationId: context.operationId(`${kind}.${content['decision'] ?? ''}`),
+    signal: context.signal,
+    record: {
+      key: keyOf(context, kind),
+      // A repetition after a crash finds the first one: records are compared by their content alone.
+      writtenAt: new Date().toISOString(),
+      content: { migrationId: migration.id, attempt: migration.attempt, ...content },
+    },
+  })
+}
+
+function keyOf({ migration: { id, attempt } }: PhaseContext, kind: RecordKind): string {
+  return recordKey({ migrationId: id, attempt, kind })
 }

@@ -50,6 +50,8 @@ export function createFakeClouds(
     throw new ProviderError('UNSUPPORTED', 'The fake cloud does not do this.', { retryable: false, remedy: 'None.' })
   }
 
+  const fenced = () => new ProviderError('CONFLICT', 'The machine is fenced.', { retryable: false, remedy: 'Release the fence.' })
+
   const machine = (state: WorldState, vmId: string) => {
     const found = state.machines[vmId]
     if (!found) throw new ProviderError('NOT_FOUND', `There is no machine ${vmId}.`, { retryable: false, remedy: 'None.' })
@@ -66,11 +68,16 @@ export function createFakeClouds(
     discoverTopology: () => call('east.discoverTopology', (state) => topology('east', [sourceDescription(state)])),
     virtualMachines: {
       describe: () => call('east.describe', sourceDescription),
-      start: async () => absent(),
+      start: (operation) =>
+        once('east.start', operation, (state) => {
+          if (state.source.fence) throw fenced()
+          state.source.power = 'RUNNING'
+        }),
       stop: (operation) => once('east.stop', operation, (state) => void (state.source.power = 'STOPPED')),
       suspend: (operation) => once('east.suspend', operation, (state) => void (state.source.power = 'SUSPENDED')),
       resume: (operation) =>
         once('east.resume', operation, (state) => {
+          if (state.source.fence?.closed) throw fenced()
           if (state.source.power === 'SUSPENDED') state.source.power = 'RUNNING'
         }),
     },
@@ -96,6 +103,26 @@ export function createFakeClouds(
         }),
     },
     records: { put: async () => absent(), list: async () => [] },
+    fencing: {
+      strength: 'power',
+      arm: (operation) => once('east.arm', operation, ({ source }) => void (source.fence ??= { id: operation.fenceId, closed: false })),
+      fence: (operation) =>
+        once('east.fence', operation, ({ source }) => {
+          source.fence = { id: operation.fenceId, closed: true }
+          if (source.power === 'RUNNING') source.power = 'STOPPED'
+        }),
+      confirm: () =>
+        call('east.confirm', ({ source: { fence, power } }) => ({
+          fenceId: fence?.id ?? null,
+          armed: fence !== null,
+          fenced: fence?.closed === true && power !== 'RUNNING',
+          power,
+        })),
+      release: (operation) =>
+        once('east.release', operation, ({ source }) => {
+          if (source.fence?.id === operation.fenceId) source.fence = null
+        }),
+    },
   }
 
   const west: ProviderConnection = {
@@ -110,7 +137,7 @@ export function createFakeClouds(
     virtualMachines: {
       describe: ({ vmId }) =>
         call('west.describe', (state) => description(vmId, machine(state, vmId).uniqueId, machine(state, vmId).power)),
-      start: async () => absent(),
+      start: (operation) => once('west.start', operation, (state) => void (machine(state, operation.vmId).power = 'RUNNING')),
       stop: (operation) => once('west.stop', operation, (state) => void (machine(state, operation.vmId).power = 'STOPPED')),
       suspend: async () => absent(),
       resume: async () => absent(),
@@ -133,7 +160,11 @@ export function createFakeClouds(
       sealCopiedDisks: (operation) =>
         once('west.seal', operation, (state) => void Object.assign(machine(state, operation.vmId), { sealed: true, overlay: true })),
       bootFromCopiedDisk: (operation) => once('west.boot', operation, (state) => void (machine(state, operation.vmId).system = 'COPY')),
-      discardOverlay: async () => absent(),
+      discardOverlay: (operation) =>
+        once('west.discardOverlay', operation, (state) => {
+          const kept = machine(state, operation.vmId)
+          Object.assign(kept, { power: 'RUNNING', system: 'LANDING', sealed: false, overlay: false })
+        }),
       flattenOverlay: (operation) => once('west.flatten', operation, (state) => void (machine(state, operation.vmId).overlay = false)),
       delete: (operation) => once('west.delete', operation, (state) => void delete state.machines[operation.vmId]),
     },

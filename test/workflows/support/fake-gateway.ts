@@ -181,5 +181,6 @@ function progressOf(result: RoundResult): RoundProgress {
     rateBytesPerSecond: 1e6,
     etaMs: 0,
     bottleneck: null,
+    changeRateBytesPerSecond: null,
   }
 }

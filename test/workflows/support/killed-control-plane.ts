@@ -26,7 +26,7 @@ const { east, west } = createFakeClouds(world, { healthPort: Number(healthPort) 
 const database = await openDatabase({ dataDirectory })
 
 const lists: PhaseLists = {
-  1: phaseLists[1]!.map((phase) => ({
+  2: phaseLists[2]!.map((phase) => ({
     ...phase,
     do: async (context) => {
       const outcome = await phase.do(context)

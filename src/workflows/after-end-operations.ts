@@ -1,0 +1,120 @@
+/** What may begin with a migration that has ended: retry, rollback, discard of the kept copy. */
+import { eq } from 'drizzle-orm'
+import { migrations } from '../database/tables/migration.ts'
+import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
+import { translated } from './failure.ts'
+import type { Idempotency } from './idempotency.ts'
+import { migrationIn } from './migration-operations.ts'
+import { lockVirtualMachine } from './migration-start.ts'
+import type { MigrationPatch, MigrationRow } from './migration-store.ts'
+import type { Actor, Operations } from './operations.ts'
+import { newestDiscardVersion, newestRollbackVersion, newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
+
+export type AfterEndOperations = Pick<Operations, 'retryMigration' | 'rollbackMigration' | 'discardMigration'>
+
+// A type, not an interface: it has to be a record of strings.
+type MigrationAnswer = { migrationId: string }
+
+export function createAfterEndOperations(dependencies: {
+  idempotency: Idempotency
+  phaseLists: PhaseLists
+  engineId: string
+  submit: (migrationId: string) => Promise<void>
+}): AfterEndOperations {
+  const { idempotency, phaseLists, engineId, submit } = dependencies
+
+  /** Puts the row back to PENDING at the first phase of a list, under the lock, and hands it to the engine. */
+  function begin(
+    action: AfterEndAction,
+    mutation: string,
+    version: () => number,
+    patchOf: (row: MigrationRow) => MigrationPatch & { attempt?: number },
+  ) {
+    return (actor: Actor, input: { idempotencyKey: string; migrationId: string }) =>
+      translated(async () => {
+        const { migrationId } = input
+        const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, (commit) =>
+          commit(
+            async (tx) => {
+              const row = await migrationIn(tx, migrationId)
+              requireAllowedAfterEnd(action, row)
+              await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
+              await tx
+                .update(migrations)
+                .set({ ...freshRun(phaseLists, version(), engineId), ...patchOf(row) })
+                .where(eq(migrations.id, migrationId))
+              return { migrationId }
+            },
+            [{ topic: 'MIGRATION', subject: migrationId }],
+          ),
+        )
+        await submit(migrationId)
+        return answer
+      })
+  }
+
+  return {
+    retryMigration: begin(
+      'RETRY',
+      'retryMigration',
+      () => newestVersion(phaseLists),
+      ({ attempt, cutoverRequestedAt }) => ({
+        attempt: attempt + 1,
+        switchover: 1,
+        voidedSwitchovers: 0,
+        // An order that was for the attempt before; a time that is still to come holds.
+        cutoverRequestedAt: cutoverRequestedAt && cutoverRequestedAt.getTime() > Date.now() ? cutoverRequestedAt : null,
+        sourceRoot: null,
+        destinationRoot: null,
+        downtime: null,
+        exposedAt: null,
+        convergence: null,
+        estimatedRemainingMs: null,
+        via: null,
+        trackingMode: null,
+        findings: [],
+      }),
+    ),
+
+    rollbackMigration: begin(
+      'ROLL_BACK',
+      'rollbackMigration',
+      () => newestRollbackVersion,
+      () => ({ endState: 'ROLLED_BACK' }),
+    ),
+
+    /** The error stays to be read: it says why there is a copy to discard. */
+    discardMigration: begin(
+      'DISCARD',
+      'discardMigration',
+      () => newestDiscardVersion,
+      (row) => ({
+        endState: row.state as 'FAILED' | 'CANCELLED' | 'ROLLED_BACK',
+        ...errorOf(row),
+      }),
+    ),
+  }
+}
+
+function errorOf({ errorCode, errorMessage, errorRemedy, errorRetryable }: MigrationRow): MigrationPatch {
+  return { errorCode, errorMessage, errorRemedy, errorRetryable }
+}
+
+function freshRun(phaseLists: PhaseLists, version: number, engineId: string) {
+  return {
+    phaseListVersion: version,
+    engineId,
+    phase: phaseList(phaseLists, version)[0]!.name,
+    state: 'PENDING',
+    direction: 'FORWARD',
+    desired: 'RUN',
+    endState: null,
+    errorCode: null,
+    errorMessage: null,
+    errorRemedy: null,
+    errorRetryable: null,
+    problem: null,
+    endedAt: null,
+    updatedAt: new Date(),
+  } as const
+}

@@ -1,0 +1,57 @@
+import type { Phase, PhaseContext } from '../phase.ts'
+import { sourceVmId } from './phase-facts.ts'
+
+/**
+ * Before the service may stand still: from now on nothing starts the source anew, neither its host's reboot nor its autostart, so that a source that loses its power
+ * in mid-switchover stays off until the attempt has an outcome.
+ */
+export const armFence: Phase = {
+  name: 'ARM_FENCE',
+  control: 'CANCELLABLE',
+  timeoutMs: 2 * 60_000,
+  async do(context) {
+    const { fencing } = await context.source()
+    if (!fencing) {
+      await context.note(
+        "The source's provider can't fence: should its host fail before the commit, an operator has to attest that it is dead.",
+      )
+      return { outcome: 'DONE', result: { strength: null } }
+    }
+    await fencing.arm({
+      operationId: context.operationId('arm'),
+      vmId: sourceVmId(context),
+      fenceId: fenceIdOf(context),
+      signal: context.signal,
+    })
+    return { outcome: 'DONE', result: { strength: fencing.strength } }
+  },
+  async undo(context) {
+    await releaseSource(context)
+    await startAfterPowerLoss(context)
+  },
+}
+
+/** Names one attempt's fence, so that an older one's release does nothing to it. */
+export function fenceIdOf({ migration }: PhaseContext): string {
+  return `${migration.id}.${migration.attempt}`
+}
+
+export async function releaseSource(context: PhaseContext): Promise<void> {
+  const { fencing } = await context.source()
+  await fencing?.release({
+    operationId: context.operationId('release'),
+    vmId: sourceVmId(context),
+    fenceId: fenceIdOf(context),
+    signal: context.signal,
+  })
+}
+
+/** It ran when the fence was armed, and while armed nothing but us may start it: what is off now lost its power, and nobody else starts it again. */
+async function startAfterPowerLoss(context: PhaseContext): Promise<void> {
+  const { fencing, virtualMachines } = await context.source()
+  if (!fencing) return
+  const vmId = sourceVmId(context)
+  if ((await virtualMachines.describe({ vmId, signal: context.signal })).power !== 'STOPPED') return
+  await context.note('The source lost its power in the switchover; it is started again.')
+  await virtualMachines.start({ operationId: context.operationId('start'), vmId, signal: context.signal })
+}

@@ -1,0 +1,20 @@
+import { done, type Phase } from '../phase.ts'
+import { sourceVmId } from './phase-facts.ts'
+
+/** It boots from its disk as it was at the freeze. */
+export const startSource: Phase = {
+  name: 'START_SOURCE',
+  control: 'FORWARD_ONLY',
+  timeoutMs: null,
+  async do(context) {
+    const { signal, migration } = context
+    const { virtualMachines } = await context.source()
+    await virtualMachines.start({ operationId: context.operationId('start'), vmId: sourceVmId(context), signal })
+    await context.settings.refreshTopology(migration.sourceCloudId, signal)
+    // What is left at the destination is a copy again: off, fenced, and the operator's to discard.
+    await context.store.write(migration, { patch: { copyKept: true } })
+    return done
+  },
+  // A rollback only goes forward.
+  undo: null,
+}
