@@ -1,3 +1,4 @@
+import { cutoverObstacle } from '../cutover-obstacle.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
 import { createSyncRounds } from './sync-round.ts'
@@ -16,7 +17,7 @@ export const readyToCutOver: Phase = {
     // SYNC ended on an estimate that holds; after a restart it is an old one.
     let ready = !context.repeated
     for (;;) {
-      if (ready && (await obstacle(context)) === null) return done
+      if (ready && (await cutoverObstacle(context)) === null) return done
       await waitBetweenRounds(context, ready)
       ready = await rounds.next()
     }
@@ -25,22 +26,11 @@ export const readyToCutOver: Phase = {
   undo: null,
 }
 
-/** What it waits for, as a sentence; null when it may cut over now. */
-async function obstacle(context: PhaseContext): Promise<string | null> {
-  const { id, cutoverPolicy, cutoverRequestedAt, desired } = await context.reread()
-  if (desired !== 'RUN') return 'Its operator wants something else.'
-  const group = await context.settings.groupCutover(id)
-  if (group?.awaits) return group.awaits
-  const at = cutoverRequestedAt ?? group?.cutoverAt ?? null
-  if (at) return at.getTime() <= Date.now() ? null : `It cuts over at ${at.toISOString()}.`
-  return cutoverPolicy === 'AUTOMATIC' ? null : 'It waits for its operator to cut it over.'
-}
-
 /** When it is ready, the end of what it waits for ends the waiting at once. */
 async function waitBetweenRounds(context: PhaseContext, ready: boolean): Promise<void> {
   const { holdMs, pollMs } = context.settings.timings
   for (let waitedMs = 0; waitedMs < holdMs; waitedMs += pollMs) {
-    const problem = await obstacle(context)
+    const problem = await cutoverObstacle(context)
     if (ready && problem === null) return
     if (ready && context.migration.desired === 'RUN' && context.migration.problem !== problem)
       await context.store.write(context.migration, { patch: { problem } })

@@ -123,7 +123,7 @@ export function openControlPlane(database: Database, dataDirectory: string, scri
     engine: 'embedded',
     dataDirectory,
     advertise: [],
-    log: (level, message) => level === 'error' && process.stderr.write(`${message}\n`),
+    log: () => {},
     timings: quickTimings,
     phaseLists: scriptedPhases(script),
   })
