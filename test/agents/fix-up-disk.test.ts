@@ -41,11 +41,7 @@ describe('fix-up', { timeout: 20_000 }, () => {
   test('names the root by UUID and keeps the names of interfaces, once', async () => {
     inside("mkdir -p etc usr/lib/systemd; printf '/dev/sda / ext4 defaults 0 1\\n' >etc/fstab; chmod 640 etc/fstab")
     const first = await fixUpDisk(loop.name, { nics, sourceDisk: 'sda' })
-    expect(first.map(({ step, changed }) => [step, changed])).toEqual([
-      ['find-root', false],
-      ['fstab-by-uuid', true],
-      ['nic-names', true],
-    ])
+    expect(first.filter(({ changed }) => changed).map(({ step }) => step)).toEqual(['fstab-by-uuid', 'nic-names'])
     expect(inside('cat etc/fstab; stat -c %a etc/fstab; ls -A etc etc/systemd/network')).toBe(
       `UUID=${uuid} / ext4 defaults 0 1\n640\netc:\nfstab\nsystemd\n\netc/systemd/network:\n00-portolan-ens3.link\n`,
     )

@@ -1,4 +1,6 @@
-import { done, type Phase } from '../phase.ts'
+import { PortolanError } from '../../domain/errors.ts'
+import type { ControlRequests } from '../../transfer/control-protocol.ts'
+import { done, type Phase, type PhaseContext, type PhaseResults } from '../phase.ts'
 import { resultOf } from './phase-facts.ts'
 
 /** What the copied system needs to come up in its new place: interface names, fstab. Written to the overlay by the landing image's agent. */
@@ -14,15 +16,38 @@ export const fixUpGuest: Phase = {
     const { excluded = [] } = resultOf(context, 'SEND_REMAINDER')
     const { steps } = await destination.request(
       'fixUp',
-      { nics: interfaces, empty: excluded },
-      { signal, timeoutMs: settings.timings.requestMs * 2 },
+      { nics: addressed(context, interfaces), sourceDisk: resultOf(context, 'CONNECT_AGENTS').disk, empty: excluded },
+      // A guest's own tools take their time where they have to make an initramfs anew.
+      { signal, timeoutMs: settings.timings.requestMs * 4 },
     )
     const changed = steps.filter((step) => step.changed)
     await context.note(
       changed.length === 0 ? 'The guest needed no fix-up.' : changed.map(({ step, detail }) => `${step}: ${detail}`).join(' '),
     )
+    for (const { step, couldNot } of steps) if (couldNot !== undefined) await context.note(`${step} could not do all: ${couldNot}`)
     return done
   },
   // It wrote to the overlay, which goes with the destination's VM.
   undo: null,
+}
+
+/** The guest's interfaces, with the addresses that the operator wants for them. */
+function addressed({ migration }: PhaseContext, interfaces: PhaseResults['FREEZE']['interfaces']): ControlRequests['fixUp'][0]['nics'] {
+  const wanted = migration.request.addressing ?? []
+  const missing = wanted.find(({ mac }) => !interfaces.some((nic) => nic.mac === mac))
+  if (missing)
+    throw new PortolanError(
+      'UNSUPPORTED',
+      `The guest shows no interface ${missing.mac}, which was to get other addresses; the copy was not booted.`,
+      {
+        retryable: false,
+        remedy: 'Correct the addressing, and start the migration again.',
+      },
+    )
+  return interfaces.map(({ mac, name }) => {
+    const found = wanted.find((entry) => entry.mac === mac)
+    if (!found) return { mac, name }
+    const { mac: _mac, ...addressing } = found
+    return { mac, name, addressing }
+  })
 }
