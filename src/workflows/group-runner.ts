@@ -108,6 +108,9 @@ export function createGroupRunner(dependencies: {
 
   async function slice(groupId: string): Promise<string | null> {
     const until = performance.now() + timings.sliceMs
+    // A failure may have come between a member's row and its submission. To submit again is a no-op.
+    const members = (await readGroup(database, groupId))?.members ?? []
+    for (const { migrationId, migration } of members) if (migrationId && migration?.state === 'PENDING') await submit(migrationId)
     do {
       if (await look(groupId)) return null
       await wait(timings.pollMs, shutdown.signal)
