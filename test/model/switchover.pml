@@ -786,11 +786,11 @@ restart:
   {
 end_idle:
     do
-    :: dbGone && !settled -> reconcile()
+    :: atomic { dbGone && !settled -> reconcile() }
     :: dbGone && settled && dFence && MIGRATED -> settled = false
-    :: !dbGone && dbGoes == FORWARD -> goForward()
-    :: !dbGone && (dbGoes == BACK_TO_SYNC || dbGoes == BACK_TO_START) -> goBack()
-    :: !dbGone && dbGoes == ROLL_BACK -> rollBack()
+    :: atomic { !dbGone && dbGoes == FORWARD -> goForward() }
+    :: atomic { !dbGone && (dbGoes == BACK_TO_SYNC || dbGoes == BACK_TO_START) -> goBack() }
+    :: atomic { !dbGone && dbGoes == ROLL_BACK -> rollBack() }
     :: !dbGone && wishes && dbGoes == ENDED_MOVED -> dbGoes = ROLL_BACK /* rollbackMigration */
     :: !dbGone && wishes && dbGoes == ENDED_UNDONE && dbTry == 1 -> /* retryMigration */
       atomic { dbAttempt = 2; attemptOfTry2 = 2; dbTry = 2; dbPhase = INSTANTIATE; dbGoes = FORWARD }
