@@ -83,7 +83,7 @@ export const builder = new SchemaBuilder<SchemaTypes>({
 export type ResolvedTypes = typeof builder.$inferSchemaTypes
 
 builder.queryType({
-  description: 'What is known: read from the database, never from a cloud while you wait.',
+  description: 'What is known: read from the database, never from a cloud while you wait, but for `migrationVerdicts`.',
 })
 builder.mutationType({
   description:
