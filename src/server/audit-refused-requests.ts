@@ -2,7 +2,10 @@ import { getOperationAST, isObjectType, Kind, type DocumentNode, type ExecutionA
 import { isAsyncIterable, type Plugin } from 'graphql-yoga'
 import type { Context } from '../../schema/context.ts'
 
-/** Mutations that are refused as a whole, by a limit or because variables do not fit, never reach their fields, where the others are put into the audit trail; this does it for them. */
+/**
+ * Mutations that are refused as a whole, because their variables do not fit or because they ask for too much, never reach their fields, where the others are put into the audit
+ * trail; this does it for them. A document that is no valid GraphQL asks for nothing, and is not kept.
+ */
 export function auditRefusedRequests(): Plugin<Context> {
   return {
     onExecute: ({ args }) => ({

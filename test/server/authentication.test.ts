@@ -4,34 +4,10 @@ import { apiTokens } from '../../src/database/tables/api-token.ts'
 import { hashApiToken } from '../../src/secrets/api-token.ts'
 import { ensureFirstToken } from '../../src/server/first-token.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
-import { idOf, seed } from './seed.ts'
+import { seed } from './seed.ts'
 
 let api: ApiUnderTest
 const tokens: Record<string, string> = {}
-
-const steer = { idempotencyKey: 'k', migrationId: idOf('Migration', 'm1') }
-const ofCloud = { idempotencyKey: 'k', cloudId: idOf('Cloud', 'east') }
-const request = {
-  idempotencyKey: 'k',
-  sourceVirtualMachineId: idOf('VirtualMachine', 'east/vm-1'),
-  destinationCloudId: idOf('Cloud', 'west'),
-  healthCheck: { tcp: { port: 22 } },
-}
-/** Each mutation with a good input, and the least role that may use it. */
-const mutations: Record<string, { role: 'OPERATOR' | 'ADMIN'; input: object }> = {
-  connectCloud: { role: 'ADMIN', input: { idempotencyKey: 'k', name: 'east', pluginId: 'alpha', options: {} } },
-  disconnectCloud: { role: 'ADMIN', input: ofCloud },
-  refreshTopology: { role: 'OPERATOR', input: ofCloud },
-  validateMigration: { role: 'OPERATOR', input: request },
-  startMigration: { role: 'OPERATOR', input: request },
-  pauseMigration: { role: 'OPERATOR', input: steer },
-  resumeMigration: { role: 'OPERATOR', input: steer },
-  cutOverMigration: { role: 'OPERATOR', input: steer },
-  cancelMigration: { role: 'OPERATOR', input: steer },
-}
-const pascal = (name: string) => `${name[0]!.toUpperCase()}${name.slice(1)}`
-const document = (name: string) =>
-  `mutation ($input: ${pascal(name)}Input!) { ${name}(input: $input) { is: __typename ... on Error { code message } } }`
 
 beforeAll(async () => {
   api = await startApi()
@@ -39,31 +15,6 @@ beforeAll(async () => {
   for (const role of ['VIEWER', 'OPERATOR', 'ADMIN'] as const) tokens[role] = await api.tokenOf(role)
 })
 afterAll(() => api.stop())
-
-test('the matrix names every mutation that there is', async () => {
-  const { data } = await api.run<{ schema: { mutationType: { fields: { name: string }[] } } }>(
-    tokens['VIEWER']!,
-    '{ schema: __schema { mutationType { fields { name } } } }',
-  )
-  expect(data.schema.mutationType.fields.map((field) => field.name).toSorted()).toEqual(Object.keys(mutations).toSorted())
-})
-
-const matrix = Object.entries(mutations).flatMap(([name, { role, input }]) =>
-  ['VIEWER', 'OPERATOR', 'ADMIN'].map((by) => ({ name, input, by, allowed: by === 'ADMIN' || by === role })),
-)
-test.for(matrix)('$name by a token with the role $by: allowed $allowed', async ({ name, input, by, allowed }) => {
-  api.called.length = 0
-  const { data, errors } = await api.run<Record<string, { is: string }>>(tokens[by]!, document(name), { input })
-  if (allowed) {
-    expect(errors).toBeUndefined()
-    expect(data[name]?.is).toBe(`${pascal(name)}Success`)
-    expect(api.called.map(([operation, actor]) => [operation, actor.role])).toEqual([[name, by]])
-  } else {
-    expect(errors?.[0]?.extensions).toMatchObject({ code: 'FORBIDDEN' })
-    expect(errors?.[0]?.message).toContain(by)
-    expect(api.called).toEqual([])
-  }
-})
 
 test.for([
   ['no token', null],

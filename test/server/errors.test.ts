@@ -41,7 +41,7 @@ test('a start hands the request over with row ids and defaults, and answers with
     [
       'startMigration',
       expect.objectContaining({ role: 'ADMIN' }),
-      {
+      expect.objectContaining({
         idempotencyKey: 'k',
         sourceVirtualMachineId: 'east/vm-1',
         destinationCloudId: 'west',
@@ -50,7 +50,7 @@ test('a start hands the request over with row ids and defaults, and answers with
         cutoverPolicy: 'AUTOMATIC',
         nonConvergencePolicy: 'KEEP_SYNCING',
         healthCheck: { kind: 'HTTP', port: 8080, path: '/health', timeoutMs: 120_000 },
-      },
+      }),
     ],
   ])
 })

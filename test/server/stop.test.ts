@@ -42,6 +42,12 @@ test('a port that is taken is said, not hung on', async () => {
   const { createApiServer } = await import('../../src/server/create-server.ts')
   const { port } = new URL(api.url)
   await expect(
-    createApiServer({ db: api.db, changes: { listen: () => () => {} }, host: '127.0.0.1', port: Number(port), log: { info() {}, warn() {}, error() {} } } as never),
+    createApiServer({
+      db: api.db,
+      changes: { listen: () => () => {} },
+      host: '127.0.0.1',
+      port: Number(port),
+      log: { info() {}, warn() {}, error() {} },
+    } as never),
   ).rejects.toMatchObject({ code: 'EADDRINUSE' })
 })

@@ -3,6 +3,7 @@ import { createClient, type Client } from 'graphql-ws'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrationEvents, migrations } from '../../src/database/tables/migration.ts'
+import { limits } from '../../schema/limits.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
 import { event, idOf, seed } from './seed.ts'
 
@@ -189,7 +190,7 @@ test('a WebSocket without a token, or with a wrong one, is closed; the header of
   expect(await closing(url, '{"type":"connection_init","payload":{"Authorization":"Bearer wrong"}}')).toBe(4403)
   expect(await closing(url, `{"type":"subscribe","id":"1","payload":{"query":"{ viewer { role } }"}}`)).toBe(4401)
   expect(await closing(url, '{"type":"connection_init"}', { authorization: `Bearer ${viewer}` })).toBe(4999)
-  expect(await closing(url, `{"type":"connection_init","payload":{"x":"${'x'.repeat(300_000)}"}}`)).toBe(1009)
+  expect(await closing(url, `{"type":"connection_init","payload":{"x":"${'x'.repeat(limits.bodyBytes)}"}}`)).toBe(1009)
   expect(await closing(`${url}/elsewhere`, null)).toBe(1006)
 })
 

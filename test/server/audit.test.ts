@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { PortolanError } from '../../src/domain/errors.ts'
+import { startApi, type ApiUnderTest } from './api-under-test.ts'
+import { idOf, seed } from './seed.ts'
+
+let api: ApiUnderTest
+const tokens: Record<string, string> = {}
+beforeAll(async () => {
+  api = await startApi()
+  await seed(api.db)
+  for (const role of ['VIEWER', 'OPERATOR', 'ADMIN'] as const) tokens[role] = await api.tokenOf(role)
+})
+afterAll(() => api.stop())
+
+interface Entry {
+  sequence: number
+  mutation: string
+  outcome: string
+  errorCode: string | null
+  role: string
+  tokenName: string
+  subjectId: string | null
+  input: unknown
+}
+const query = `query ($filter: AuditEntryFilter, $first: Int, $orderBy: AuditEntryOrder! = NEWEST_FIRST) {
+  auditEntries(filter: $filter, first: $first, orderBy: $orderBy) {
+    totalCount nodes { sequence mutation outcome errorCode role tokenName subjectId input idempotencyKey hash previousHash at apiToken { name } }
+  }
+}`
+const read = async (variables: object = {}) =>
+  (await api.run<{ auditEntries: { totalCount: number; nodes: Entry[] } }>(tokens['ADMIN']!, query, variables)).data.auditEntries
+const newest = async () => (await read({ first: 1 })).nodes[0]
+
+const pause = (
+  role: string,
+  input: object,
+  document = 'mutation ($input: PauseMigrationInput!) { pauseMigration(input: $input) { __typename } }',
+) => api.post(tokens[role]!, document, { input })
+const m1 = idOf('Migration', 'm1')
+
+test('what a role may not do is written down with who tried it', async () => {
+  await pause('VIEWER', { idempotencyKey: 'k', migrationId: m1 })
+  expect(await newest()).toMatchObject({
+    mutation: 'pauseMigration',
+    outcome: 'REFUSED',
+    errorCode: 'FORBIDDEN',
+    role: 'VIEWER',
+    tokenName: 'a viewer',
+    subjectId: m1,
+    input: { idempotencyKey: 'k', migrationId: m1 },
+  })
+})
+
+test('what the input, the present state or a fault of ours stands against is written down once, with its code', async () => {
+  const before = (await read()).totalCount
+  await pause('OPERATOR', { idempotencyKey: '', migrationId: m1 })
+  expect(await newest()).toMatchObject({ outcome: 'REFUSED', errorCode: 'INVALID_INPUT', role: 'OPERATOR' })
+  await pause('OPERATOR', { idempotencyKey: 'k', migrationId: 'no id' })
+  expect(await newest()).toMatchObject({ outcome: 'REFUSED', errorCode: 'INVALID_INPUT', subjectId: null })
+  api.behave({
+    pauseMigration: () => Promise.reject(new PortolanError('NOT_ALLOWED_NOW', 'It has ended.', { retryable: false, remedy: '-' })),
+  })
+  await pause('OPERATOR', { idempotencyKey: 'k', migrationId: m1 })
+  expect(await newest()).toMatchObject({ outcome: 'REFUSED', errorCode: 'NOT_ALLOWED_NOW' })
+  api.behave({ pauseMigration: () => Promise.reject(new Error('disk on fire')) })
+  await pause('OPERATOR', { idempotencyKey: 'k', migrationId: m1 })
+  expect(await newest()).toMatchObject({ outcome: 'FAILED', errorCode: 'INTERNAL' })
+  api.behave({})
+  expect((await read()).totalCount).toBe(before + 4)
+})
+
+test('a mutation that is refused before its field runs is written down too', async () => {
+  await pause('OPERATOR', { idempotencyKey: 7, migrationId: m1, secret: 'hunter2' })
+  expect(await newest()).toMatchObject({ mutation: 'pauseMigration', outcome: 'REFUSED', input: { secret: '[withheld]', migrationId: m1 } })
+})
+
+test('credentials of a cloud do not reach the trail', async () => {
+  const options = { host: 'cloud.example', nested: { apiKey: 'hunter2' } }
+  const connect = 'mutation ($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename } }'
+  await api.run(tokens['ADMIN']!, connect, { input: { idempotencyKey: 'c', name: 'north', pluginId: 'alpha', options } })
+  expect(await newest()).toMatchObject({ outcome: 'DONE', input: { name: 'north', pluginId: 'alpha', options: '[withheld]' } })
+})
+
+test('an input that is too long is not kept for ever', async () => {
+  await pause('VIEWER', { idempotencyKey: 'x'.repeat(100_000), migrationId: m1 })
+  expect((await newest())?.input).toMatchObject({ tooLong: expect.stringMatching(/^\d{6} characters$/) as string })
+})
+
+test('filters, order and pages', async () => {
+  const all = await read({ first: 100 })
+  expect(all.totalCount).toBe(all.nodes.length)
+  const oldest = await read({ orderBy: 'OLDEST_FIRST', first: 100 })
+  expect(oldest.nodes).toEqual(all.nodes.toReversed())
+  expect(oldest.nodes.map(({ sequence }) => sequence)).toEqual(oldest.nodes.map((_, index) => index + 1))
+  const only = async (filter: object, holds: (entry: Entry) => boolean) =>
+    expect(await read({ filter, first: 100 })).toMatchObject({ nodes: all.nodes.filter(holds) })
+  await only({ outcomes: ['FAILED'] }, ({ outcome }) => outcome === 'FAILED')
+  await only({ mutations: ['connectCloud'] }, ({ mutation }) => mutation === 'connectCloud')
+  await only({ subjectId: m1 }, ({ subjectId }) => subjectId === m1)
+  await only({ since: '2999-01-01T00:00:00.000Z' }, () => false)
+  await only({ before: '2999-01-01T00:00:00.000Z' }, () => true)
+})
