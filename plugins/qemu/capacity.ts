@@ -8,7 +8,8 @@ import type { Site } from './site.ts'
 
 /** Disks are sparse, and nothing is promised twice: what other VMs' disks may still grow by counts as taken. */
 export async function freeDiskBytes({ store, options }: Site): Promise<number> {
-  const machines = await store.list()
+  // A test's disks are another VM's.
+  const machines = (await store.list()).filter(({ testOf }) => testOf === null)
   const disks = machines.flatMap(({ vmId, disks }) =>
     disks.map((disk) => ({ ...disk, path: join(store.directoryOf(vmId), diskFile(disk.index)) })),
   )

@@ -24,7 +24,7 @@ export function commandLine(directory: string, machine: Machine, host: HostFacts
     ['-qmp', 'unix:qmp.sock,server=on,wait=off', '-qmp', 'unix:status.sock,server=on,wait=off'],
     ['-chardev', 'file,id=serial0,path=serial.log,append=on', '-serial', 'chardev:serial0'],
     ['-object', 'rng-random,id=rng0,filename=/dev/urandom', '-device', 'virtio-rng-pci,rng=rng0,bus=pcie.0,addr=0x7'],
-    ...machine.disks.map((disk) => diskArguments(disk, host, landing !== null)),
+    ...machine.disks.map((disk) => diskArguments(disk, host, machine)),
     ...machine.nics.map((nic, position) => nicArguments(nic, position, machine, host)),
     landing ? ['-kernel', landingFiles.kernel, '-initrd', landingFiles.initrd, '-append', landing.commandLine] : [],
   ].flat()
@@ -43,8 +43,8 @@ export function memoryKiB(memoryBytes: number, accelerator: 'tcg' | 'kvm'): numb
  * Disks sit at slots of their own from 0x10 and NICs from 0x8, so that a guest finds the same hardware however it was booted. Where the host's file system is
  * full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still without a word.
  */
-function diskArguments(disk: MachineDisk, host: HostFacts, landing: boolean): string[] {
-  const base = rawNode(disk, host)
+function diskArguments(disk: MachineDisk, host: HostFacts, machine: Machine): string[] {
+  const base = rawNode(disk, host, machine.testOf)
   const nodes = disk.sealed ? [base, { ...overlayNode(disk, host), backing: base['node-name'] }] : [base]
   const top = disk.sealed ? `overlay${disk.index}` : `disk${disk.index}`
   return [
@@ -53,18 +53,22 @@ function diskArguments(disk: MachineDisk, host: HostFacts, landing: boolean): st
     [
       `virtio-blk-pci,id=virtio-disk${disk.index},drive=${top},serial=portolan-disk-${disk.index},write-cache=on`,
       `bootindex=${disk.index + 1},bus=pcie.0,addr=0x${(0x10 + disk.index).toString(16)}`,
-      ...(landing ? ['werror=report,rerror=report'] : []),
+      ...(machine.boot === 'LANDING' ? ['werror=report,rerror=report'] : []),
     ].join(','),
   ]
 }
 
-function rawNode(disk: MachineDisk, host: HostFacts) {
+/** Another VM's disk, below a test's overlay, is never opened for writing. */
+function rawNode(disk: MachineDisk, host: HostFacts, testOf: string | null) {
+  const readOnly = testOf === null ? {} : { 'read-only': true }
+  const filename = testOf === null ? diskFile(disk.index) : `../${testOf}/${diskFile(disk.index)}`
   return {
     driver: 'raw',
     'node-name': `disk${disk.index}`,
     'detect-zeroes': 'off',
+    ...readOnly,
     ...access(host),
-    file: { driver: 'file', filename: diskFile(disk.index), ...access(host) },
+    file: { driver: 'file', filename, ...readOnly, ...access(host) },
   }
 }
 

@@ -36,7 +36,7 @@ export async function describeMachine(
       sizeBytes,
       bus: 'virtio' as const,
       // The copied disk, also while its overlay takes the writes: that one is raw and comparable.
-      backingPath: join(directory, diskFile(index)),
+      ...(machine.testOf === null && { backingPath: join(directory, diskFile(index)) }),
     })),
     nics: machine.nics.map(({ index, mac }) => ({
       id: `${machine.vmId}/nic-${index}`,

@@ -16,6 +16,7 @@ import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, findProcess, type QemuProcess } from './qemu-process.ts'
 import { runTool } from './run-tool.ts'
 import type { Site } from './site.ts'
+import { wrongPhase } from './wrong-phase.ts'
 
 const mergeTimeoutMs = 60 * 60_000
 
@@ -24,14 +25,20 @@ export function flattenOverlay(site: Site): ProviderConnection['destination']['f
     site.store.change('flattened', operation, async (change) => {
       requireUnarmed(change.machine)
       if (change.machine.boot !== 'DISK') throw stillLanding(change.machine.vmId)
-      const { signal } = operation
-      const process = await findProcess(change.directory)
-      if (process) await mergeLive(change, process, signal)
-      else await mergePoweredOff(site, change, signal)
-      for (const { index } of change.machine.disks) await rm(join(change.directory, overlayFile(index)), { force: true })
+      if (change.machine.testOf) throw wrongPhase(change, 'it is a test, whose disks are those of another virtual machine')
+      await mergeOverlays(site, change, operation.signal)
       await rm(join(change.directory, landingFiles.directory), { recursive: true, force: true })
-      await change.save({ landing: null, flattening: null })
+      await change.save({ landing: null })
     })
+}
+
+/** Brings the overlays of all disks into the disks, whether the VM runs or not, and removes them. */
+export async function mergeOverlays(site: Site, change: MachineChange, signal: AbortSignal | undefined): Promise<void> {
+  const process = await findProcess(change.directory)
+  if (process) await mergeLive(change, process, signal)
+  else await mergePoweredOff(site, change, signal)
+  for (const { index } of change.machine.disks) await rm(join(change.directory, overlayFile(index)), { force: true })
+  await change.save({ flattening: null })
 }
 
 async function mergeLive(change: MachineChange, process: QemuProcess, signal: AbortSignal | undefined): Promise<void> {

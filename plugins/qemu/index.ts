@@ -22,6 +22,7 @@ import { power } from './power.ts'
 import { openRecords } from './records.ts'
 import { requireTools } from './required-tools.ts'
 import type { Site } from './site.ts'
+import { testBoot } from './test-boot.ts'
 import { discoverTopology } from './topology.ts'
 
 export default definePlugin({
@@ -48,6 +49,7 @@ export default definePlugin({
         instantiate: instantiate(site),
         ...copiedDisks(site),
         flattenOverlay: flattenOverlay(site),
+        testBoot: testBoot(site),
         delete: deleteMachine(site),
       },
       network: networks,

@@ -147,7 +147,7 @@ export async function openMachineStore(stateDirectory: string) {
   }
   await sweep()
 
-  return { isVmId: (vmId: string) => uuid.test(vmId), directoryOf, read, list, lock, change, create, remove }
+  return { isVmId: (vmId: string) => uuid.test(vmId), directoryOf, find, read, list, lock, change, create, remove }
 }
 
 /** Throws CONFLICT when the id was used for something else. */
@@ -197,8 +197,8 @@ function missing(vmId: string): never {
 }
 
 function parseMachine(vmId: string, text: string): Machine {
-  // A VM that was made before there were fences has none.
-  const machine: Machine = { fence: null, ...(JSON.parse(text) as Omit<Machine, 'fence'>) }
+  // A VM that was made before there were fences and tests has none.
+  const machine: Machine = { fence: null, test: null, testOf: null, ...(JSON.parse(text) as Omit<Machine, 'fence' | 'test' | 'testOf'>) }
   if (machine.version === 1 && machine.vmId === vmId) return machine
   throw new ProviderError('INTERNAL', `vm.json of ${vmId} was written by another version of this plugin, or for another virtual machine.`, {
     retryable: false,

@@ -28,6 +28,10 @@ export interface Machine {
   landing: { commandLine: string; memoryBytes: number } | null
   /** Set while an overlay is being merged: whether the guest is to run on afterwards. */
   flattening: { resumeAfter: boolean } | null
+  /** Set while a test's VM runs on the copied disks: see test-boot.ts. */
+  test: { testId: string } | null
+  /** A test's VM has the copied disks of this one below its overlays. */
+  testOf: string | null
   /** The call that made this VM. */
   createdBy: string
   /** The call whose injected files are in the landing initrd: one-time secrets, so a repeat of that call must not boot them a second time. */

@@ -20,6 +20,7 @@ export function network(site: Site, records: ProviderConnection['records']): Pro
 
     expose: (operation) =>
       site.store.change('exposed', operation, async (change) => {
+        if (change.machine.testOf) throw staysIsolated(change.machine.vmId)
         await requireCompletedEvent(records, operation)
         await replaceNetworks(site, change, false, operation.signal)
         await change.save({ isolated: false })
@@ -68,6 +69,14 @@ async function removeNetdev(session: QmpSession, id: string): Promise<void> {
     // An interrupted call had removed it.
     if (!(error instanceof QmpError) || error.qemuClass !== 'DeviceNotFound') throw error
   }
+}
+
+function staysIsolated(vmId: string): ProviderError {
+  return new ProviderError('CONFLICT', `The virtual machine ${vmId} is a test of a copy, and stays isolated.`, {
+    retryable: false,
+    remedy: 'Remove the test; the copy itself goes live by its migration.',
+    path: ['vmId'],
+  })
 }
 
 function refused(vmId: string, cause: QmpError): ProviderError {

@@ -66,6 +66,8 @@ export async function newMachine(
     createdBy: asked.operationId,
     landedBy: landing ? asked.operationId : null,
     fence: null,
+    test: null,
+    testOf: null,
     operations: {},
   }
 }

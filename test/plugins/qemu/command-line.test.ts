@@ -20,6 +20,8 @@ const machine: Machine = {
   createdBy: 'op',
   landedBy: null,
   fence: null,
+  test: null,
+  testOf: null,
   operations: {},
 }
 const host = { accelerator: 'tcg' as const, cpuModel: 'max', directIo: true, forwardAddress: '127.0.0.1' }
