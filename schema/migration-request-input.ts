@@ -2,6 +2,7 @@ import type { InputFieldBuilder } from '@pothos/core'
 import type { MigrationRequest, UnmappedNetworkPolicy } from '../src/domain/migration-request.ts'
 import { faultInExcludedDirectories } from '../src/domain/excluded-directories.ts'
 import type { CutoverPolicy, NonConvergencePolicy } from '../src/domain/migration.ts'
+import { BandwidthLimitInput, toBandwidthSchedule } from './bandwidth-input.ts'
 import { builder, type ResolvedTypes } from './builder.ts'
 import { rowIdOf } from './global-id.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
@@ -112,6 +113,10 @@ export function migrationRequestFields(t: InputFieldBuilder<ResolvedTypes, 'Inpu
       description:
         "Absolute paths in the guest, at most 100. Their files' data is not copied, and they are empty in the copy; the directories themselves stay, with owner and mode.",
     }),
+    bandwidth: t.field({
+      type: BandwidthLimitInput,
+      description: 'How much it may send over the network; as much as it can when left away.',
+    }),
     healthCheck: t.field({
       type: HealthCheckInput,
       required: true,
@@ -133,6 +138,7 @@ interface MigrationRequestInput {
   cutoverPolicy: CutoverPolicy
   nonConvergencePolicy: NonConvergencePolicy
   excludedDirectories: string[]
+  bandwidth?: typeof BandwidthLimitInput.$inferInput | null | undefined
   healthCheck: typeof HealthCheckInput.$inferInput
 }
 
@@ -153,6 +159,7 @@ export function toMigrationRequest(input: MigrationRequestInput): MigrationReque
     permittedDowntimeMs: within(input.permittedDowntimeMs, 1, 2 ** 31 - 1, ['input', 'permittedDowntimeMs']),
     cutoverPolicy: input.cutoverPolicy,
     nonConvergencePolicy: input.nonConvergencePolicy,
+    ...(input.bandwidth && { bandwidth: toBandwidthSchedule(input.bandwidth, ['input', 'bandwidth']) }),
     ...(input.excludedDirectories.length > 0 && { excludedDirectories: toExcludedDirectories(input.excludedDirectories) }),
     healthCheck: toHealthCheck(input.healthCheck),
   }

@@ -38,7 +38,7 @@ const hello = z.object({
   disks: z.array(disk).max(64),
 }) satisfies z.ZodType<AgentHello>
 
-const bottleneck = z.enum(['SOURCE_DISK', 'SOURCE_CPU', 'LINK', 'DESTINATION_DISK', 'DESTINATION_CPU'])
+const bottleneck = z.enum(['SOURCE_DISK', 'SOURCE_CPU', 'LINK', 'DESTINATION_DISK', 'DESTINATION_CPU', 'BANDWIDTH_LIMIT'])
 
 const progress = z.object({
   round: z.int().nonnegative(),
@@ -50,6 +50,7 @@ const progress = z.object({
   rateBytesPerSecond: z.number().nonnegative().finite(),
   etaMs: durationMs.nullable(),
   bottleneck: bottleneck.nullable(),
+  changeRateBytesPerSecond: z.number().nonnegative().finite().nullable(),
 }) satisfies z.ZodType<RoundProgress>
 
 const held = z.object({ held: z.boolean() })
@@ -69,12 +70,15 @@ const results: { [M in ControlMethod]: z.ZodType<ControlRequests[M][1]> } = {
     estimatedTransferMs: durationMs,
     estimatedVerifyMs: durationMs,
     rescanNeeded: z.boolean(),
+    rateBytesPerSecond: z.number().nonnegative().finite().nullable().optional(),
+    changeRateBytesPerSecond: z.number().nonnegative().finite().nullable().optional(),
     excludedBytes: byteCount.optional(),
     excluded: z
       .array(z.object({ partition: z.int().positive().nullable(), path: z.string().max(4096) }))
       .max(256)
       .optional(),
   }),
+  'bandwidth.set': nothing,
   'round.stop': nothing,
   freeze: z.object({ frozen: z.array(z.string().max(4096)).max(256), freezeMs: durationMs }),
   'freeze.renew': held,

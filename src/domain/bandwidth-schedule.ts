@@ -70,8 +70,9 @@ function minutesOf(time: string): number {
 
 function isTimeZone(name: string): boolean {
   try {
+    Intl.DateTimeFormat('en', { timeZone: name })
     // Offsets such as +01:00 know nothing of summer time.
-    return /^[A-Z]/i.test(name) && new Intl.DateTimeFormat('en', { timeZone: name }) !== null
+    return /^[A-Z]/i.test(name)
   } catch {
     return false
   }

@@ -1,4 +1,5 @@
 import type { Hook } from './hook.ts'
+import type { BandwidthSchedule } from './bandwidth-schedule.ts'
 import type { CutoverPolicy, NonConvergencePolicy } from './migration.ts'
 
 export const unmappedNetworkPolicies = ['FIRST', 'REFUSE'] as const
@@ -31,6 +32,8 @@ export interface MigrationRequest {
   nonConvergencePolicy?: NonConvergencePolicy
   /** Absolute paths in the guest; their files' data is not copied, and they are empty in the copy. */
   excludedDirectories?: string[]
+  /** How fast it may copy; as fast as it can when absent. `setBandwidthLimit` changes it later. */
+  bandwidth?: BandwidthSchedule
   /** How the destination proves that it works, while isolated. */
   healthCheck: { kind: 'HTTP'; port: number; path: string; timeoutMs: number } | { kind: 'TCP'; port: number; timeoutMs: number }
 }

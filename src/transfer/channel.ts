@@ -10,6 +10,7 @@ import type { AgentRole } from './control-protocol.ts'
 import { frameTypes } from './data-messages.ts'
 import { createFrameDecoder, encodeFrameHeader, type Frame } from './frame.ts'
 import { TransferError } from './transfer-error.ts'
+import type { WirePace } from './wire-pace.ts'
 
 /** What an agent proves itself with, all PEM. */
 export interface AgentIdentity {
@@ -42,8 +43,8 @@ const handshakeMs = 15_000
 /** Preferred by measurement (docs/decisions/0010-agent-digest-and-cipher.md); a peer picks its own order. */
 const cipherSuites = 'TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'
 
-/** Runs the TLS handshake over a connected socket. Throws TransferError LINK_LOST or PEER_REFUSED, and destroys the socket then. */
-export function openChannel(socket: Socket, identity: AgentIdentity, signal?: AbortSignal): Promise<Channel> {
+/** Runs the TLS handshake over a connected socket. `pace` holds what is sent to a limit. Throws TransferError LINK_LOST or PEER_REFUSED, and destroys the socket then. */
+export function openChannel(socket: Socket, identity: AgentIdentity, signal?: AbortSignal, pace?: WirePace): Promise<Channel> {
   return new Promise((resolve, reject) => {
     socket.setNoDelay(true)
     const options = {
@@ -78,7 +79,7 @@ export function openChannel(socket: Socket, identity: AgentIdentity, signal?: Ab
       const refusal = refusePeer(over, identity)
       if (refusal) return fail(refusal)
       settle()
-      resolve(channelOver(over, socket))
+      resolve(channelOver(over, socket, pace))
     }
     signal?.addEventListener('abort', onAbort)
     socket.on('error', onError).on('close', onClose)
@@ -109,7 +110,7 @@ function refusePeer(secure: tls.TLSSocket, identity: AgentIdentity): TransferErr
   )
 }
 
-function channelOver(secure: tls.TLSSocket, socket: Socket): Channel {
+function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Channel {
   const decoder = createFrameDecoder()
   const closed = Promise.withResolvers<TransferError>()
   let reason: TransferError | null = null
@@ -142,11 +143,24 @@ function channelOver(secure: tls.TLSSocket, socket: Socket): Channel {
     const sent = (async () => {
       await before
       await write(encodeFrameHeader(type, sequence, payloadBytes))
-      for (const part of parts) if (part.length > 0) await write(part)
+      for (const part of parts)
+        if (part.length > 0) await (pace && pace.limitBytesPerSecond !== null ? writePaced(pace, part) : write(part))
     })()
     lastSent = sent.catch(() => {})
     return sent
   }
+
+  async function writePaced(pacing: WirePace, part: Buffer): Promise<void> {
+    for (let at = 0; at < part.length;) {
+      const length = await pacing.take(part.length - at)
+      const wireBefore = wireBytes()
+      await write(part.subarray(at, at + length))
+      // All of the wire counts: TLS's records, and the answers that came meanwhile.
+      pacing.spend(Math.max(0, wireBytes() - wireBefore - length))
+      at += length
+    }
+  }
+  const wireBytes = () => socket.bytesRead + socket.bytesWritten
 
   /** One at a time: Node joins what is queued behind a running write into one buffer, which copies every byte twice more. */
   function write(part: Buffer): Promise<void> {
@@ -188,7 +202,7 @@ function channelOver(secure: tls.TLSSocket, socket: Socket): Channel {
       secure.resume()
     },
     get wireBytes() {
-      return socket.bytesRead + socket.bytesWritten
+      return wireBytes()
     },
     closed: closed.promise,
     close,

@@ -69,6 +69,9 @@ const parsers: Parsers = {
     if (mode !== 'FULL' && mode !== 'CHANGED') throw invalid('`mode` is neither FULL nor CHANGED')
     return { round, mode }
   },
+  'bandwidth.set': (params) => ({
+    limitBytesPerSecond: params['limitBytesPerSecond'] === null ? null : positive(params, 'limitBytesPerSecond'),
+  }),
   'round.stop': nothing,
   freeze: freezeLease,
   'freeze.renew': freezeLease,

@@ -63,7 +63,7 @@ export type TrackingMode = 'TRACEFS' | 'RESCAN'
 /** FULL: compare every block with the destination's. CHANGED: blocks that tracking saw. The agent answers FULL work on its own when tracking lost events. */
 export type RoundMode = 'FULL' | 'CHANGED'
 
-export type Bottleneck = 'SOURCE_DISK' | 'SOURCE_CPU' | 'LINK' | 'DESTINATION_DISK' | 'DESTINATION_CPU'
+export type Bottleneck = 'SOURCE_DISK' | 'SOURCE_CPU' | 'LINK' | 'DESTINATION_DISK' | 'DESTINATION_CPU' | 'BANDWIDTH_LIMIT'
 
 export interface RoundProgress {
   round: number
@@ -76,9 +76,14 @@ export interface RoundProgress {
   bytesSent: number
   /** Bytes that the destination re-read from its disk and whose hash matched. */
   verifiedBytes: number
+  /** Of the disk, over the last seconds. */
   rateBytesPerSecond: number
+  /** Of this round. */
   etaMs: number | null
+  /** What held it up most over the last seconds, by measured waiting. */
   bottleneck: Bottleneck | null
+  /** How fast the guest changes the disk (64 KiB grain), over the last seconds; null where changes aren't tracked, or nothing was measured yet. */
+  changeRateBytesPerSecond: number | null
 }
 
 export interface RoundResult {
@@ -95,6 +100,10 @@ export interface RoundResult {
   estimatedVerifyMs: number
   /** True when events were lost (overrun), so the next round is FULL. */
   rescanNeeded: boolean
+  /** How fast the last rounds that were long enough to tell copied; null before the first. */
+  rateBytesPerSecond?: number | null | undefined
+  /** As in the progress. */
+  changeRateBytesPerSecond?: number | null | undefined
   /** Left out of this round since they hold nothing but data of excluded files. Absent where nothing was asked to be left out. */
   excludedBytes?: number | undefined
   /** Where the excluded directories lay when this round began: those that the destination has to empty. */
@@ -133,6 +142,8 @@ export interface ControlRequests {
   'receive.start': [{ disk: string; empty: boolean }, Record<string, never>]
   /** Source. Runs to the end of the round, verification at the destination included. */
   'round.run': [{ round: number; mode: RoundMode }, RoundResult]
+  /** Source. What may go over the wire to the destination from now on, all of it together; null: no limit. */
+  'bandwidth.set': [{ limitBytesPerSecond: number | null }, Record<string, never>]
   /** Source. Stops the round at a block boundary; the data path is idle when this returns. */
   'round.stop': [Record<string, never>, Record<string, never>]
   /** Source. fsfreeze of every file system on the disk, innermost first, under a watchdog that thaws when the lease lapses. */

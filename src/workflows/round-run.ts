@@ -1,8 +1,10 @@
 /** One round of copying, watched: its progress goes to the database, coalesced; the operator's pause, a stall or an abort stops it, and the data path is idle afterwards. */
 import { AgentError } from '../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../agent-gateway/agent-session.ts'
+import { timeUntilReadyMs } from '../domain/progress-eta.ts'
+import { createBandwidthKeeper } from './bandwidth-keeper.ts'
 import type { RoundMode, RoundProgress, RoundResult } from '../transfer/control-protocol.ts'
-import type { RoundRow } from './migration-store.ts'
+import type { MigrationRow, RoundRow } from './migration-store.ts'
 import type { PhaseContext } from './phase.ts'
 
 /** At most ten times a second. */
@@ -34,8 +36,13 @@ export async function runRound(
   const watch = setInterval(() => {
     if (performance.now() - lastSign > timings.stallMs) stop.abort(stalled(round.round, timings.stallMs))
   }, timings.pollMs)
-  const stopOnPause = watchForPause(context, () => stop.abort(paused))
+  const bandwidth = createBandwidthKeeper(source)
+  const stopWatching = watchRow(context, (row) => {
+    if (row.desired === 'PAUSE' && (row.phase === 'SYNC' || row.phase === 'READY_TO_CUT_OVER')) stop.abort(paused)
+    return bandwidth.apply(row)
+  })
   try {
+    await bandwidth.apply(await context.store.read(context.migration.id))
     const result = await source.request(
       'round.run',
       { round: round.round, mode: round.mode },
@@ -51,7 +58,7 @@ export async function runRound(
     throw stop.signal.aborted ? stop.signal.reason : error
   } finally {
     clearInterval(watch)
-    stopOnPause()
+    stopWatching()
     stopListening()
   }
 }
@@ -88,20 +95,33 @@ async function stopInGuest(source: AgentSession): Promise<void> {
 }
 
 function createReporter(context: PhaseContext, round: RoundRow) {
-  const { store, migration } = context
+  const { store, migration, settings } = context
   let row = round
   let latest: RoundProgress | null = null
   let timer: NodeJS.Timeout | null = null
   let writing: Promise<void> = Promise.resolve()
   const sentBefore = store.bytesSent(migration).then((all) => all - round.bytesSent)
   sentBefore.catch(() => {})
+  // What of the permitted downtime sending may take. A guess too short or too long only makes the ETA worse.
+  const permittedTransferMs = settings.fixedDowntime(migration.destinationCloudId).then(
+    ({ freezeMs, bootMs, healthMs }) => migration.permittedDowntimeMs - freezeMs - bootMs - healthMs,
+    () => migration.permittedDowntimeMs,
+  )
 
   async function write(progress: RoundProgress): Promise<void> {
-    const { scannedBytes, totalBytes, changedBytes, bytesSent, verifiedBytes, rateBytesPerSecond, etaMs, bottleneck } = progress
+    const { scannedBytes, totalBytes, changedBytes, bytesSent, verifiedBytes, rateBytesPerSecond, bottleneck } = progress
+    const { changeRateBytesPerSecond } = progress
+    const leftBytes = totalBytes - scannedBytes
+    const etaMs = timeUntilReadyMs({
+      leftBytes,
+      rateBytesPerSecond,
+      changeRateBytesPerSecond,
+      permittedTransferMs: await permittedTransferMs,
+    })
     row = { ...row, scannedBytes, totalBytes, changedBytes, bytesSent, verifiedBytes }
     await store.write(migration, {
       round: row,
-      patch: { bytesSent: (await sentBefore) + bytesSent, rateBytesPerSecond, etaMs, bottleneck },
+      patch: { bytesSent: (await sentBefore) + bytesSent, rateBytesPerSecond, changeRateBytesPerSecond, etaMs, bottleneck },
     })
   }
 
@@ -121,7 +141,7 @@ function createReporter(context: PhaseContext, round: RoundRow) {
         if (newest) writing = writing.then(() => write(newest)).catch(() => {})
       }, progressEveryMs)
     },
-    async end({ changedBytes, bytesSent, verifiedBytes, durationMs, mode }: RoundResult) {
+    async end({ changedBytes, bytesSent, verifiedBytes, durationMs, mode, excludedBytes }: RoundResult) {
       await flush()
       row = {
         ...row,
@@ -137,7 +157,10 @@ function createReporter(context: PhaseContext, round: RoundRow) {
         round: row,
         patch: { bytesSent: (await sentBefore) + bytesSent, problem: null },
         events: [
-          { kind: 'ROUND_ENDED', message: `Round ${row.round} (${mode}) found ${changedBytes} bytes changed, and sent ${bytesSent}.` },
+          {
+            kind: 'ROUND_ENDED',
+            message: `Round ${row.round} (${mode}) found ${changedBytes} bytes changed, and sent ${bytesSent}.${excludedBytes ? ` ${excludedBytes} bytes of excluded directories were left out.` : ''}`,
+          },
         ],
       })
     },
@@ -148,14 +171,19 @@ function createReporter(context: PhaseContext, round: RoundRow) {
   }
 }
 
-function watchForPause(context: PhaseContext, onPause: () => void): () => void {
+/** Looks at what the operator wishes; calls don't overlap. */
+function watchRow(context: PhaseContext, look: (row: MigrationRow) => Promise<void>): () => void {
   const { store, migration, settings } = context
+  let looking = false
   const timer = setInterval(() => {
-    store.read(migration.id).then(
-      ({ desired, phase }) => desired === 'PAUSE' && (phase === 'SYNC' || phase === 'READY_TO_CUT_OVER') && onPause(),
+    if (looking) return
+    looking = true
+    store
+      .read(migration.id)
+      .then(look)
       // The next look tries again.
-      () => {},
-    )
+      .catch(() => {})
+      .finally(() => (looking = false))
   }, settings.timings.pollMs)
   return () => clearInterval(timer)
 }

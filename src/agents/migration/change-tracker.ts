@@ -13,6 +13,8 @@ export interface ChangeTracker {
   /** Empties the kernel's buffers into the bitmap. What completed before the call is in it afterwards, unless `lost`. */
   drain(): Promise<void>
   readonly lost: boolean
+  /** Blocks found changed so far; one that is written again and again counts once until it is looked at. */
+  readonly changedBlocks: number
   /** Forgets that events were lost. Call it before the comparison begins. */
   restart(): Promise<void>
   /** Removes the instance. */
@@ -52,6 +54,7 @@ export async function createChangeTracker(
 
   let parser = createTraceParser()
   let overrun = false
+  let changedBlocks = 0
   const page = Buffer.alloc(65_536)
 
   function drainNow(): void {
@@ -61,7 +64,10 @@ export async function createChangeTracker(
       for (const { firstSector, sectorCount } of parser.push(page.toString('latin1', 0, length))) {
         const first = Math.floor(firstSector / sectorsPerBlock)
         const end = Math.min(blockCount, Math.ceil((firstSector + sectorCount) / sectorsPerBlock))
-        if (end > first) changed.set(first, end - first)
+        if (end <= first) continue
+        const before = changed.count
+        changed.set(first, end - first)
+        changedBlocks += changed.count - before
       }
     }
     overrun = true
@@ -86,6 +92,9 @@ export async function createChangeTracker(
     },
     get lost() {
       return overrun || parser.lost
+    },
+    get changedBlocks() {
+      return changedBlocks
     },
     async restart() {
       drainNow()

@@ -7,6 +7,7 @@ import { dial, dialThroughRelay } from '../../transfer/dial.ts'
 import type { Frame } from '../../transfer/frame.ts'
 import { negotiate, transferHello, type Agreement } from '../../transfer/negotiate.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
+import type { WirePace } from '../../transfer/wire-pace.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export interface DataLinkTarget {
@@ -30,13 +31,14 @@ export async function connectToDestination(
   identity: AgentIdentity,
   timeoutMs: number,
   signal: AbortSignal,
+  pace: WirePace,
 ): Promise<DataConnection> {
   const until = performance.now() + timeoutMs
   let failure: unknown = null
   for (let pauseMs = 100; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
     for (const way of waysTo(target)) {
       try {
-        return await way(identity, Math.max(1, Math.ceil(until - performance.now())), signal)
+        return await way(identity, Math.max(1, Math.ceil(until - performance.now())), signal, pace)
       } catch (error) {
         // A refusal says more than the silence of the next way.
         if (!(failure instanceof TransferError && failure.code === 'PEER_REFUSED')) failure = error
@@ -48,20 +50,20 @@ export async function connectToDestination(
   }
 }
 
-type Way = (identity: AgentIdentity, leftMs: number, signal: AbortSignal) => Promise<DataConnection>
+type Way = (identity: AgentIdentity, leftMs: number, signal: AbortSignal, pace: WirePace) => Promise<DataConnection>
 
 function waysTo(target: DataLinkTarget): Way[] {
-  const direct = target.endpoints.map<Way>((endpoint) => async (identity, leftMs, signal) => {
+  const direct = target.endpoints.map<Way>((endpoint) => async (identity, leftMs, signal, pace) => {
     const socket = await dial(endpoint, Math.min(dialMs, leftMs), signal)
-    return introduce(await openChannel(socket, identity, signal), identity, 'DIRECT')
+    return introduce(await openChannel(socket, identity, signal, pace), identity, 'DIRECT')
   })
   const { relay } = target
   if (!relay) return direct
   return [
     ...direct,
-    async (identity, leftMs, signal) => {
+    async (identity, leftMs, signal, pace) => {
       const socket = await dialThroughRelay(relay, identity.role, Math.min(relayMs, leftMs), signal)
-      return introduce(await openChannel(socket, identity, signal), identity, 'RELAY')
+      return introduce(await openChannel(socket, identity, signal, pace), identity, 'RELAY')
     },
   ]
 }

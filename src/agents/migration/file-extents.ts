@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { runTool } from './run-tool.ts'
 
 /** In sectors of 512 bytes, from the start of the file system's device. */
@@ -21,12 +21,13 @@ const extentLine = /^ *\d+: +\d+\.\. *\d+: +(\d+)\.\. *\d+: +(\d+):(.*)$/
  * with another file, is left away; a file that vanished has none. The paths hold no control characters, so that no name can be taken for an answer.
  */
 export async function fileExtents(paths: readonly string[]): Promise<SectorRange[]> {
+  const [program, ...args] = filefrag()
   const ranges: SectorRange[] = []
   for (let from = 0; from < paths.length;) {
     let bytes = 0
     let end = from
     while (end < paths.length && end - from < maxPaths && bytes < maxPathBytes) bytes += Buffer.byteLength(paths[end++] ?? '')
-    const output = await runTool(filefrag(), ['-v', '-b512', ...paths.slice(from, end)], { maxOutputBytes, anyExit: true })
+    const output = await runTool(program, [...args, '-v', '-b512', ...paths.slice(from, end)], { maxOutputBytes, anyExit: true })
     // One by one: a call that spreads as many arguments as there are extents would overflow the stack.
     for (const range of parseExtents(output)) ranges.push(range)
     from = end
@@ -46,7 +47,9 @@ export function parseExtents(output: string): SectorRange[] {
   })
 }
 
-function filefrag(): string {
-  const own = join(dirname(process.execPath), 'lib', 'filefrag')
-  return existsSync(own) ? own : 'filefrag'
+/** The one in the agent's bundle is started by the loader and with the C library that came with it: the guest's may be others. */
+function filefrag(): [program: string, ...args: string[]] {
+  const libraries = join(import.meta.dirname, 'lib')
+  const own = join(libraries, 'filefrag')
+  return existsSync(own) ? [join(libraries, 'ld-linux-x86-64.so.2'), '--library-path', libraries, own] : ['filefrag']
 }

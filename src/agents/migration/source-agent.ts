@@ -1,18 +1,15 @@
 /** What the agent in the live guest does for the control plane. It alone reads the source's disk, and it never writes to a file system of it, but for the canary. */
 import type { AgentIdentity } from '../../transfer/channel.ts'
-import { blockBytes } from '../../transfer/block-grain.ts'
-import type { ControlRequests, RoundProgress, RoundResult } from '../../transfer/control-protocol.ts'
+import type { RoundProgress, RoundResult } from '../../transfer/control-protocol.ts'
 import { rootWithExclusion } from '../../transfer/exclusion-messages.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
+import { createWirePace } from '../../transfer/wire-pace.ts'
 import type { ControlHandlers } from './control-link.ts'
 import { connectToDestination, type DataConnection, type DataLinkTarget } from './data-link.ts'
 import { createFreezer } from './freezer.ts'
 import { createHookCommands } from './hook-command.ts'
 import { listNics } from './network-interfaces.ts'
-import { runCopy } from './round.ts'
-import { createRoundMeter, roundProgress, type RoundMeter } from './round-meter.ts'
-import { createTransferEstimate, type TransferEstimate } from './transfer-estimate.ts'
-import { pendingBlocks } from './source-disk.ts'
+import { createRoundRunner, type RoundParams } from './round-runner.ts'
 import { startTracking, type TrackedDisk } from './tracked-disk.ts'
 
 export interface SourceAgentOptions {
@@ -25,9 +22,7 @@ export interface SourceAgentOptions {
 
 /** A link that is gone longer than this fails the round; it goes on where it was when the round is run again. */
 const reconnectMs = 60_000
-const reportEveryMs = 500
 
-type RoundParams = ControlRequests['round.run'][0]
 interface RunningRound {
   params: RoundParams
   stop: AbortController
@@ -39,7 +34,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   close(): Promise<void>
 } {
   const freezer = createFreezer(directory)
-  const estimate = createTransferEstimate()
+  const pace = createWirePace()
   const hooks = createHookCommands()
   const finished = new Map<number, RoundResult>()
   let tracked: { name: string; disk: Promise<TrackedDisk> } | null = null
@@ -49,6 +44,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   let running: RunningRound | null = null
 
   const wireBytes = () => wireBytesOfClosed + (connection?.channel.wireBytes ?? 0)
+  const runRound = createRoundRunner({ connect, wireBytes, pace, report })
 
   async function connect(signal: AbortSignal, timeoutMs = reconnectMs): Promise<DataConnection> {
     if (connection) return connection
@@ -56,7 +52,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       throw new TransferError('NOT_CONNECTED', 'The source agent was not told where the destination is: transfer.connect comes first.', {
         retryable: false,
       })
-    const made = await connectToDestination(target, identity, timeoutMs, signal)
+    const made = await connectToDestination(target, identity, timeoutMs, signal, pace)
     connection = made
     void whenClosed(made)
     return made
@@ -72,37 +68,6 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   async function trackedDisk(): Promise<TrackedDisk> {
     if (tracked) return tracked.disk
     throw new TransferError('NOT_TRACKING', 'The source agent does not track a disk yet: tracking.start comes first.', { retryable: false })
-  }
-
-  async function runRound({ round, mode }: RoundParams, signal: AbortSignal): Promise<RoundResult> {
-    const { disk, tracker, excludedDirectories } = await trackedDisk()
-    const meter = createRoundMeter()
-    await tracker?.drain()
-    const compared = disk.scanFrom >= disk.geometry.blockCount
-    if (!tracker || tracker.lost || (mode === 'FULL' && compared)) {
-      // Lost events are lost: only looking at every block tells what changed.
-      await tracker?.restart()
-      disk.compareAnew()
-    } else {
-      // A comparison that a stop or a lost link ended goes on where it was.
-      disk.todo.takeFrom(disk.dirty)
-    }
-    const bytesBefore = wireBytes()
-    const timer = setInterval(() => report(roundProgress(round, meter, wireBytes() - bytesBefore)), reportEveryMs)
-    try {
-      const excluded = (await excludedDirectories?.lookUp()) ?? null
-      disk.toExclude = excluded?.blocks ?? null
-      const outcome = await runCopy(disk, connect, meter, signal)
-      await tracker?.drain()
-      const result = {
-        ...resultOf(round, meter, outcome, pendingBlocks(disk), wireBytes() - bytesBefore, !tracker || tracker.lost, estimate),
-        ...(excluded && { excludedBytes: disk.excluded.count * blockBytes, excluded: excluded.places }),
-      }
-      report(roundProgress(round, meter, result.bytesSent))
-      return result
-    } finally {
-      clearInterval(timer)
-    }
   }
 
   const handlers: ControlHandlers = {
@@ -129,10 +94,16 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       if (running?.params.round === params.round) return running.result
       if (running) throw new TransferError('ANOTHER_ROUND_RUNS', `Round ${running.params.round} still runs.`, { retryable: true })
       const stop = new AbortController()
-      const result = runRound(params, stop.signal).finally(() => (running = null))
+      const result = trackedDisk()
+        .then((disk) => runRound(disk, params, stop.signal))
+        .finally(() => (running = null))
       running = { params, stop, result }
       finished.set(params.round, await result)
       return result
+    },
+    async 'bandwidth.set'({ limitBytesPerSecond }) {
+      pace.limitBytesPerSecond = limitBytesPerSecond
+      return {}
     },
     async 'round.stop'() {
       const stopped = running
@@ -167,31 +138,5 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       connection?.channel.close(new TransferError('LINK_LOST', 'The source agent ends.', { retryable: false }))
       await tracked?.disk.then((disk) => disk.close()).catch((error: unknown) => log(String(error)))
     },
-  }
-}
-
-function resultOf(
-  round: number,
-  meter: RoundMeter,
-  outcome: { compared: boolean; barrierMs: number },
-  pendingBlocks: number,
-  bytesSent: number,
-  rescanNeeded: boolean,
-  estimate: TransferEstimate,
-): RoundResult {
-  const durationMs = Math.round(meter.elapsedMs)
-  estimate.learn(meter.changedBlocks, durationMs, outcome.barrierMs)
-  return {
-    round,
-    mode: outcome.compared ? 'FULL' : 'CHANGED',
-    changedBytes: meter.changedBlocks * blockBytes,
-    bytesSent,
-    verifiedBytes: meter.verifiedBlocks * blockBytes,
-    durationMs,
-    pendingBytes: pendingBlocks * blockBytes,
-    // Without tracking the next round looks at everything, as long as this one did.
-    estimatedTransferMs: rescanNeeded ? durationMs : estimate.transferMs(pendingBlocks),
-    estimatedVerifyMs: Math.round(outcome.barrierMs),
-    rescanNeeded,
   }
 }

@@ -1,8 +1,12 @@
+import { blockBytes } from '../../transfer/block-grain.ts'
+
 export interface TransferEstimate {
   /** What a round took: blocks sent, all of its time, and the part of it that was flushing at the destination. */
   learn(blocks: number, durationMs: number, flushMs: number): void
   /** How long sending so many blocks is likely to take. */
   transferMs(blocks: number): number
+  /** Null before a round was long enough to tell. */
+  readonly rateBytesPerSecond: number | null
 }
 
 /** A shorter round says more about its fixed costs than about speed. */
@@ -17,11 +21,17 @@ const firstGuessMsPerBlock = 16
 export function createTransferEstimate(): TransferEstimate {
   let msPerBlock = firstGuessMsPerBlock
   let fixedMs = 0
+  let learnt = false
   return {
     learn(blocks, durationMs, flushMs) {
-      if (blocks >= tellingBlocks) msPerBlock = Math.max(0, durationMs - flushMs) / blocks
-      else fixedMs = Math.max(0, durationMs - flushMs - blocks * msPerBlock)
+      if (blocks >= tellingBlocks) {
+        msPerBlock = Math.max(0, durationMs - flushMs) / blocks
+        learnt = true
+      } else fixedMs = Math.max(0, durationMs - flushMs - blocks * msPerBlock)
     },
     transferMs: (blocks) => Math.round(fixedMs + blocks * msPerBlock),
+    get rateBytesPerSecond() {
+      return learnt && msPerBlock > 0 ? Math.round((blockBytes * 1000) / msPerBlock) : null
+    },
   }
 }

@@ -17,7 +17,7 @@ export interface GuestFiles {
   /** True when it was another before. Mode and owner of a file that is there stay; a new one is root's, with `mode`. */
   write(path: string, content: string, mode?: number): Promise<boolean>
   remove(path: string): Promise<boolean>
-  /** Paths that were not there before. Their SELinux labels are missing. */
+  /** Paths that were not there before, or that a tool of the guest made anew. Their SELinux labels are missing. */
   readonly created: string[]
 }
 

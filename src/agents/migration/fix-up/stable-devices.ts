@@ -6,12 +6,17 @@ const byPlace = /^\/dev\/(?:(?:[hsv]|xv)d([a-z])(\d*)|nvme(\d+)n1(?:p(\d+))?)$/
 /** Names by path or serial: another controller and another cloud give others. */
 const byLink = /^\/dev\/disk\/by-(?:path\/\S+?|id\/(?:ata|scsi|virtio|nvme|usb|ide)-\S+?)(?:-part(\d+))?$/
 
-/** The UUID that can stand for `device`; null when the name lasts, or isn't of this disk, or nothing was found there. */
-export function stableName(device: string, fileSystems: FileSystem[], sourceDisk = 'vda'): string | null {
+/** Null when the name lasts, or isn't of this disk, or nothing was found there. */
+export function fileSystemAt(device: string, fileSystems: FileSystem[], sourceDisk = 'vda'): FileSystem | null {
   const place = placeOf(device)
   if (!place || (place.disk !== null && place.disk !== placeOf(`/dev/${sourceDisk}`)?.disk)) return null
   const found = fileSystems.filter(({ partition }) => partition === place.partition)
-  const uuid = found.length === 1 ? found[0]?.uuid : null
+  return found.length === 1 ? found[0]! : null
+}
+
+/** The UUID that can stand for `device`; null as above, and where it has none. */
+export function stableName(device: string, fileSystems: FileSystem[], sourceDisk?: string): string | null {
+  const uuid = fileSystemAt(device, fileSystems, sourceDisk)?.uuid
   return uuid ? `UUID=${uuid}` : null
 }
 
