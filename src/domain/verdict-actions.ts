@@ -74,7 +74,9 @@ function whenMigrated({ row, source, destination, sourceAttestedDead }: VerdictS
   const exposed = row === 'COMPLETED'
   return [
     ...when(destination.power === 'STOPPED', 'START_DESTINATION'),
-    ...when(!exposed && destination.power !== 'SUSPENDED', 'EXPOSE_DESTINATION', 'COMPLETE_RECORDS'),
+    ...when(!exposed && destination.power !== 'SUSPENDED', 'EXPOSE_DESTINATION'),
+    // Only what was seen running: once completed, a machine that is off is left off.
+    ...when(!exposed && destination.power === 'RUNNING', 'COMPLETE_RECORDS'),
     ...when(exposed && source.power === 'SUSPENDED', 'RETIRE_SOURCE'),
   ]
 }

@@ -130,6 +130,10 @@ test('a machine that is missing is not taken for one that is stopped', () => {
   expect(violations((actions, { destination }) => destination.power !== 'ABSENT' || !any(actions, startsDestination))).toEqual([])
 })
 
+test('the completion is recorded only of a destination that was seen running', () => {
+  expect(violations((actions, { destination }) => !actions.includes('COMPLETE_RECORDS') || destination.power === 'RUNNING')).toEqual([])
+})
+
 test('there is always an answer, and what is to be done is among what is safe', () => {
   for (const standing of everyStanding()) {
     const actions = safeActions(standing)
