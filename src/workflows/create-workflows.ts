@@ -27,6 +27,8 @@ import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
 import { createMigrationStart } from './migration-start.ts'
 import { createMigrationStore } from './migration-store.ts'
+import { createMigrationTestOperations } from './migration-test-operations.ts'
+import { createMigrationTestStore } from './migration-test-store.ts'
 import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migration-workflow.ts'
 import type { Operations } from './operations.ts'
 import { phaseLists as releasedLists, type PhaseLists } from './phase-lists.ts'
@@ -73,6 +75,7 @@ export async function createWorkflows(dependencies: {
   const check = createMigrationCheck({ database, connections, artifacts })
   const leases = createFreezeLeases()
   const store = createMigrationStore(database)
+  const tests = createMigrationTestStore(database)
   const opened = Promise.withResolvers<Engine>()
   const engineId = opened.promise.then(({ id }) => id)
   const startsLater = engineId.then((id) => createMigrationStart({ check, phaseLists, engineId: id }))
@@ -92,6 +95,7 @@ export async function createWorkflows(dependencies: {
     leases,
     phaseLists,
     settings: {
+      migrationTests: tests,
       webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(dependencies.webhookAllow ?? []) }),
       artifacts,
       advertise: dependencies.advertise,
@@ -166,6 +170,7 @@ export async function createWorkflows(dependencies: {
       ...createApiTokenOperations({ idempotency }),
       ...createWebhookSecretOperations({ idempotency, sealKey }),
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
+      ...createMigrationTestOperations({ database, connections, idempotency, tests }),
       ...createAfterEndOperations({ idempotency, phaseLists, engineId: engine.id, submit: submitMigration }),
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),

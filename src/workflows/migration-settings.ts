@@ -3,6 +3,7 @@ import type { MigrationRequest } from '../domain/migration-request.ts'
 import type { FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { Endpoint, LandingImage } from '../plugin-sdk/index.ts'
 import type { GroupCutover } from './group-cutover.ts'
+import type { MigrationTestStore } from './migration-test-store.ts'
 import type { Webhooks } from './webhooks.ts'
 
 /** What the set-up built for migrations. Paths on this machine. */
@@ -23,6 +24,7 @@ export interface MigrationSettings {
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
   refreshTopology(cloudId: string, signal: AbortSignal): Promise<void>
   webhooks: Webhooks
+  migrationTests: MigrationTestStore
   /** Null: it has its slot, and may copy. Else what it waits for (see admission.ts). */
   admit(migration: { id: string; attempt: number }): Promise<string | null>
   groupCutover(migrationId: string): Promise<GroupCutover | null>

@@ -37,6 +37,8 @@ export interface Operations {
   resumeMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** Cuts over once the criterion holds, and not before `at` where given. */
   cutOverMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string; at?: Date }): Promise<{ migrationId: string }>
+  /** Boots the copy of one that is READY_TO_CUT_OVER, isolated, and removes that again. */
+  testMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string; testId: string }>
   /** Another attempt of one that failed or was cancelled, from the copy that it kept. */
   retryMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** Back to the retained source of one that was completed; what was written at the destination since is lost. */

@@ -268,7 +268,7 @@ describe('the operator', () => {
   test('pauses and resumes', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
     await stage.operations.pauseMigration(operator, key('pause', id))
     await vi.waitFor(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'))
     const round = (await stage.store.lastRound(await stage.store.read(id)))!.round
@@ -351,7 +351,7 @@ test('a migration goes on with the list of phases that it began with', async () 
   const id = await stage.start({ cutoverPolicy: 'MANUAL' })
   const first = stage.runner()
   const running = stage.drive(first, id)
-  await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+  await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
   running.catch(() => {})
   await first.close()
   const ran: string[] = []
@@ -385,7 +385,7 @@ describe('a copy', () => {
   test('of a cancelled migration is kept until it is discarded', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
     await stage.operations.cancelMigration(operator, key('cancel', id))
     expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
     await expectUndone(stage)
@@ -419,7 +419,7 @@ describe('a cancel', () => {
   test('is answered once nothing is copied any more', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
     await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
     expect((await stage.store.read(id)).state).toBe('CANCELLED')
     expect(Object.values(stage.world.look().machines).map(({ power }) => power)).toEqual(['STOPPED'])
@@ -520,5 +520,88 @@ describe('a rollback', () => {
     const id = await stage.start()
     await stage.drive(stage.runner(), id)
     await expect(stage.operations.rollbackMigration(operator, key('back', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
+})
+
+describe('a test boot', () => {
+  const key = (idempotencyKey: string, migrationId: string) => ({ idempotencyKey, migrationId })
+
+  async function held(lists?: PhaseLists): Promise<{ id: string; runner: PhaseRunner; end: ReturnType<MigrationStage['drive']> }> {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const runner = stage.runner(lists)
+    const end = stage.drive(runner, id)
+    end.catch(() => {})
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    return { id, runner, end }
+  }
+  const ended = (id: string, state: string) => vi.waitFor(async () => expect((await stage.testsOf(id))[0]).toMatchObject({ state }), 10_000)
+
+  test('passes while the source runs and syncing goes on, and leaves nothing', async () => {
+    const { id, end } = await held()
+    await stage.operations.testMigration(operator, key('test', id))
+    await ended(id, 'PASSED')
+    expect((await stage.testsOf(id))[0]).toMatchObject({ console: 'login:', problem: null, frozenMs: expect.any(Number) as number })
+    expect(Object.keys(stage.world.look().machines)).toHaveLength(1)
+    expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', freeze: null })
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test('that fails its health check says so, and the migration goes on', async () => {
+    const { id, end } = await held()
+    stage.health.status = 500
+    await stage.operations.testMigration(operator, key('test', id))
+    await ended(id, 'FAILED')
+    expect((await stage.testsOf(id))[0]?.problem).toMatch(/health check/)
+    stage.health.status = 200
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test('that is under way is ended by the cutover, and by a cancel', async () => {
+    stage.health.status = 500
+    for (const way of ['cutOverMigration', 'cancelMigration'] as const) {
+      const { id, end } = await held()
+      await stage.operations.testMigration(operator, key(`test-${way}`, id))
+      await vi.waitFor(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
+      stage.health.status = way === 'cutOverMigration' ? 500 : 200
+      await stage.operations[way](operator, key(way, id))
+      await end
+      expect((await stage.testsOf(id))[0]).toMatchObject({ state: 'FAILED' })
+      expect(Object.keys(stage.world.look().machines).filter((name) => name.startsWith('test-'))).toEqual([])
+      if (way === 'cutOverMigration') {
+        await stage.operations.discardMigration(operator, key('discard', id))
+        await stage.drive(stage.runner(), id)
+      }
+    }
+  })
+
+  test('that a restart of the control plane cut short is removed, and said to have failed', async () => {
+    const { id, runner, end } = await held()
+    stage.health.status = 500
+    await stage.operations.testMigration(operator, key('test', id))
+    await vi.waitFor(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
+    await runner.close()
+    await expect(end).rejects.toThrow()
+    const second = stage.drive(stage.runner(), id)
+    await ended(id, 'FAILED')
+    expect(Object.keys(stage.world.look().machines)).toHaveLength(1)
+    stage.health.status = 200
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await second).toMatchObject({ state: 'COMPLETED' })
+  })
+
+  test('is refused before there is a whole copy, and a second one while one is under way', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    await expect(stage.operations.testMigration(operator, key('early', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+    stage.health.status = 500
+    const end = stage.drive(stage.runner(), id)
+    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await stage.operations.testMigration(operator, key('first', id))
+    await expect(stage.operations.testMigration(operator, key('second', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+    await stage.operations.cancelMigration(operator, key('cancel', id))
+    await end
   })
 })

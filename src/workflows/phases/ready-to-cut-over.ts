@@ -1,4 +1,5 @@
 import { cutoverObstacle } from '../cutover-obstacle.ts'
+import { createMigrationTests, endOpenTests } from '../migration-test-run.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
 import { createSyncRounds } from './sync-round.ts'
@@ -16,14 +17,21 @@ export const readyToCutOver: Phase = {
     const rounds = createSyncRounds(context)
     // SYNC ended on an estimate that holds; after a restart it is an old one.
     let ready = !context.repeated
-    for (;;) {
-      if (ready && (await cutoverObstacle(context)) === null) return done
-      await waitBetweenRounds(context, ready)
-      ready = await rounds.next()
+    const tests = createMigrationTests(context)
+    try {
+      for (;;) {
+        if (ready && (await cutoverObstacle(context)) === null) return done
+        await waitBetweenRounds(context, ready)
+        await tests.step()
+        ready = await rounds.next()
+      }
+    } finally {
+      // Aborted, the undo does it, or the next control plane.
+      if (!context.signal.aborted) await tests.end('The cutover came before the test had ended.')
     }
   },
-  // It only waits and syncs.
-  undo: null,
+  /** Of what it began only a test boot may be left. */
+  undo: (context) => endOpenTests(context, 'The migration ended before the test had.'),
 }
 
 /** When it is ready, the end of what it waits for ends the waiting at once. */

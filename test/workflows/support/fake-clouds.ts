@@ -137,6 +137,7 @@ export function createFakeClouds(
     virtualMachines: {
       describe: ({ vmId }) =>
         call('west.describe', (state) => description(vmId, machine(state, vmId).uniqueId, machine(state, vmId).power)),
+      console: () => call('west.console', () => ({ text: 'login:' })),
       start: (operation) => once('west.start', operation, (state) => void (machine(state, operation.vmId).power = 'RUNNING')),
       stop: (operation) => once('west.stop', operation, (state) => void (machine(state, operation.vmId).power = 'STOPPED')),
       suspend: async () => absent(),
@@ -165,6 +166,22 @@ export function createFakeClouds(
           const kept = machine(state, operation.vmId)
           Object.assign(kept, { power: 'RUNNING', system: 'LANDING', sealed: false, overlay: false })
         }),
+      testBoot: {
+        start: (operation) =>
+          once('west.testBoot.start', operation, (state) => {
+            const { uniqueId, content } = machine(state, operation.vmId)
+            const vmId = `test-${operation.testId}`
+            state.machines[vmId] = {
+              ...machine(state, operation.vmId),
+              uniqueId: `test-of-${uniqueId}`,
+              system: 'COPY',
+              content,
+              sealed: true,
+            }
+            return { vmId }
+          }),
+        remove: (operation) => once('west.testBoot.remove', operation, (state) => void delete state.machines[`test-${operation.testId}`]),
+      },
       flattenOverlay: (operation) => once('west.flatten', operation, (state) => void (machine(state, operation.vmId).overlay = false)),
       delete: (operation) => once('west.delete', operation, (state) => void delete state.machines[operation.vmId]),
     },

@@ -28,17 +28,15 @@ export async function storeMachines(database: Database, count: number): Promise<
   const indexes = Array.from({ length: count }, (_, index) => index)
   await database.write((orm) => [
     orm.insert(clouds).values(['east', 'west'].map((id) => ({ ...cloud, id, name: id }))),
-    orm
-      .insert(hosts)
-      .values(
-        Array.from({ length: hostCount }, (_, index) => ({
-          ...host,
-          id: `east/h${index}`,
-          cloudId: 'east',
-          providerId: `h${index}`,
-          name: `h${index}`,
-        })),
-      ),
+    orm.insert(hosts).values(
+      Array.from({ length: hostCount }, (_, index) => ({
+        ...host,
+        id: `east/h${index}`,
+        cloudId: 'east',
+        providerId: `h${index}`,
+        name: `h${index}`,
+      })),
+    ),
     ...indexes.flatMap((index) => [
       orm.insert(virtualMachines).values({
         id: `east/vm-${index}`,

@@ -7,10 +7,13 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { openDatabase, type Database } from '../../../src/database/client.ts'
 import { clouds } from '../../../src/database/tables/cloud.ts'
+import { desc, eq } from 'drizzle-orm'
+import { migrationTests } from '../../../src/database/tables/migration-test.ts'
 import { activeMigrations } from '../../../src/database/tables/migration.ts'
 import type { MigrationRequest } from '../../../src/domain/migration-request.ts'
 import { sealKeyOf } from '../../../src/secrets/seal.ts'
 import { createAfterEndOperations, type AfterEndOperations } from '../../../src/workflows/after-end-operations.ts'
+import { createBandwidthOperations } from '../../../src/workflows/bandwidth-operations.ts'
 import { createAdmission } from '../../../src/workflows/admission.ts'
 import { createFreezeLeases } from '../../../src/workflows/freeze-leases.ts'
 import { groupCutover } from '../../../src/workflows/group-cutover.ts'
@@ -18,6 +21,9 @@ import { createIdempotency } from '../../../src/workflows/idempotency.ts'
 import { createMigrationCheck } from '../../../src/workflows/migration-check.ts'
 import { createMigrationOperations, type MigrationOperations } from '../../../src/workflows/migration-operations.ts'
 import { createMigrationStart } from '../../../src/workflows/migration-start.ts'
+import { createMigrationTestOperations } from '../../../src/workflows/migration-test-operations.ts'
+import { createMigrationTestStore, type MigrationTestRow } from '../../../src/workflows/migration-test-store.ts'
+import type { Operations } from '../../../src/workflows/operations.ts'
 import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
@@ -33,8 +39,11 @@ export { operator, quickTimings }
 
 export interface MigrationStage {
   world: FakeWorld
+  database: Database
   store: MigrationStore
-  operations: MigrationOperations & AfterEndOperations
+  /** Its newest first. */
+  testsOf(migrationId: string): Promise<MigrationTestRow[]>
+  operations: MigrationOperations & AfterEndOperations & Pick<Operations, 'testMigration'> & ReturnType<typeof createBandwidthOperations>
   closedMigrations: string[]
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
@@ -66,11 +75,14 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
   const check = createMigrationCheck({ database, connections, artifacts })
   const store = createMigrationStore(database)
   const sealKey = sealKeyOf(Buffer.alloc(32, 7))
+  const tests = createMigrationTestStore(database)
   const idempotency = createIdempotency(database, sealKey)
   const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
   const operations = {
     ...createMigrationOperations({ ...engineSide, check, start: createMigrationStart({ check, ...engineSide }), store }),
     ...createAfterEndOperations(engineSide),
+    ...createMigrationTestOperations({ database, connections, idempotency, tests }),
+    ...createBandwidthOperations(engineSide),
   }
   const admission = createAdmission(database, { engineId: Promise.resolve('none'), pollMs: quickTimings.pollMs })
   const runners: PhaseRunner[] = []
@@ -78,7 +90,10 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
 
   return {
     world,
+    database,
     store,
+    testsOf: (migrationId) =>
+      database.select().from(migrationTests).where(eq(migrationTests.migrationId, migrationId)).orderBy(desc(migrationTests.requestedAt)),
     operations,
     closedMigrations: gateway.closed,
     health,
@@ -100,6 +115,7 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
           refreshTopology: refresh,
           admit: (migration) => admission.admit(migration),
           groupCutover: (migrationId) => groupCutover(database, migrationId),
+          migrationTests: tests,
           webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(['127.0.0.0/8']) }),
         },
       })
