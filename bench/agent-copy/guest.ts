@@ -36,7 +36,7 @@ export interface Guest {
 }
 
 /**
- * Emulated vector instructions run at half the speed of OpenSSL's plain code. The agent turns them off for itself (src/agents/migration/main.ts), so
+ * Emulated vector instructions run at half the speed of OpenSSL's plain code. The agent turns them off for itself (setup/steps/agent-runtime.ts), so
  * ssh and the measured limit get the same.
  */
 export const plainCode = 'OPENSSL_ia32cap=~0x1000020000000000:~0xffffffff'

@@ -20,7 +20,7 @@ export async function prepareLimit(source: Guest, agentDirectory: string, direct
   return async () => {
     const size = Number(await source.run(`cat /sys/block/${source.diskDevice}/size`)) * 512
     const extents = Math.floor(size / (maxExtentBlocks * blockBytes))
-    const command = `${plainCode} LD_LIBRARY_PATH=${agentDirectory}/lib ${agentDirectory}/node ${agentDirectory}/agent-limit.mjs /dev/${source.diskDevice} ${extents}`
+    const command = `${plainCode} ${agentDirectory}/lib/ld-linux-x86-64.so.2 --library-path ${agentDirectory}/lib ${agentDirectory}/node ${agentDirectory}/agent-limit.mjs /dev/${source.diskDevice} ${extents}`
     return JSON.parse(await source.run(command)) as AgentLimit
   }
 }

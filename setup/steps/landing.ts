@@ -1,4 +1,16 @@
-import { appendFileSync, cpSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import { constants, zstdCompressSync } from 'node:zlib'
 import type { BuildStep } from '../build-steps.ts'
@@ -24,7 +36,9 @@ const modules = [
   'evdev',
 ]
 
-/** Below usr/lib/x86_64-linux-gnu: the C library for Node, and what the file system tools need. */
+/** Where the file system tools find their libraries. */
+const systemLibraries = 'lib/x86_64-linux-gnu'
+/** The C library, and what the file system tools need. */
 const libraries = [
   'libc.so.6',
   'libm.so.6',
@@ -51,12 +65,18 @@ export const landingBase: BuildStep = {
   async build(directory, { resultOf, signal }) {
     const tree = join(directory, 'tree')
     const root = join(directory, 'root')
-    const patterns = ['boot/vmlinuz-*', 'usr/lib/modules/*', ...programs, ...libraries.map((name) => `usr/lib/x86_64-linux-gnu/${name}`)]
+    const patterns = ['boot/vmlinuz-*', 'usr/lib/modules/*', ...programs, ...libraries.map((name) => `usr/${systemLibraries}/${name}`)]
     await extractFromTree(resultOf('guest-tree'), patterns, tree, signal)
     cpSync(join(tree, 'boot', readdirSync(join(tree, 'boot'))[0]!), join(directory, 'kernel'))
     layOut(tree, root)
     for (const name of ['node', 'lib', 'run'])
       cpSync(join(resultOf('agent-runtime'), name), join(root, 'opt/portolan', name), { recursive: true })
+    // All in RAM: the agent's C library, from the same tree, is not there twice.
+    const own = join(root, 'opt/portolan/lib')
+    for (const name of readdirSync(own).filter((file) => existsSync(join(root, systemLibraries, file)))) {
+      rmSync(join(own, name))
+      symlinkSync(join('/', systemLibraries, name), join(own, name))
+    }
     // The archive's owners are root whoever runs this; busybox's cpio is the one that is surely here.
     const archive = join(directory, 'base.cpio')
     const pack = 'cd "$1" && find . | "$2" cpio -o -H newc -R 0:0 >"$3"'
@@ -74,8 +94,8 @@ function layOut(tree: string, root: string): void {
   mkdirSync(join(root, 'modules'))
   cpSync(join(tree, 'usr/bin/busybox'), join(root, 'bin/busybox'))
   for (const program of programs.slice(1)) cpSync(join(tree, program), join(root, program.replace('usr/', '')))
-  cpSync(join(tree, 'usr/lib/x86_64-linux-gnu'), join(root, 'lib/x86_64-linux-gnu'), { recursive: true, verbatimSymlinks: true })
-  cpSync(join(tree, 'usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2'), join(root, 'lib64/ld-linux-x86-64.so.2'))
+  cpSync(join(tree, 'usr', systemLibraries), join(root, systemLibraries), { recursive: true, verbatimSymlinks: true })
+  cpSync(join(tree, 'usr', systemLibraries, 'ld-linux-x86-64.so.2'), join(root, 'lib64/ld-linux-x86-64.so.2'))
   const available = readdirSync(join(tree, 'usr/lib/modules'), { recursive: true, withFileTypes: true })
   modules.forEach((module, index) => {
     const file = available.find(({ name }) => name === `${module}.ko`)

@@ -99,7 +99,7 @@ test('the agent comes onto a tmpfs of its own, and goes without a trace', async 
   await cloud.migrationAgent.install(install)
   expect(await inGuest('cat /run/portolan-agent/process')).toBe(agent)
 
-  expect(await inGuest(`readlink /proc/${agent.split(' ')[0]}/exe`)).toBe('/run/portolan-agent/node')
+  expect(await inGuest(`readlink /proc/${agent.split(' ')[0]}/exe`)).toBe('/run/portolan-agent/lib/ld-linux-x86-64.so.2')
   expect(await inGuest(`ls -l /proc/${agent.split(' ')[0]}/fd | grep -cE " (/root|/var|/tmp|/home|/etc)" `)).toBe('0')
   expect(await inGuest('stat -c %a /run/portolan-agent /run/portolan-agent/bootstrap.json')).toBe('700\n600')
   console.info(await inGuest('cat /run/portolan-agent/agent.log; df -k /run/portolan-agent; grep -E "MemAvailable" /proc/meminfo'))

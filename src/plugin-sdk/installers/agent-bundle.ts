@@ -1,4 +1,4 @@
-/** What a guest must have so that the agent bundle runs in it, read from the bundle itself. */
+/** What a guest must have so that the agent bundle runs in it, read from the bundle itself. Its loader and C library are its own, so the guest's don't count. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ProviderError } from '../errors.ts'
@@ -8,24 +8,18 @@ export interface AgentBundle {
   archivePath: string
   unpackedBytes: number
   architecture: 'x86_64' | 'aarch64'
-  /** The least glibc its programs and libraries link against; null where they bring their own or need none. */
-  glibc: { major: number; minor: number } | null
 }
 
-/** Reads `node`, `lib/` and the size of everything in a directory made by the set-up. Throws ProviderError INTERNAL where it isn't one. */
+/** Reads `node` and the size of everything in a directory made by the set-up. Throws ProviderError INTERNAL where it isn't one. */
 export async function readAgentBundle(directory: string): Promise<AgentBundle> {
   const archivePath = join(directory, 'bundle.tar.gz')
   try {
     await stat(archivePath)
     const node = await readFile(join(directory, 'node'))
-    const libraries = await readdir(join(directory, 'lib')).catch(() => [] as string[])
-    const ownLibc = libraries.some((library) => /^(ld-linux.*|libc)\.so/.test(library))
-    const binaries = [node, ...(await Promise.all(libraries.map((library) => readFile(join(directory, 'lib', library)))))]
     return {
       archivePath,
       unpackedBytes: (await sizeOf(directory)) - (await stat(archivePath)).size,
       architecture: architectureOf(node),
-      glibc: ownLibc ? null : newest(binaries.map(glibcOf)),
     }
   } catch (error) {
     if (error instanceof ProviderError) throw error
@@ -46,21 +40,6 @@ function architectureOf(elf: Buffer): AgentBundle['architecture'] {
   if (machine === 62) return 'x86_64'
   if (machine === 183) return 'aarch64'
   throw notABundle('node', new Error(`ELF machine ${machine} is neither x86-64 nor AArch64`))
-}
-
-/** The newest version tag such as `GLIBC_2.28` in the file: what the dynamic loader will ask for. */
-function glibcOf(elf: Buffer): { major: number; minor: number } | null {
-  const tags: { major: number; minor: number }[] = []
-  for (let at = elf.indexOf('GLIBC_'); at !== -1; at = elf.indexOf('GLIBC_', at + 6)) {
-    const match = /^GLIBC_(\d+)\.(\d+)\b/.exec(elf.toString('latin1', at, at + 16))
-    if (match) tags.push({ major: Number(match[1]), minor: Number(match[2]) })
-  }
-  return newest(tags)
-}
-
-function newest(versions: ({ major: number; minor: number } | null)[]): { major: number; minor: number } | null {
-  const known = versions.filter((version) => version !== null)
-  return known.toSorted((a, b) => b.major - a.major || b.minor - a.minor)[0] ?? null
 }
 
 function notABundle(directory: string, cause: unknown): ProviderError {

@@ -8,10 +8,13 @@ import { expectSuccess, type SshSession } from './ssh-session.ts'
 /** What the agent needs beside its files: Node's heap and buffers. */
 const agentMemoryBytes = 64 * 1024 * 1024
 
+/** What the builds of Node are made for. Everything above the kernel comes with the agent. */
+const oldestKernel = { major: 4, minor: 18 }
+
 export interface GuestFacts {
   machine: string
-  /** Such as `glibc 2.36`; empty where there is none. */
-  glibc: string
+  /** Release of the kernel, such as `6.1.0-30-amd64`. */
+  kernel: string
   memoryAvailableBytes: number
   missingTools: string[]
   hasTracefs: boolean
@@ -36,7 +39,7 @@ export async function probeGuest(session: SshSession): Promise<GuestFacts> {
     })
   return {
     machine: values('machine')[0] ?? '',
-    glibc: values('glibc')[0] ?? '',
+    kernel: values('kernel')[0] ?? '',
     memoryAvailableBytes: Number(values('memory_kib')[0] ?? 0) * 1024,
     missingTools: values('missing'),
     hasTracefs: values('tracefs').length > 0,
@@ -58,13 +61,12 @@ export function misfits(bundle: AgentBundle, guest: GuestFacts): { finding: Gues
       `The guest runs on ${guest.machine || 'an unknown architecture'}, and the agent was built for ${bundle.architecture}.`,
       `Run the control plane on ${guest.machine || "the guest's architecture"}, whose set-up builds an agent for it.`,
     )
-  const [, major = '0', minor = '0'] = /^glibc (\d+)\.(\d+)/.exec(guest.glibc) ?? []
-  const needed = bundle.glibc
-  if (needed && (Number(major) - needed.major || Number(minor) - needed.minor) < 0)
+  const [, major = '0', minor = '0'] = /^(\d+)\.(\d+)/.exec(guest.kernel) ?? []
+  if ((Number(major) - oldestKernel.major || Number(minor) - oldestKernel.minor) < 0)
     blocker(
-      'GUEST_LIBC',
-      `The guest has ${guest.glibc || 'no glibc'}, and the agent needs glibc ${needed.major}.${needed.minor} or newer.`,
-      'Upgrade the guest to a distribution with a newer glibc.',
+      'GUEST_KERNEL',
+      `The guest's kernel is ${guest.kernel || 'of an unknown release'}, and the agent's Node asks for Linux ${oldestKernel.major}.${oldestKernel.minor} or newer.`,
+      'Boot the guest with a newer kernel.',
     )
   if (guest.missingTools.length > 0)
     blocker(

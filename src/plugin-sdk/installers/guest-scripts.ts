@@ -34,11 +34,11 @@ ours() {
   done
 }`
 
-/** Prints `key=value` lines: uid, machine, glibc, memory_kib, missing (a tool), tracefs, base, present (an install, whole or not), installed (an operation's digest whose agent lives). */
+/** Prints `key=value` lines: uid, machine, kernel, memory_kib, missing (a tool), tracefs, base, present (an install, whole or not), installed (an operation's digest whose agent lives). */
 export const probeScript = `${functions}
 echo "uid=$(id -u)"
 echo "machine=$(uname -m)"
-echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+echo "kernel=$(uname -r)"
 set -- $(grep MemAvailable: /proc/meminfo)
 echo "memory_kib=$2"
 for tool in grep gzip tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done

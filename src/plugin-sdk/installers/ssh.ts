@@ -21,7 +21,7 @@ const uninstallTimeoutMs = 2 * 60_000
 
 /**
  * `migrationAgent` for providers whose guests are reached by SSH. `access` is asked anew at every call.
- * Install throws UNSUPPORTED (architecture, libc, tools), INSUFFICIENT_CAPACITY (memory), and what openSshSession throws;
+ * Install throws UNSUPPORTED (architecture, kernel, tools), INSUFFICIENT_CAPACITY (memory), and what openSshSession throws;
  * a repeated install whose agent still lives does nothing, any other clears what is there first.
  */
 export function sshInstaller(options: { access(vmId: string): Promise<SshAccess> }): ProviderConnection['migrationAgent'] {
