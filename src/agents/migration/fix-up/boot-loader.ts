@@ -47,7 +47,7 @@ async function namesFor({ files, fileSystems }: Guest, { sourceDisk }: FixUpRequ
 export function stableArguments(text: string, nameOf: (device: string) => string | null): { text: string; replaced: string[] } {
   const replaced: string[] = []
   const changed = text.replaceAll(
-    /(^|[\s"'])(root|resume|RESUME)=(\/dev\/[^\s"']+)/gm,
+    /(^|[\s"'=])(root|resume|RESUME)=(\/dev\/[^\s"']+)/gm,
     (whole, before: string, key: string, device: string) => {
       const name = nameOf(device)
       if (name === null) return whole
