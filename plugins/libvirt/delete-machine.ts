@@ -1,4 +1,4 @@
-import { ProviderError, type Operation } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, testIdentity, type Operation } from '../../src/plugin-sdk/index.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata } from './machine-metadata.ts'
 import { destroyMachine } from './power.ts'
@@ -13,8 +13,9 @@ export function deleteMachine(site: Site, operation: Operation & { vmId: string 
   const { vmId, signal } = operation
   return site.exclusively(vmId, async () => {
     try {
-      const { createdBy } = readMetadata(await site.domain(vmId, signal))
+      const { createdBy, test } = readMetadata(await site.domain(vmId, signal))
       if (createdBy === undefined) throw notOurs(vmId)
+      if (test !== undefined) await deleteMachine(site, { ...operation, vmId: testIdentity(vmId, test).uniqueId })
       await destroyMachine(site, vmId, signal)
       await site.client.call(['undefine', '--domain', vmId, '--managed-save', '--snapshots-metadata', '--checkpoints-metadata'], {
         what: `remove the virtual machine ${vmId}`,

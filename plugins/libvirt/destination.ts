@@ -11,6 +11,7 @@ import { readMetadata, type Stage } from './machine-metadata.ts'
 import { deleteOverlays, flatten, machineOf, rawPaths, seal } from './overlays.ts'
 import { defineDomain, destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
+import { endTest, testBoot } from './test-boot.ts'
 import type { XmlElement } from './xml.ts'
 
 export function destination(site: Site): ProviderConnection['destination'] {
@@ -44,7 +45,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
     sealCopiedDisks: (operation) =>
       site.once(operation, async () => {
         const { vmId, signal } = operation
-        await domainIn(['landing', 'sealed'], vmId, signal)
+        requireUntested(vmId, await domainIn(['landing', 'sealed'], vmId, signal))
         await seal(site, vmId, signal)
         await site.note(vmId, { stage: 'sealed' }, signal)
       }),
@@ -67,7 +68,10 @@ export function destination(site: Site): ProviderConnection['destination'] {
     discardOverlay: ({ inject, ...operation }) =>
       site.once(operation, async () => {
         const { operationId, vmId, signal } = operation
-        const domain = await domainIn(['landing', 'sealed', 'booted'], vmId, signal)
+        await domainIn(['landing', 'sealed', 'booted'], vmId, signal)
+        // What was received during a test is kept.
+        await endTest(site, operation)
+        const domain = await site.domain(vmId, signal)
         const metadata = readMetadata(domain)
         if (metadata.bootedBy !== operationId) {
           if (!metadata.landing) throw wrongState(vmId, 'without a landing image to go back to', 'Delete it and instantiate it again.')
@@ -94,7 +98,13 @@ export function destination(site: Site): ProviderConnection['destination'] {
       }),
 
     delete: (operation) => deleteMachine(site, operation),
+
+    testBoot: testBoot(site),
   }
+}
+
+function requireUntested(vmId: string, domain: XmlElement): void {
+  if (readMetadata(domain).test !== undefined) throw wrongState(vmId, 'being tested, on its copied disks', 'Remove the test first.')
 }
 
 function tooLittleMemory(hasBytes: number, needsBytes: number): ProviderError {

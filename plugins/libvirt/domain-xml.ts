@@ -124,6 +124,14 @@ export function setRawDisks(domain: XmlElement, paths: readonly string[]): void 
   })
 }
 
+/** Points the disks at qcow2 files above raw ones. */
+export function setOverlayDisks(domain: XmlElement, paths: readonly string[]): void {
+  diskElements(domain).forEach((disk, index) => {
+    childAt(disk, 'driver')!.attributes['type'] = 'qcow2'
+    childAt(disk, 'source')!.attributes = { file: paths[index]! }
+  })
+}
+
 /** Under emulation the plainest model: every vector instruction it lacks is one that QEMU would emulate slowly, ciphers' above all. */
 function cpuElement(kvm: boolean): XmlElement {
   if (kvm) return element('cpu', { mode: 'host-passthrough' })

@@ -14,8 +14,8 @@ const metadataNamespace = 'https://portolan.dev/xmlns/libvirt/1'
 /** Late repetitions are told apart among this many of a VM's latest operations. */
 const rememberedOperations = 64
 
-/** foreign: not made by us. creating: volumes may be incomplete. landing: runs the landing image. sealed: on overlays. booted: runs the copied disk. */
-export type Stage = 'foreign' | 'creating' | 'landing' | 'sealed' | 'booted' | 'ordinary'
+/** foreign: not made by us. creating: volumes may be incomplete. landing: runs the landing image. sealed: on overlays. booted: runs the copied disk. test: see test-boot.ts. */
+export type Stage = 'foreign' | 'creating' | 'landing' | 'sealed' | 'booted' | 'ordinary' | 'test'
 
 export interface MachineMetadata {
   stage: Stage
@@ -26,6 +26,8 @@ export interface MachineMetadata {
   landing?: { kernelPath: string; initrdPath: string; commandLine: string } | undefined
   /** True while a VM that was off is up, paused, only for QEMU to merge its overlays. */
   startedToMerge?: boolean | undefined
+  /** While a test's VM runs on the copied disks: the test's id. */
+  test?: string | undefined
   /** While the VM is isolated: its `<interface>` elements as they were, and are to be again. */
   ownNics: XmlElement[]
   /** While the VM is armed: what its definition is to be again. */
@@ -58,6 +60,7 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
       initrdPath: landing['initrd'] ?? '',
       commandLine: landing['command-line'] ?? '',
     },
+    test: machine?.attributes['test'],
     ownNics: childrenNamed(machine, 'interface').map(withoutPrefixes),
     fence: fence && {
       fenceId: fence.attributes['id'] ?? '',
@@ -95,6 +98,7 @@ function bareElement(metadata: MachineMetadata): XmlElement {
       stage: metadata.stage,
       'created-by': metadata.createdBy,
       'booted-by': metadata.bootedBy,
+      test: metadata.test,
       'started-to-merge': metadata.startedToMerge ? 'yes' : undefined,
     },
     landing ? element('landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine }) : null,

@@ -3,8 +3,10 @@ import { type ProviderConnection, requireCompletedEvent } from '../../src/plugin
 import { macOf, nicElements } from './describe-machine.ts'
 import { isIsolatedNetwork } from './isolated-network.ts'
 import { exposeMachine, isolateMachine } from './isolation.ts'
+import { readMetadata } from './machine-metadata.ts'
 import { gatewayOf, leasedAddresses, networkIdOf, readNetwork, type LibvirtNetwork } from './networks.ts'
 import { isLocal } from './options.ts'
+import { wrongState } from './power.ts'
 import { records } from './records.ts'
 import type { Site } from './site.ts'
 
@@ -14,6 +16,12 @@ export function network(site: Site): ProviderConnection['network'] {
 
     expose: (operation) =>
       site.once(operation, async () => {
+        if (readMetadata(await site.domain(operation.vmId, operation.signal)).stage === 'test')
+          throw wrongState(
+            operation.vmId,
+            'a test of a copy, and stays isolated',
+            'Remove the test; the copy itself goes live by its migration.',
+          )
         await requireCompletedEvent(records(site), operation)
         await exposeMachine(site, operation.vmId, operation.signal)
       }),

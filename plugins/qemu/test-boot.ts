@@ -7,9 +7,8 @@
  *
  * `test` in the destination's vm.json is written first and taken back last, so whoever comes after a kill knows whose overlays there are.
  */
-import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
+import { type ProviderConnection, ProviderError, testIdentity } from '../../src/plugin-sdk/index.ts'
 import { requireRoom } from './capacity.ts'
 import { requireUnarmed } from './fencing.ts'
 import { mergeOverlays } from './flatten-overlay.ts'
@@ -40,7 +39,7 @@ export function testBoot(site: Site): TestBoot {
         await sealLive(site, change, signal)
         await makeTestMachine(site, await testMachine(site, machine, operation), testId, signal)
       })
-      return { vmId: testMachineId(vmId, testId) }
+      return { vmId: testIdentity(vmId, testId).uniqueId }
     },
 
     async remove(operation) {
@@ -71,23 +70,15 @@ export async function endTest(site: Site, change: MachineChange, signal: AbortSi
 
 /** Also what an interrupted start left of it. */
 export async function removeTestMachine(site: Site, vmId: string, testId: string, signal: AbortSignal | undefined): Promise<void> {
-  const testVmId = testMachineId(vmId, testId)
+  const testVmId = testIdentity(vmId, testId).uniqueId
   await site.store.lock(testVmId, signal, async () => {
     await endProcess(site.store.directoryOf(testVmId), signal)
     await site.store.remove(testVmId)
   })
 }
 
-const digestOf = (...parts: string[]) => createHash('sha256').update(JSON.stringify(parts)).digest('hex')
-
-/** A UUID (version 8) of the test's own, always the same for the same test. */
-function testMachineId(vmId: string, testId: string): string {
-  const digest = digestOf(vmId, testId)
-  return `${digest.slice(0, 8)}-${digest.slice(8, 12)}-8${digest.slice(13, 16)}-a${digest.slice(17, 20)}-${digest.slice(20, 32)}`
-}
-
 async function testMachine(site: Site, of: Machine, { testId, inboundPorts }: Parameters<TestBoot['start']>[0]): Promise<Machine> {
-  const vmId = testMachineId(of.vmId, testId)
+  const { uniqueId: vmId, mac } = testIdentity(of.vmId, testId)
   const guestPorts = [...new Set([sshPort, ...inboundPorts])]
   return {
     ...of,
@@ -95,7 +86,7 @@ async function testMachine(site: Site, of: Machine, { testId, inboundPorts }: Pa
     testOf: of.vmId,
     name: `${of.name} (test)`,
     disks: of.disks.map((disk) => ({ ...disk, sealed: true })),
-    nics: of.nics.map(({ index }) => ({ index, mac: `52:54:00:${digestOf(vmId, String(index)).slice(0, 6).match(/../g)!.join(':')}` })),
+    nics: of.nics.map(({ index }) => ({ index, mac: mac(index) })),
     forwards: of.nics.length > 0 ? await pickForwards(site.host.forwardAddress, guestPorts) : [],
     boot: 'DISK',
     isolated: true,

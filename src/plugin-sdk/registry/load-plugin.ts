@@ -4,7 +4,7 @@ import { ProviderError } from '../errors.ts'
 import { type CallLimits, openPluginConnection, type PluginConnection, usualLimits } from './plugin-connection.ts'
 import { type PluginChild, startPluginChild } from './plugin-child.ts'
 import type { PluginDeclaration } from './plugin-protocol.ts'
-import { redactorFor } from './redact.ts'
+import { type Redact, redactorFor } from './redact.ts'
 import { resolvePlugin } from './resolve-plugin.ts'
 
 const loadTimeoutMs = 60_000
@@ -37,8 +37,12 @@ export interface LoadContext {
 export async function loadPlugin(specifier: string, context: LoadContext): Promise<LoadedPlugin> {
   const url = await resolvePlugin(specifier, context.directory ?? process.cwd())
   const limits = { ...usualLimits, ...context.limits }
-  const start = async (log: PluginLog, signal?: AbortSignal): Promise<{ child: PluginChild; declaration: PluginDeclaration }> => {
-    const child = startPluginChild(specifier, log, limits.unresponsiveMs)
+  const start = async (
+    log: PluginLog,
+    signal?: AbortSignal,
+    redact: Redact = (value) => value,
+  ): Promise<{ child: PluginChild; declaration: PluginDeclaration }> => {
+    const child = startPluginChild(specifier, log, limits.unresponsiveMs, redact)
     try {
       const declaration = await child.request({ kind: 'load', url }, { timeoutMs: loadTimeoutMs, graceMs: 0, signal })
       return { child, declaration: declaration as PluginDeclaration }
@@ -55,7 +59,8 @@ export async function loadPlugin(specifier: string, context: LoadContext): Promi
     ...declaration,
     capabilities: [],
     async validateOptions(options) {
-      const { child } = await start(redacting(context.log, options, declaration.id))
+      const redact = redactorFor(options)
+      const { child } = await start(redacting(context.log, redact, declaration.id), undefined, redact)
       try {
         await child.request({ kind: 'validate', options }, { timeoutMs: validateTimeoutMs, graceMs: 0 })
       } finally {
@@ -63,15 +68,15 @@ export async function loadPlugin(specifier: string, context: LoadContext): Promi
       }
     },
     connect(options, { signal, log = context.log } = {}) {
-      const redactedLog = redacting(log, options, declaration.id)
-      const startLoaded = async (startSignal?: AbortSignal) => (await start(redactedLog, startSignal)).child
+      const redact = redactorFor(options)
+      const redactedLog = redacting(log, redact, declaration.id)
+      const startLoaded = async (startSignal?: AbortSignal) => (await start(redactedLog, startSignal, redact)).child
       return openPluginConnection(startLoaded, options, { limits, signal, log: redactedLog })
     },
   }
 }
 
-function redacting(log: PluginLog, options: unknown, plugin: string): PluginLog {
-  const redact = redactorFor(options)
+function redacting(log: PluginLog, redact: Redact, plugin: string): PluginLog {
   return (level, message, fields = {}) => log(level, redact(message), { plugin, ...redact(fields) })
 }
 

@@ -1,9 +1,11 @@
 /** One running plugin process, seen from the control plane: requests with time-outs and cancelling, and its end. It is never started again: see reconnecting.ts. */
 import { fork } from 'node:child_process'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import type { PluginLog } from '../contract.ts'
 import { ProviderError } from '../errors.ts'
 import { cancelledRecord, errorFromRecord, type FromPlugin, type ToPlugin } from './plugin-protocol.ts'
+import type { Redact } from './redact.ts'
 
 /** A cancelled or overdue request may take so long to come to its end before the process is killed. */
 const graceMs = 10_000
@@ -32,9 +34,10 @@ export interface PluginChild {
 
 /**
  * @param name how errors call the plugin.
+ * @param redact takes the secrets out of what it throws; `log` does so by itself.
  * @param unresponsiveMs a process that is asked for something, and whose event loop gives no sign for so long, is killed: it spins, however long its call may take.
  */
-export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: number): PluginChild {
+export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: number, redact: Redact): PluginChild {
   const child = fork(join(import.meta.dirname, '../plugin-process.ts'), [], {
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -47,11 +50,13 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
   let end: string | undefined
   let fatal: ProviderError | undefined
 
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => log('debug', text.trimEnd(), { stream: 'stdout' }))
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    errorOutput = (errorOutput + text).slice(-keptErrorOutputBytes)
-    log('warn', text.trimEnd(), { stream: 'stderr' })
-  })
+  // By lines: a secret that came in two pieces would not be known for one.
+  if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => log('debug', line, { stream: 'stdout' }))
+  if (child.stderr)
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      errorOutput = `${errorOutput}${redact(line)}\n`.slice(-keptErrorOutputBytes)
+      log('warn', line, { stream: 'stderr' })
+    })
   let lastSignOfLife = performance.now()
   const heartbeat = setInterval(() => {
     if (pending.size === 0) lastSignOfLife = performance.now()
@@ -77,7 +82,7 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
     const request = pending.get(message.id)
     pending.delete(message.id)
     if (message.kind === 'settled') request?.resolve(message.value)
-    else request?.reject(errorFromRecord(message.error))
+    else request?.reject(errorFromRecord(redact(message.error)))
   })
   const send = (message: ToPlugin) => child.send(message, (error) => error && child.kill('SIGKILL'))
   const kill = (why?: ProviderError) => {

@@ -45,7 +45,7 @@ fi
 exec virsh "$@"
 `
 
-test('a destination is made, sealed, booted, thrown back, booted again, exposed, fenced, released, flattened and deleted, killed at every call', async () => {
+test('a destination is made, tested, sealed, booted, thrown back, booted again, exposed, fenced, released, flattened and deleted, killed at every call', async () => {
   const virtualMachine = {
     name: 'killed often',
     uniqueId: vmId,
@@ -68,6 +68,16 @@ test('a destination is made, sealed, booted, thrown back, booted again, exposed,
   const landingVolumes = [volume('landing-initrd'), volume('landing-kernel')]
 
   await throughKills(['destination', 'instantiate'], { virtualMachine, landing, inject: [], inboundPorts: [] })
+  expect(await state()).toEqual({ domains: ['killed often running'], volumes: [disk, ...landingVolumes], networks: ['default'] })
+
+  await throughKills(['destination', 'testBoot', 'start'], { vmId, testId: 'test 1', inboundPorts: [] })
+  const tested = await state()
+  expect(tested).toMatchObject({
+    domains: expect.arrayContaining(['killed often running', expect.stringMatching(/^killed often \(test \w+\) running$/)]),
+  })
+  expect(tested.volumes).toHaveLength(5)
+  expect(tested.networks).toHaveLength(2)
+  await throughKills(['destination', 'testBoot', 'remove'], { vmId, testId: 'test 1' })
   expect(await state()).toEqual({ domains: ['killed often running'], volumes: [disk, ...landingVolumes], networks: ['default'] })
 
   await throughKills(['destination', 'sealCopiedDisks'], { vmId })
@@ -94,7 +104,7 @@ test('a destination is made, sealed, booted, thrown back, booted again, exposed,
   expect(await state()).toEqual({ domains: [], volumes: [], networks: ['default'] })
 }, 900_000)
 
-async function throughKills(path: [string, string], request: Record<string, unknown>): Promise<void> {
+async function throughKills(path: string[], request: Record<string, unknown>): Promise<void> {
   const operation = { ...request, operationId: `operation ${path.join('.')}` }
   for (let killAt = callsToConnect + 1 + offset; ; killAt += stride) {
     const killed = await call(path, operation, { KILL_AT: String(killAt), ORPHAN: (killAt / stride) % 2 < 1 ? 'yes' : 'no' })
@@ -107,7 +117,7 @@ async function throughKills(path: [string, string], request: Record<string, unkn
 }
 
 /** True when it was killed. Throws what it failed with otherwise. */
-async function call(path: [string, string], request: Record<string, unknown>, kill: Record<string, string>): Promise<boolean> {
+async function call(path: string[], request: Record<string, unknown>, kill: Record<string, string>): Promise<boolean> {
   const count = join(directory, 'count')
   await writeFile(count, '0')
   const child = spawn(process.execPath, [oneCall, JSON.stringify({ uri: site.uri, call: path, request })], {

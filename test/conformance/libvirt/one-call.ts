@@ -4,10 +4,10 @@ import { libvirtOptions } from '../../../plugins/libvirt/options.ts'
 
 const { uri, call, request } = JSON.parse(process.argv[2] ?? '') as {
   uri: string
-  call: [string, string]
+  call: string[]
   request: Record<string, unknown>
 }
 const connection = await plugin.connect(libvirtOptions.parse({ uri }), { signal: new AbortController().signal, log: () => undefined })
-const [group, name] = call
-const capability = connection[group as keyof typeof connection] as unknown as Record<string, (request: unknown) => Promise<unknown>>
-process.stdout.write(JSON.stringify((await capability[name]!(request)) ?? null))
+type Members = { [name: string]: Members } & ((request: unknown) => Promise<unknown>)
+const called = call.reduce((members, name) => members[name]!, connection as unknown as Members)
+process.stdout.write(JSON.stringify((await called(request)) ?? null))
