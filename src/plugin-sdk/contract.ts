@@ -41,6 +41,8 @@ export interface DiskDescription {
   index: number
   sizeBytes: number
   bus: 'virtio' | 'scsi' | 'sata' | 'nvme' | 'ide'
+  /** Which of its host's storages it is on, where the provider has several. */
+  storageId?: string
   /** A path or volume that a tool outside the guest can compare, where there is one (tests do). */
   backingPath?: string
 }
@@ -95,6 +97,16 @@ export interface HostDescription {
   /** Free room for new disks, as far as the provider tells. */
   freeDiskBytes?: number
   freeMemoryBytes?: number
+  /** Where new disks can be put; absent where there is one place only. */
+  storages?: StorageDescription[]
+}
+
+/** A place for disks: a pool, a datastore, a volume type. Its id is the same on every host that has it. */
+export interface StorageDescription {
+  id: string
+  name: string
+  /** As far as the provider tells. */
+  freeBytes?: number
 }
 
 /** A kernel and an initramfs, all in RAM, with Node and the migration agent: what a destination runs while disks are filled. Local paths. */
@@ -120,7 +132,8 @@ export interface NewVirtualMachine {
   cpuCount: number
   memoryBytes: number
   firmware: 'BIOS'
-  disks: { index: number; sizeBytes: number }[]
+  /** Without `storageId` a disk goes where the provider puts new ones; an unknown storage is refused with NOT_FOUND. */
+  disks: { index: number; sizeBytes: number; storageId?: string }[]
   nics: { index: number; mac: string; networkId: string }[]
 }
 
