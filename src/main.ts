@@ -15,6 +15,7 @@ import { createChangeFeed } from './database/change-feed.ts'
 import { openDatabase } from './database/client.ts'
 import { lockDataDirectory } from './database/data-directory-lock.ts'
 import { openPluginRegistry } from './plugin-sdk/registry/plugin-registry.ts'
+import { forbidCoreDumps } from './secrets/forbid-core-dumps.ts'
 import { openSealKey } from './secrets/seal.ts'
 import { createApiServer } from './server/create-server.ts'
 import { ensureFirstToken } from './server/first-token.ts'
@@ -44,6 +45,8 @@ try {
 }
 
 async function start(): Promise<{ url: string; token: string | null }> {
+  const dumpable = forbidCoreDumps()
+  if (dumpable) log('warn', `A crash may leave credentials in a core file: ${dumpable}`)
   const configuration = await loadConfiguration(options.config)
   const { dataDirectory } = configuration
 
