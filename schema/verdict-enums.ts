@@ -28,6 +28,7 @@ export const SafeActionEnum = describedEnum<SafeAction>(
     LET_SOURCE_RUN: 'The source runs and is the live copy.',
     ABANDON: 'Record at the destination that the attempt can not be committed any more. Before that nothing else is safe.',
     STOP_DESTINATION: "Power the destination's machine off, and keep it.",
+    RECORD_ROLLBACK: 'End the rollback that had begun: record that the destination is fenced for good. The source goes on after that.',
     RELEASE_FENCE: "Take the attempt's fence off the source.",
     RESUME_SOURCE: 'Resume the suspended source.',
     START_SOURCE: 'Start the source, which lost its power under its fence.',

@@ -8,6 +8,7 @@ export const safeActionNames = [
   'LET_SOURCE_RUN',
   'ABANDON',
   'STOP_DESTINATION',
+  'RECORD_ROLLBACK',
   'RELEASE_FENCE',
   'RESUME_SOURCE',
   'START_SOURCE',
@@ -69,7 +70,9 @@ function whenMigrated({ row, source, destination, sourceAttestedDead }: VerdictS
   const sourceIsOut = isThere && source.fence === 'FENCED'
   if (!sourceIsOut && !(sourceAttestedDead && canBeAttested(source))) return ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
   if (destination.power === 'UNKNOWN' || destination.fence === 'UNKNOWN') return ['WAIT_FOR_DESTINATION']
-  // Fenced: a rollback has begun, or a later migration took it elsewhere. Absent: there is nothing to start.
+  // Only a rollback fences the destination under this attempt. It goes forward only, so it is ended, provided that there is a source to go back to.
+  if (isOurs(destination)) return sourceIsOut ? endOfRollback(destination) : []
+  // Under another's fence a later migration took it elsewhere. Absent: there is nothing to start.
   if (!isFree(destination)) return []
   const exposed = row === 'COMPLETED'
   return [
@@ -81,14 +84,22 @@ function whenMigrated({ row, source, destination, sourceAttestedDead }: VerdictS
   ]
 }
 
+function endOfRollback({ power, fence }: CopyStanding): SafeAction[] {
+  if (power === 'RUNNING' || power === 'SUSPENDED') return ['STOP_DESTINATION']
+  return power === 'STOPPED' && fence === 'FENCED' ? ['RECORD_ROLLBACK'] : []
+}
+
 /** The commit is made impossible before the source is touched, and what runs at the destination is off before the source runs. */
 function whenNotMigrated(standing: VerdictStanding): SafeAction[] {
-  const { row, outcome, source, destination, known } = standing
+  const { row, outcome, source, destination, sourceAttestedDead, known } = standing
   const letRun = when(source.power === 'RUNNING', 'LET_SOURCE_RUN')
   if (row === 'NOT_STARTED') return letRun
-  if (outcome === null) return ['ABANDON', ...letRun]
+  const runs = destination.power === 'RUNNING' || destination.power === 'SUSPENDED'
+  if (outcome === null) return ['ABANDON', ...when(runs, 'STOP_DESTINATION'), ...letRun]
   if (destination.power === 'UNKNOWN') return ['WAIT_FOR_DESTINATION', ...letRun]
-  if (destination.power === 'RUNNING' || destination.power === 'SUSPENDED') return ['STOP_DESTINATION', ...letRun]
+  // Who attested that the source is dead may have started the kept copy on his own.
+  if (runs && sourceAttestedDead && isUnreachable(source)) return []
+  if (runs) return ['STOP_DESTINATION', ...letRun]
   const toSource = onSource(standing)
   if (toSource) return toSource
   const kept = known && row !== 'ROLLED_BACK'
@@ -99,7 +110,7 @@ function whenNotMigrated(standing: VerdictStanding): SafeAction[] {
 function onSource({ source, startOwed, sourceAttestedDead }: VerdictStanding): SafeAction[] | null {
   if (isUnreachable(source) || source.power === 'ABSENT') return sourceAttestedDead ? null : ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
   if (source.fence === 'FOREIGN') return []
-  const ours = source.fence === 'ARMED' || source.fence === 'FENCED'
+  const ours = isOurs(source)
   const owed = ours || startOwed
   const release = when(ours, 'RELEASE_FENCE')
   if (source.power === 'RUNNING') return ours ? ['LET_SOURCE_RUN', ...release] : null
@@ -117,6 +128,10 @@ export function canBeAttested(source: CopyStanding): boolean {
 
 function isUnreachable({ power, fence }: CopyStanding): boolean {
   return power === 'UNKNOWN' || fence === 'UNKNOWN'
+}
+
+function isOurs({ power, fence }: CopyStanding): boolean {
+  return power !== 'ABSENT' && (fence === 'ARMED' || fence === 'FENCED')
 }
 
 function isFree({ power, fence }: CopyStanding): boolean {
@@ -138,7 +153,8 @@ export function conclude(standing: VerdictStanding): Conclusion {
   if (waits) return { state: moved ? 'DONE' : 'WAIT' }
   const does = actions.filter((action) => !left.has(action) && !(moved && action === 'START_DESTINATION'))
   if (does.length > 0) return { state: 'WORK', does }
-  const unfinished = standing.verdict === 'MIGRATED' && !moved
+  // In a rollback that nobody can end, neither of the two runs.
+  const unfinished = standing.verdict === 'MIGRATED' && (!moved || isOurs(standing.destination))
   return { state: standing.disputed || unfinished ? 'STUCK' : 'DONE' }
 }
 

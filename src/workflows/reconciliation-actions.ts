@@ -28,6 +28,9 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
       await connection.virtualMachines.stop({ ...operation, vmId, force: true })
       return "The destination's machine was powered off; what was copied is kept."
     }
+    case 'RECORD_ROLLBACK':
+      await put('rolled-back', { uniqueId, vmId: destination().vmId })
+      return "The rollback that had fenced the destination's machine was recorded there."
     case 'RELEASE_FENCE': {
       const { connection, vmId } = source()
       await connection.fencing?.release({ ...operation, vmId, fenceId })

@@ -13,13 +13,19 @@ export interface LocatedMachine {
   fence: FenceReading | null
   message: string
   readAt: Date
+  /** The recorded machine is gone, and another one has its unique id. */
+  replaced?: true
 }
 
 type Found = Omit<LocatedMachine, 'standing' | 'fence'> & { power: CopyStanding['power'] }
 type Sought = Pick<SiteAttempt, 'uniqueId' | 'vmId' | 'sourceVmId'>
 
+/** Only the machine that the records name, where they do: one that somebody put in its place is none of the attempt's. */
 export function findDestination(site: SiteReading, { uniqueId, vmId }: Sought): Found {
-  return findIn(site, uniqueId, vmId)
+  const found = findIn(site, uniqueId, vmId)
+  if (!found.vm || vmId === null || found.vm.id === vmId) return found
+  const message = `The recorded machine ${vmId} is gone, and ${found.vm.id} has its unique id: it is left alone.`
+  return { ...found, vm: null, power: 'ABSENT', message, replaced: true }
 }
 
 /**

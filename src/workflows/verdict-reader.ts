@@ -74,7 +74,7 @@ export function createVerdictReader(dependencies: {
     const standing: VerdictStanding = {
       ...decided,
       outcome: judged.records.outcome,
-      disputed,
+      disputed: disputed || destination.replaced === true,
       source: source.standing,
       destination: destination.standing,
       ...(await whatWeKnow(judged)),

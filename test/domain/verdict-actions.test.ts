@@ -143,6 +143,16 @@ test('there is always an answer, and what is to be done is among what is safe', 
   }
 })
 
+test('a rollback is ended only by what it had fenced itself, with a source to go back to', () => {
+  expect(
+    violations(
+      (actions, { source, destination }) =>
+        !actions.includes('RECORD_ROLLBACK') ||
+        (source.fence === 'FENCED' && destination.fence === 'FENCED' && destination.power === 'STOPPED'),
+    ),
+  ).toEqual([])
+})
+
 test('a moved machine that its owner stopped may be started, and is not started by a reconciliation', () => {
   const standing: VerdictStanding = {
     verdict: 'MIGRATED',

@@ -46,7 +46,7 @@ describe('the source host dies in mid-switchover, and the control plane loses it
     await connectCloud(api, site.source)
     const before = await verdictOf(api, cloudId)
     expect(before).toMatchObject({ verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', migration: null, sourceCloud: { name: 'east' } })
-    expect(before.safeActions).toEqual(['ABANDON'])
+    expect(before.safeActions).toEqual(['ABANDON', 'STOP_DESTINATION'])
     expect(before.evidence.find(({ kind }) => kind === 'SOURCE_FENCE')).toMatchObject({ found: 'YES' })
 
     await reconcile(api, cloudId)

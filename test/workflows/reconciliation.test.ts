@@ -188,6 +188,24 @@ describe('migrated: the destination is the live copy', () => {
     expect(await runToItsEnd()).toMatchObject({ state: 'FAILED', problem: expect.stringMatching(/Nothing safe is left/) })
   })
 
+  test('a rollback that was cut short is ended: the fenced destination stays off, and the source goes on', async () => {
+    putRecords(stage.west, ['completed'])
+    stage.west.machines['copy'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED', row: 'ROLLED_BACK' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED', fence: { closed: true } })
+  })
+
+  test('a machine that somebody put in the place of the recorded one is left alone', async () => {
+    stage.west.machines = { stranger: machine() }
+    stage.east.machines['vm-1']!.power = 'STOPPED'
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'FAILED' })
+    expect(changing()).toEqual([])
+  })
+
   test("a source under another's fence is left alone", async () => {
     stage.east.machines['vm-1']!.fence = { id: 'another', closed: false }
     await ask()

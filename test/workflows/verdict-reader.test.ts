@@ -34,7 +34,7 @@ describe('after the control plane lost its database, from the records alone', ()
       attempt: 1,
       uniqueId,
       standing: { verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', known: false, source: { power: 'SUSPENDED', fence: 'ARMED' } },
-      safeActions: ['ABANDON'],
+      safeActions: ['ABANDON', 'STOP_DESTINATION'],
     })
     expect(verdict.evidence.map(({ kind, found }) => `${kind} ${found}`)).toEqual([
       'STARTED_RECORD YES',
