@@ -2,12 +2,11 @@
  * `npm ci` with the Node and npm that the lock file was made for, whatever Node (>= 18) and npm started us. Plain JavaScript without imports from node_modules, since it
  * runs before them.
  *
- * An npm of Node 18 leaves out, without a word, the platform packages that ask for a newer Node, and links no Node from the optional packages. So where Node is older than
- * those ask for, it only fetches a current npm and our Node (`npm exec`, into npm's own cache), and these do the work.
+ * An npm of Node 18 leaves out, without a word, the platform packages that ask for a newer Node. So where Node is older than those ask for, it only fetches a current npm and our Node (`npm exec`, into npm's own cache), and these do the work.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const currentNpm = 'npm@11.19.1'
@@ -34,7 +33,12 @@ export function installModules(root, log) {
   const command = isCurrent(process.versions.node)
     ? install
     : ['npm', 'exec', '--yes', '--loglevel=error', `--package=${currentNpm}`, `--package=${nodePackage}@${version}`, '--', ...install]
-  const npm = spawnSync(command[0], command.slice(1), { cwd: root, stdio: ['ignore', 2, 2] })
+  // What npm's own code will have to change is not the user's business.
+  const env = { ...process.env, NODE_NO_WARNINGS: '1' }
+  const npm = spawnSync(command[0], command.slice(1), { cwd: root, stdio: ['ignore', 2, 2], env })
+  // Where several optional packages have a command of one name, npm now and then takes the link away with those that are for other systems.
+  const brought = join('..', nodePackage, 'bin', 'node')
+  if (npm.status === 0 && !existsSync(node) && existsSync(join(node, '..', brought))) symlinkSync(brought, node)
   if (npm.status !== 0 || !existsSync(node))
     throw new Error(
       `npm ci failed (${npm.error?.message ?? (npm.status === 0 ? 'it brought no Node' : `exit ${npm.status}`)}); nothing else was changed. Mend what it printed above, then run the command again.`,
