@@ -10,6 +10,7 @@ import { faultInExcludedDirectories } from '../domain/excluded-directories.ts'
 import type { Finding } from '../domain/finding.ts'
 import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
+import { placementFindings } from '../domain/placement.ts'
 import { preFlightFindings } from '../domain/pre-flight.ts'
 import { nameFault, ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
@@ -76,26 +77,39 @@ export function createMigrationCheck(dependencies: {
       ])
       const { nameRule } = destination.virtualMachines
       const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
+      const hosts = topology.regions.flatMap(({ zones }) => zones.flatMap((zone) => zone.hosts))
+      const networkMap = request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
+        sourceNetworkId: providerIdOf(sourceCloudId, sourceNetworkId),
+        destinationNetworkId: providerIdOf(request.destinationCloudId, destinationNetworkId),
+      }))
+      const placed = placementFindings(
+        vm,
+        hosts.flatMap(({ storages = [] }) => storages),
+        {
+          networkMap,
+          unmappedNetworkPolicy: request.unmappedNetworkPolicy ?? 'FIRST',
+          storageMap: request.storageMap ?? [],
+          addressing: request.addressing ?? [],
+        },
+      )
       const found = preFlightFindings(
         vm,
         {
           name: destinationName,
-          hosts: topology.regions.flatMap(({ zones }) => zones.flatMap(({ hosts }) => hosts)),
+          hosts,
           networkIds: topology.networks.map(({ id }) => id),
           virtualMachines: topology.virtualMachines.filter(({ id }) => rowIdOf(request.destinationCloudId, id) !== ownCopyRowId),
           nameFault: nameFault(nameRule, vm.name),
           namesAreUnique: nameRule?.unique ?? false,
         },
         {
-          networkMap: request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
-            sourceNetworkId: providerIdOf(sourceCloudId, sourceNetworkId),
-            destinationNetworkId: providerIdOf(request.destinationCloudId, destinationNetworkId),
-          })),
+          networkMap,
           landingMemoryBytes: artifacts.landing.memoryBytes,
           permittedDowntimeMs: request.permittedDowntimeMs,
           fixedDowntimeMs: freezeMs + bootMs + healthMs,
         },
       )
+      found.push(...placed)
       return vm.power === 'RUNNING' ? [...found, ...(await guestFindings(source, sourceVmId, artifacts, signal))] : found
     },
   }

@@ -1,4 +1,6 @@
 import { PortolanError } from '../../domain/errors.ts'
+import type { MigrationRequest } from '../../domain/migration-request.ts'
+import { storageFor } from '../../domain/placement.ts'
 import {
   ProviderError,
   type InjectedFile,
@@ -10,7 +12,7 @@ import { agentAddresses, bootstrapFile } from '../agent-addresses.ts'
 import { transferPort } from '../migration-settings.ts'
 import type { Phase, PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf, rowIdOf } from '../row-ids.ts'
-import { sourceVmId } from './phase-facts.ts'
+import { destinationVmId, sourceVmId } from './phase-facts.ts'
 import { decide, putRecord } from './site-records.ts'
 
 export const instantiateDestination: Phase = {
@@ -111,6 +113,18 @@ async function takeUp(context: PhaseContext, vmId: string, topology: Topology, v
   return vmId
 }
 
+/** The landing image again, over the disks as they are, with a bootstrap for an agent that begins anew. `call` must be another one each time. */
+export async function bootLandingAgain(context: PhaseContext, call: string): Promise<void> {
+  const { signal } = context
+  const [source, { destination, discoverTopology }] = await Promise.all([context.source(), context.destination()])
+  const [vm, topology] = await Promise.all([
+    source.virtualMachines.describe({ vmId: sourceVmId(context), signal }),
+    discoverTopology({ signal }),
+  ])
+  const inject = await bootstrap(context, topology, vm)
+  await destination.discardOverlay({ operationId: context.operationId(call), vmId: destinationVmId(context), inject, signal })
+}
+
 async function bootstrap(context: PhaseContext, topology: Topology, vm: VirtualMachineDescription): Promise<InjectedFile[]> {
   const first = vm.nics[0]
   const networkId = first && destinationNetwork(context, topology, first.networkId)
@@ -149,13 +163,19 @@ async function createLandingVm(
       cpuCount: vm.cpuCount,
       memoryBytes: vm.memoryBytes,
       firmware: 'BIOS',
-      disks: vm.disks.map(({ index, sizeBytes }) => ({ index, sizeBytes })),
+      disks: vm.disks.map((disk) => placed(disk, migration.request.storageMap)),
       nics,
     },
     landing: settings.artifacts.landing,
     inject: await bootstrap(context, topology, vm),
     inboundPorts: [transferPort, migration.request.healthCheck.port],
   })
+}
+
+function placed(disk: VirtualMachineDescription['disks'][number], storageMap: MigrationRequest['storageMap'] = []) {
+  const storageId = storageFor(disk, storageMap)
+  const { index, sizeBytes } = disk
+  return { index, sizeBytes, ...(storageId !== null && { storageId }) }
 }
 
 function destinationNetwork({ migration }: PhaseContext, topology: Topology, sourceNetworkId: string): string {
