@@ -1,21 +1,22 @@
-import { stat, statfs } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { freemem } from 'node:os'
 import { join } from 'node:path'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { diskFile, type Machine } from './machine.ts'
 import { findProcesses, pidFile } from './qemu-process.ts'
 import type { Site } from './site.ts'
+import { availableBytes, stateStorageId, storageDirectory } from './storages.ts'
 
-/** Disks are sparse, and nothing is promised twice: what other VMs' disks may still grow by counts as taken. */
-export async function freeDiskBytes({ store, options }: Site): Promise<number> {
+/** In one storage. Disks are sparse, and nothing is promised twice: what other VMs' disks may still grow by counts as taken. */
+export async function freeDiskBytes({ store, options }: Site, storageId: string = stateStorageId): Promise<number> {
   // A test's disks are another VM's.
   const machines = (await store.list()).filter(({ testOf }) => testOf === null)
   const disks = machines.flatMap(({ vmId, disks }) =>
     disks.map((disk) => ({ ...disk, path: join(store.directoryOf(vmId), diskFile(disk.index)) })),
   )
-  const growth = await Promise.all(disks.map(async ({ path, sizeBytes }) => Math.max(0, sizeBytes - (await allocatedBytes(path)))))
-  const { bavail, bsize } = await statfs(options.stateDirectory)
-  const onFileSystem = bavail * bsize - sum(growth)
+  const there = disks.filter((disk) => disk.storageId === storageId)
+  const growth = await Promise.all(there.map(async ({ path, sizeBytes }) => Math.max(0, sizeBytes - (await allocatedBytes(path)))))
+  const onFileSystem = (await availableBytes(storageDirectory(options, storageId))) - sum(growth)
   const inLimit = (options.maxDiskBytes ?? Infinity) - sum(disks.map(({ sizeBytes }) => sizeBytes))
   return Math.max(0, Math.min(onFileSystem, inLimit))
 }
@@ -30,10 +31,15 @@ export async function freeMemoryBytes({ store, options }: Site): Promise<number>
 
 /** Throws INSUFFICIENT_CAPACITY. `fileBytes`: what is written beside the disks. */
 export async function requireRoom(site: Site, machine: Machine, fileBytes: number): Promise<void> {
-  const neededDiskBytes = sum(machine.disks.map(({ sizeBytes }) => sizeBytes)) + fileBytes
-  const [diskBytes, memoryBytes] = await Promise.all([freeDiskBytes(site), freeMemoryBytes(site)])
+  for (const storageId of new Set([stateStorageId, ...machine.disks.map((disk) => disk.storageId)])) {
+    const there = machine.disks.filter((disk) => disk.storageId === storageId)
+    const neededBytes = sum(there.map(({ sizeBytes }) => sizeBytes)) + (storageId === stateStorageId ? fileBytes : 0)
+    const freeBytes = await freeDiskBytes(site, storageId)
+    if (neededBytes > freeBytes)
+      throw tooSmall(`disk space in its storage ${storageId}`, neededBytes, freeBytes, ['virtualMachine', 'disks'])
+  }
+  const memoryBytes = await freeMemoryBytes(site)
   const neededMemoryBytes = Math.max(machine.memoryBytes, machine.landing?.memoryBytes ?? 0)
-  if (neededDiskBytes > diskBytes) throw tooSmall('disk space', neededDiskBytes, diskBytes, ['virtualMachine', 'disks'])
   if (neededMemoryBytes > memoryBytes) throw tooSmall('memory', neededMemoryBytes, memoryBytes, ['virtualMachine', 'memoryBytes'])
 }
 

@@ -11,10 +11,11 @@ import {
 import { asCapacityError, requireRoom } from './capacity.ts'
 import { syncPath } from './durable-file.ts'
 import { launch } from './launch.ts'
-import { diskFile, landingFiles, type MachineDisk } from './machine.ts'
+import { diskFile, landingFiles, type Machine } from './machine.ts'
 import { newMachine } from './new-machine.ts'
 import { runTool } from './run-tool.ts'
 import type { Site } from './site.ts'
+import { placeDisk } from './storages.ts'
 
 const imageCopyTimeoutMs = 30 * 60_000
 
@@ -35,12 +36,12 @@ export function createFromImage(site: Site): Create {
     await site.store.create('created', request, machine, {
       admit: () => requireRoom(site, machine, 0),
       async prepare(directory) {
+        await makeEmptyDisks(site, machine, directory)
         const target = join(directory, diskFile(0))
         const copy = ['--sparse=always', '--reflink=auto', '--', request.imagePath, target]
         await runTool('cp', copy, { cwd: directory, signal: request.signal, timeoutMs: imageCopyTimeoutMs })
         await truncate(target, first.sizeBytes)
         await syncPath(target)
-        await makeEmptyDisks(directory, machine.disks.slice(1))
       },
       async act() {},
     })
@@ -61,7 +62,7 @@ export function instantiate(site: Site): ProviderConnection['destination']['inst
         try {
           await keepLandingImage(directory, request.landing)
           await injectIntoLanding(directory, request.inject)
-          await makeEmptyDisks(directory, machine.disks)
+          await makeEmptyDisks(site, machine, directory)
         } catch (error) {
           throw asCapacityError(error)
         }
@@ -86,9 +87,9 @@ async function keepLandingImage(directory: string, landing: LandingImage): Promi
   await copyFile(landing.initrdPath, join(directory, landingFiles.baseInitrd), constants.COPYFILE_FICLONE)
 }
 
-async function makeEmptyDisks(directory: string, disks: MachineDisk[]): Promise<void> {
+async function makeEmptyDisks({ options }: Site, { vmId, disks }: Machine, directory: string): Promise<void> {
   for (const disk of disks) {
-    const path = join(directory, diskFile(disk.index))
+    const path = await placeDisk(options, vmId, directory, disk)
     await writeFile(path, '', { mode: 0o600, flag: 'wx' })
     await truncate(path, disk.sizeBytes)
     await syncPath(path)

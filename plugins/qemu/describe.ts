@@ -30,11 +30,12 @@ export async function describeMachine(
     firmware: 'BIOS',
     cpuCount: machine.cpuCount,
     memoryBytes: machine.memoryBytes,
-    disks: machine.disks.map(({ index, sizeBytes }) => ({
+    disks: machine.disks.map(({ index, sizeBytes, storageId }) => ({
       id: `${machine.vmId}/disk-${index}`,
       index,
       sizeBytes,
       bus: 'virtio' as const,
+      ...(site.options.storages.length > 0 && { storageId }),
       // The copied disk, also while its overlay takes the writes: that one is raw and comparable.
       ...(machine.testOf === null && { backingPath: join(directory, diskFile(index)) }),
     })),

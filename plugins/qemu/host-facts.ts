@@ -14,7 +14,9 @@ export async function readHostFacts(options: QemuOptions): Promise<HostFacts> {
     accelerator: kvm ? 'kvm' : 'tcg',
     // Emulated vector instructions are slow: with the model max, ChaCha20 and SHA-512 in a guest ran at less than half the speed.
     cpuModel: options.cpuModel ?? (kvm ? 'host' : 'qemu64'),
-    directIo: await allowsDirectIo(options.stateDirectory),
+    directIo: (
+      await Promise.all([options.stateDirectory, ...options.storages.map(({ directory }) => directory)].map(allowsDirectIo))
+    ).every(Boolean),
     forwardAddress: options.forwardAddress,
   }
 }

@@ -22,6 +22,7 @@ import { power } from './power.ts'
 import { openRecords } from './records.ts'
 import { requireTools } from './required-tools.ts'
 import type { Site } from './site.ts'
+import { makeStorages, removeDisks } from './storages.ts'
 import { testBoot } from './test-boot.ts'
 import { discoverTopology } from './topology.ts'
 
@@ -32,7 +33,13 @@ export default definePlugin({
   async connect(options, { signal, log }) {
     await requireTools(options, signal)
     await mkdir(options.stateDirectory, { recursive: true, mode: 0o700 })
-    const site: Site = { options, log, store: await openMachineStore(options.stateDirectory), host: await readHostFacts(options) }
+    await makeStorages(options)
+    const site: Site = {
+      options,
+      log,
+      store: await openMachineStore(options.stateDirectory, (vmId) => removeDisks(options, vmId)),
+      host: await readHostFacts(options),
+    }
     const records = await openRecords(join(options.stateDirectory, 'records'))
     const networks = network(site, records)
     return {

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { type Operation, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { syncPath, writeDurably } from './durable-file.ts'
 import { withLock } from './machine-lock.ts'
-import type { Machine } from './machine.ts'
+import type { Machine, MachineDisk } from './machine.ts'
+import { stateStorageId } from './storages.ts'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -17,7 +18,8 @@ export interface MachineChange {
 
 export type MachineStore = Awaited<ReturnType<typeof openMachineStore>>
 
-export async function openMachineStore(stateDirectory: string) {
+/** `removeElsewhere` removes what a VM has outside of its directory. */
+export async function openMachineStore(stateDirectory: string, removeElsewhere: (vmId: string) => Promise<void>) {
   const machines = join(stateDirectory, 'machines')
   const locks = join(stateDirectory, 'locks')
   await mkdir(machines, { recursive: true, mode: 0o700 })
@@ -116,6 +118,7 @@ export async function openMachineStore(stateDirectory: string) {
       await writeDurably(join(partial, 'vm.json'), JSON.stringify(machine, null, 2))
       await rename(partial, directoryOf(machine.vmId))
     } catch (error) {
+      await removeElsewhere(machine.vmId)
       await rm(partial, { recursive: true, force: true })
       throw error
     }
@@ -131,6 +134,7 @@ export async function openMachineStore(stateDirectory: string) {
       if (error.code !== 'ENOENT') throw error
     })
     await syncPath(machines)
+    await removeElsewhere(vmId)
     await rm(doomed, { recursive: true, force: true })
   }
 
@@ -139,7 +143,10 @@ export async function openMachineStore(stateDirectory: string) {
     for (const name of await readdir(machines)) {
       const vmId = /^\.(?:creating|removing)-(.*)$/.exec(name)?.[1]
       if (vmId === undefined || !uuid.test(vmId)) continue
-      const removal = () => rm(join(machines, name), { recursive: true, force: true })
+      const removal = async () => {
+        if (!(await find(vmId))) await removeElsewhere(vmId)
+        await rm(join(machines, name), { recursive: true, force: true })
+      }
       await withLock(join(locks, vmId), undefined, removal, 0).catch((error: unknown) => {
         if (!(error instanceof ProviderError && error.code === 'TIMED_OUT')) throw error
       })
@@ -197,11 +204,16 @@ function missing(vmId: string): never {
 }
 
 function parseMachine(vmId: string, text: string): Machine {
-  // A VM that was made before there were fences and tests has none.
-  const machine: Machine = { fence: null, test: null, testOf: null, ...(JSON.parse(text) as Omit<Machine, 'fence' | 'test' | 'testOf'>) }
+  // A VM that was made before there were fences, tests and storages has none.
+  const written = JSON.parse(text) as Machine
+  const disks = written.disks.map((disk) => ({ ...withoutStorage, ...disk }))
+  const machine: Machine = { ...withoutFenceAndTest, ...written, disks }
   if (machine.version === 1 && machine.vmId === vmId) return machine
   throw new ProviderError('INTERNAL', `vm.json of ${vmId} was written by another version of this plugin, or for another virtual machine.`, {
     retryable: false,
     remedy: 'Use the plugin version that wrote it. Nothing was changed.',
   })
 }
+
+const withoutFenceAndTest: Partial<Machine> = { fence: null, test: null, testOf: null }
+const withoutStorage: Partial<MachineDisk> = { storageId: stateStorageId }

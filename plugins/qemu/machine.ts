@@ -45,6 +45,8 @@ export interface Machine {
 export interface MachineDisk {
   index: number
   sizeBytes: number
+  /** Where the raw file is: see storages.ts. */
+  storageId: string
   /** True when the guest writes to overlay-N.qcow2. */
   sealed: boolean
 }

@@ -4,6 +4,7 @@ import { pickForwards } from './forward-ports.ts'
 import { type Machine, sshPort, userNetwork } from './machine.ts'
 import { nameRule } from './name-rule.ts'
 import type { Site } from './site.ts'
+import { stateStorageId, storageDirectory } from './storages.ts'
 
 const mac = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -50,13 +51,19 @@ export async function newMachine(
     'inboundPorts',
     'an inbound port is not between 1 and 65535',
   )
+  for (const { storageId } of wanted.disks) if (storageId !== undefined) storageDirectory(site.options, storageId)
   return {
     version: 1,
     vmId,
     name: wanted.name,
     cpuCount: wanted.cpuCount,
     memoryBytes: memoryKiB(wanted.memoryBytes, site.host.accelerator) * 1024,
-    disks: byIndex(wanted.disks).map(({ index, sizeBytes }) => ({ index, sizeBytes, sealed: false })),
+    disks: byIndex(wanted.disks).map(({ index, sizeBytes, storageId = stateStorageId }) => ({
+      index,
+      sizeBytes,
+      storageId,
+      sealed: false,
+    })),
     nics: byIndex(wanted.nics).map((nic) => ({ index: nic.index, mac: nic.mac })),
     forwards: wanted.nics.length > 0 ? await pickForwards(site.host.forwardAddress, guestPorts) : [],
     boot: landing ? 'LANDING' : 'DISK',

@@ -11,6 +11,20 @@ export const qemuOptions = z.strictObject({
     .string()
     .refine((path) => isAbsolute(path) && !path.includes('\0'), 'An absolute path')
     .describe('Where VMs, their disks and the records live. Made when missing, readable by its owner only'),
+  storages: z
+    .array(
+      z.strictObject({
+        id: z
+          .string()
+          .regex(/^[A-Za-z0-9._-]{1,60}$/, '1 to 60 letters, digits, dots, dashes')
+          .refine((id) => id !== 'state', 'Another id than state, which is the state directory'),
+        directory: z.string().refine((path) => isAbsolute(path) && !path.includes('\0'), 'An absolute path'),
+      }),
+    )
+    .max(32)
+    .refine((storages) => new Set(storages.map(({ id }) => id)).size === storages.length, 'Each id once')
+    .default([])
+    .describe('Other directories where disks can be put, each with an id of its own; the state directory itself has the id state'),
   region: placeName.default('local').describe('Name of the one region'),
   zone: placeName.default('local-a').describe('Name of the one availability zone'),
   host: placeName.default(hostname()).describe('Name of the one host: this machine'),

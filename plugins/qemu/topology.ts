@@ -6,6 +6,7 @@ import { describeMachine } from './describe.ts'
 import { userNetwork } from './machine.ts'
 import { findProcesses, processOf } from './qemu-process.ts'
 import type { Site } from './site.ts'
+import { describeStorages } from './storages.ts'
 
 /** One region, one zone, one host, named by the options; the user-mode network; all VMs. */
 export function discoverTopology(site: Site): ProviderConnection['discoverTopology'] {
@@ -20,6 +21,7 @@ export function discoverTopology(site: Site): ProviderConnection['discoverTopolo
       memoryBytes: Math.min(totalmem(), maxMemoryBytes ?? Infinity),
       freeDiskBytes: await freeDiskBytes(site),
       freeMemoryBytes: await freeMemoryBytes(site),
+      ...(await describeStorages(site.options, (storageId) => freeDiskBytes(site, storageId))),
     }
     return {
       regions: [{ id: region, name: region, zones: [{ id: zone, name: zone, hosts: [hostDescription] }] }],

@@ -10,7 +10,7 @@ const machine: Machine = {
   name: 'web,id=x -drive file=/etc/passwd',
   cpuCount: 2,
   memoryBytes: 512 * 1024 * 1024,
-  disks: [{ index: 0, sizeBytes: 4096, sealed: true }],
+  disks: [{ index: 0, sizeBytes: 4096, storageId: 'state', sealed: true }],
   nics: [{ index: 0, mac: '52:54:00:12:34:56' }],
   forwards: [{ guestPort: 22, hostPort: 40022 }],
   boot: 'DISK',
