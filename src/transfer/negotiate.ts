@@ -84,7 +84,11 @@ function isVersion(value: unknown): value is { major: number; minor: number } {
     value !== null &&
     'major' in value &&
     'minor' in value &&
-    typeof value.major === 'number' &&
-    typeof value.minor === 'number'
+    isCount(value.major) &&
+    isCount(value.minor)
   )
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
