@@ -20,7 +20,8 @@ export function attemptsIn(records: readonly SiteRecord[]): SiteAttempt[] {
   const byAttempt = new Map<string, { migrationId: string; attempt: number; found: SiteAttempt['found'] }>()
   for (const record of records) {
     const name = parseRecordKey(record.key)
-    if (!name) continue
+    // Others may write at that site, too: what is no record of ours says nothing, and hides nothing.
+    if (!name || !isContent(record.content)) continue
     const { migrationId, attempt, kind } = name
     const key = `${migrationId}.${attempt}`
     const known = byAttempt.get(key) ?? { migrationId, attempt, found: {} }
@@ -43,7 +44,7 @@ function readAttempt({ migrationId, attempt, found }: Pick<SiteAttempt, 'migrati
     migrationId,
     attempt,
     uniqueId,
-    startedAt: Math.min(...[found.started ?? all].flat().map(({ writtenAt }) => Date.parse(writtenAt))),
+    startedAt: Math.min(...[found.started ?? all].flat().map(({ writtenAt }) => Date.parse(writtenAt) || 0)),
     sourceCloudId: text(found.started, 'sourceCloudId'),
     sourceVmId: text(found.started, 'sourceVmId'),
     vmId: text(matching(found.placeholder), 'vmId') ?? text(matching(found.outcome), 'vmId'),
@@ -68,4 +69,8 @@ function outcomeOf(record: SiteRecord | undefined, uniqueId: string | null): Out
 function text(record: SiteRecord | undefined, name: string): string | null {
   const value = record?.content[name]
   return typeof value === 'string' ? value : null
+}
+
+function isContent(content: unknown): boolean {
+  return typeof content === 'object' && content !== null
 }

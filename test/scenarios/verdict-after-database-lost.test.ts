@@ -91,6 +91,7 @@ async function faultInSwitchover(): Promise<{ site: ScenarioSite; api: GraphqlCl
   const present = await site.until(
     migration!.id,
     ({ phase, state }) => inSwitchover.includes(phase) || (state !== 'RUNNING' && state !== 'PENDING'),
+    540_000,
   )
   expect(present.state).toBe('RUNNING')
   await killControlPlane(site.controlPlane())
