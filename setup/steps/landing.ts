@@ -36,6 +36,9 @@ const modules = [
   'evdev',
 ]
 
+/** Inserted when a copied guest's root asks for them: they take memory. ext4 is in the kernel. */
+const fileSystemModules = ['libcrc32c', 'xfs']
+
 /** Where the file system tools find their libraries. */
 const systemLibraries = 'lib/x86_64-linux-gnu'
 /** The C library, and what the file system tools need. */
@@ -58,7 +61,7 @@ export const landingBase: BuildStep = {
   name: 'landing-base',
   what: "the landing image's system",
   inputs: {
-    values: [...modules, ...libraries, ...programs],
+    values: [...modules, ...fileSystemModules, ...libraries, ...programs],
     files: [join(guests, 'landing'), join(guests, 'shared')],
     steps: ['guest-tree', 'agent-runtime'],
   },
@@ -91,17 +94,19 @@ export const landingBase: BuildStep = {
 function layOut(tree: string, root: string): void {
   mkdirSync(join(root, 'bin'), { recursive: true })
   mkdirSync(join(root, 'lib64'))
-  mkdirSync(join(root, 'modules'))
+  mkdirSync(join(root, 'modules/file-systems'), { recursive: true })
   cpSync(join(tree, 'usr/bin/busybox'), join(root, 'bin/busybox'))
   for (const program of programs.slice(1)) cpSync(join(tree, program), join(root, program.replace('usr/', '')))
   cpSync(join(tree, 'usr', systemLibraries), join(root, systemLibraries), { recursive: true, verbatimSymlinks: true })
   cpSync(join(tree, 'usr', systemLibraries, 'ld-linux-x86-64.so.2'), join(root, 'lib64/ld-linux-x86-64.so.2'))
   const available = readdirSync(join(tree, 'usr/lib/modules'), { recursive: true, withFileTypes: true })
-  modules.forEach((module, index) => {
+  const place = (directory: string) => (module: string, index: number) => {
     const file = available.find(({ name }) => name === `${module}.ko`)
     if (!file) throw new Error(`Debian's kernel has no module ${module}`)
-    cpSync(join(file.parentPath, file.name), join(root, 'modules', `${String(index).padStart(2, '0')}-${module}.ko`))
-  })
+    cpSync(join(file.parentPath, file.name), join(root, directory, `${String(index).padStart(2, '0')}-${module}.ko`))
+  }
+  modules.forEach(place('modules'))
+  fileSystemModules.forEach(place('modules/file-systems'))
   for (const script of ['dhcp', 'udhcpc-script']) cpSync(join(guests, 'shared', script), join(root, 'usr/local/lib/guest', script))
   cpSync(join(guests, 'landing/root'), root, { recursive: true })
 }

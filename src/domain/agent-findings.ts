@@ -4,14 +4,23 @@ import type { Finding } from './finding.ts'
 export interface AgentGuest {
   architecture: string
   memoryAvailableBytes: number
-  disks: readonly { sizeBytes: number; root: boolean; swap: boolean; mounts: readonly { path: string; readOnly: boolean }[] }[]
+  disks: readonly {
+    sizeBytes: number
+    root: boolean
+    swap: boolean
+    mounts: readonly { path: string; readOnly: boolean; device?: string; fsType?: string }[]
+  }[]
 }
 
 /** What an agent needs beside what it has when it says hello, in bytes. */
 const agentHeadroomBytes = 24 * 1024 * 1024
 
 /** The second part of pre-flight, once the agents are in both guests. Swap on the disk is written behind the freeze, so it is refused. */
-export function agentFindings(source: AgentGuest, destination: AgentGuest): Finding[] {
+export function agentFindings(
+  source: AgentGuest,
+  destination: AgentGuest,
+  wish: { otherAddresses: boolean } = { otherAddresses: false },
+): Finding[] {
   const found: Finding[] = []
   if (source.architecture !== destination.architecture)
     found.push({
@@ -35,6 +44,14 @@ export function agentFindings(source: AgentGuest, destination: AgentGuest): Find
       message: 'The source swaps to the disk that is to be copied, and freezing does not stop swapping.',
       remedy: 'Switch the swap off in the guest (swapoff -a) for the time of the move.',
     })
+  const why = root && fixUpHindrance(root)
+  if (why)
+    found.push({
+      code: 'GUEST_NOT_FITTED',
+      severity: wish.otherAddresses ? 'BLOCKER' : 'WARNING',
+      message: `${why}, so nothing in the copied guest can be fitted to its new place before it boots there.`,
+      remedy: 'See that the guest finds its disks by UUID or LVM name and its interfaces by MAC, and ask for no other addresses.',
+    })
   for (const [where, guest] of [
     ['source', source],
     ['destination', destination],
@@ -48,4 +65,14 @@ export function agentFindings(source: AgentGuest, destination: AgentGuest): Find
     })
   }
   return found
+}
+
+/** Why the landing image can't open the root of the copied guest; null when it can. */
+function fixUpHindrance(disk: AgentGuest['disks'][number]): string | null {
+  const root = disk.mounts.find(({ path }) => path === '/')
+  if (root?.device !== undefined && /^\/dev\/(mapper\/|dm-|md)/.test(root.device))
+    return `The guest's root is on ${root.device} (LVM, encryption or RAID), which the landing image does not open`
+  if (root?.fsType !== undefined && !/^(ext[234]|xfs)$/.test(root.fsType))
+    return `The guest's root is a ${root.fsType} file system, which the landing image does not mount`
+  return null
 }

@@ -50,7 +50,11 @@ describe('fix-up', { timeout: 20_000 }, () => {
 
   test('leaves a disk without a root as it is, and says so', async () => {
     const steps = await fixUpDisk(loop.name, { nics, sourceDisk: 'sda' })
-    expect(steps).toEqual([{ step: 'find-root', changed: false, detail: expect.stringContaining('boots as it is') }])
+    expect(steps).toEqual([
+      { step: 'find-root', changed: false, detail: 'nothing was changed', couldNot: expect.stringContaining('No root was found') },
+    ])
+    const addressed = { nics: [{ ...nics[0]!, addressing: { mode: 'DHCP' } as const }] }
+    await expect(fixUpDisk(loop.name, addressed)).rejects.toMatchObject({ code: 'FIX_UP_FAILED', retryable: false })
     expect(inside('ls -A')).toBe('lost+found\n')
   })
 })

@@ -72,11 +72,19 @@ test('a downtime shorter than a boot is warned of', () => {
   ])
 })
 
+const rootOn = (mount: { device: string; fsType: string }) => ({
+  sizeBytes: 1,
+  root: true,
+  swap: false,
+  mounts: [{ path: '/', readOnly: false, ...mount }],
+})
+
 describe('what the agents found', () => {
   const guest = { architecture: 'x86_64', memoryAvailableBytes: gibibyte, disks: [{ sizeBytes: 1, root: true, swap: false, mounts: [] }] }
 
   test('is nothing for guests that are alike and have room', () => {
     expect(agentFindings(guest, { ...guest, disks: [] })).toEqual([])
+    expect(agentFindings({ ...guest, disks: [rootOn({ device: '/dev/sda1', fsType: 'xfs' })] }, guest)).toEqual([])
   })
 
   test.each([
@@ -84,7 +92,15 @@ describe('what the agents found', () => {
     ['NO_ROOT_DISK', { disks: [] }],
     ['SWAP_ON_DISK', { disks: [{ sizeBytes: 1, root: true, swap: true, mounts: [] }] }],
     ['GUEST_MEMORY_LOW', { memoryAvailableBytes: 1 }],
+    ['GUEST_NOT_FITTED', { disks: [rootOn({ device: '/dev/mapper/vg-root', fsType: 'ext4' })] }],
+    ['GUEST_NOT_FITTED', { disks: [rootOn({ device: '/dev/vda1', fsType: 'btrfs' })] }],
   ])('names %s', (code, change) => {
     expect(agentFindings({ ...guest, ...change }, guest)).toContainEqual(expect.objectContaining({ code }))
+  })
+
+  test('refuses other addresses for a root that can not be opened', () => {
+    const onLvm = { ...guest, disks: [rootOn({ device: '/dev/mapper/vg-root', fsType: 'xfs' })] }
+    expect(agentFindings(onLvm, guest)).toMatchObject([{ severity: 'WARNING' }])
+    expect(agentFindings(onLvm, guest, { otherAddresses: true })).toMatchObject([{ severity: 'BLOCKER' }])
   })
 })

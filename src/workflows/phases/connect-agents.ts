@@ -21,7 +21,9 @@ export const connectAgents: Phase = {
 
 async function checkGuests(context: PhaseContext): Promise<void> {
   const { source, destination } = await bothAgents(context)
-  const findings = agentFindings(source.hello, destination.hello)
+  const findings = agentFindings(source.hello, destination.hello, {
+    otherAddresses: (context.migration.request.addressing ?? []).length > 0,
+  })
   if (findings.length === 0) return
   const earlier = context.migration.findings.filter(({ code }) => !findings.some((finding) => finding.code === code))
   await context.store.write(context.migration, { patch: { findings: [...earlier, ...findings] } })

@@ -16,9 +16,10 @@ const longestDetail = 2_000
 export async function fixUpDisk(diskName: string, request: FixUpRequest, steps: readonly FixUpStep[] = fixUpSteps): Promise<Report[]> {
   try {
     return await withGuest(diskName, async (guest, found) => {
+      if (!guest) return [withoutRoot(found, request)]
       const reports: Report[] = [{ step: 'find-root', changed: false, detail: found }]
       // One after the other: a later step may build on what an earlier one wrote.
-      if (guest) for (const step of steps) reports.push(await applied(step, guest, request))
+      for (const step of steps) reports.push(await applied(step, guest, request))
       return reports
     })
   } catch (error) {
@@ -29,6 +30,13 @@ export async function fixUpDisk(diskName: string, request: FixUpRequest, steps: 
       { retryable: true, cause: error },
     )
   }
+}
+
+/** It boots as it is, unless the operator asked for what can't be done. */
+function withoutRoot(found: string, { nics }: FixUpRequest): Report {
+  if (!nics.some(({ addressing }) => addressing))
+    return { step: 'find-root', changed: false, detail: 'nothing was changed', couldNot: found }
+  throw new TransferError('FIX_UP_FAILED', `${found} It was not booted, since it was to get other addresses.`, { retryable: false })
 }
 
 async function applied(step: FixUpStep, guest: Guest, request: FixUpRequest): Promise<Report> {

@@ -1,4 +1,4 @@
-import { mkdtemp, rmdir } from 'node:fs/promises'
+import { mkdtemp, readdir, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { probeFileSystems, type FileSystem } from '../file-systems.ts'
@@ -62,6 +62,7 @@ async function mountRoot(
   unmountAll: () => Promise<void>,
 ): Promise<FileSystem | null> {
   for (const fileSystem of fileSystems.filter(({ type }) => /^(ext[234]|xfs|btrfs)$/.test(type))) {
+    if (fileSystem.type === 'xfs') await insertFileSystems()
     const mounted = await mount(['-t', fileSystem.type, fileSystem.device], directory).then(
       () => true,
       () => false,
@@ -71,6 +72,12 @@ async function mountRoot(
     await unmountAll()
   }
   return null
+}
+
+/** The landing image keeps what isn't in its kernel beside it. Elsewhere there is nothing to insert; and one that is there already is refused. */
+async function insertFileSystems(): Promise<void> {
+  const directory = '/modules/file-systems'
+  for (const name of (await readdir(directory).catch(() => [])).toSorted()) await runTool('insmod', [join(directory, name)]).catch(() => {})
 }
 
 /** The guest's tools ask the kernel what there is. The devices are those of the landing image, whose disk is the guest's. */
@@ -92,5 +99,5 @@ function noRoot(diskName: string, fileSystems: FileSystem[]): string {
       : types.includes('linux_raid_member')
         ? 'its root is on a software RAID'
         : `none of its file systems (${types.join(', ') || 'none known'}) could be mounted and holds /etc/fstab`
-  return `No root was found on ${diskName}: ${why}. The guest boots as it is.`
+  return `No root was found on ${diskName}: ${why}. Nothing in the guest was fitted to its new place.`
 }
