@@ -7,7 +7,7 @@
  * in order (ext4, XFS) that makes the first rename durable too.
  */
 import { createHash } from 'node:crypto'
-import { ProviderError, type ProviderConnection, type SiteRecord } from '../../src/plugin-sdk/index.ts'
+import { parseSiteRecord, ProviderError, type ProviderConnection, type SiteRecord } from '../../src/plugin-sdk/index.ts'
 import type { Site } from './site.ts'
 import { childAt, element, textOf } from './xml.ts'
 
@@ -28,7 +28,7 @@ export function records(site: Site): ProviderConnection['records'] {
 
   const read = async (uuid: string, signal?: AbortSignal): Promise<SiteRecord> => {
     const tree = await client.read(['secret-dumpxml', '--secret', uuid], { what: 'read a record', signal })
-    return JSON.parse(textOf(childAt(tree, 'description'))) as SiteRecord
+    return parseSiteRecord(textOf(childAt(tree, 'description')), `in the secret ${uuid}`)
   }
 
   return {

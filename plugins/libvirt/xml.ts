@@ -55,11 +55,16 @@ function escapeXml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => escapes[character]!).replace(/[\r\n\t]/g, (character) => `&#${character.charCodeAt(0)};`)
 }
 
-const entities: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
+const entities = new Map(Object.entries({ amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }))
+
+/** Undefined for what is no character at all. */
+function characterOf(codePoint: number): string | undefined {
+  return codePoint >= 0 && codePoint <= 0x10ffff ? String.fromCodePoint(codePoint) : undefined
+}
 
 function unescapeXml(text: string): string {
   return text.replace(/&(#x?)?([^;&\s]{0,32});?/g, (whole, numeric: string | undefined, name: string) => {
-    const character = numeric ? String.fromCodePoint(Number.parseInt(name, numeric === '#x' ? 16 : 10)) : entities[name]
+    const character = numeric ? characterOf(Number.parseInt(name, numeric === '#x' ? 16 : 10)) : entities.get(name)
     if (character === undefined || !whole.endsWith(';')) throw new SyntaxError(`Unknown XML entity ${whole}.`)
     return character
   })
@@ -70,7 +75,10 @@ const markup =
   /<!--[\s\S]*?-->|<!\[CDATA\[([\s\S]*?)\]\]>|<\?[\s\S]*?\?>|<!DOCTYPE[^>[]*>|<\/([^\s>]+)\s*>|<([^\s/>!?]+)((?:\s+[^\s=>/]+\s*=\s*(?:"[^"<]*"|'[^'<]*'))*)\s*(\/?)>/y
 const attribute = /([^\s=]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/g
 
-/** Throws a SyntaxError where the text isn't one well-formed element. Text that is only white space between elements is dropped. */
+/** libvirt nests a dozen; whoever walks a tree by recursion must not run out of stack. */
+const deepest = 200
+
+/** Throws a SyntaxError where the text isn't one well-formed element, or nests too deep. Text that is only white space between elements is dropped. */
 export function readXml(text: string): XmlElement {
   const top = element('')
   const open = [top]
@@ -89,7 +97,7 @@ export function readXml(text: string): XmlElement {
     if (opening !== undefined) {
       const child = element(opening, readAttributes(attributes))
       parent.children.push(child)
-      if (empty === '') open.push(child)
+      if (empty === '' && open.push(child) > deepest) throw new SyntaxError(`XML nests more than ${deepest} elements.`)
     }
     if (closing !== undefined && open.pop()?.name !== closing)
       throw new SyntaxError(`XML element ${closing} is closed where it isn't open.`)

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
+import { parseSiteRecord, type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
 import { syncPath } from './durable-file.ts'
 
 const longestFileName = 200
@@ -60,7 +60,7 @@ function fileName(key: string): string {
 }
 
 async function readRecord(path: string): Promise<SiteRecord> {
-  return JSON.parse(await readFile(path, 'utf8')) as SiteRecord
+  return parseSiteRecord(await readFile(path, 'utf8'), path)
 }
 
 function otherContent(key: string): ProviderError {

@@ -7,6 +7,7 @@ export { accessFor, guestAccessOptions, type GuestAccess } from './guest-access.
 export { consoleBytes, consoleText } from './console-text.ts'
 export { testIdentity } from './test-identity.ts'
 export { nameFault, type NameRule } from './name-rule.ts'
+export { parseSiteRecord } from './site-record.ts'
 export { requireCompletedEvent } from './completed-event.ts'
 export { writeLandingInitrd } from './landing-initrd.ts'
 export { sshInstaller } from './installers/ssh.ts'

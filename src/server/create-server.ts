@@ -7,7 +7,7 @@ import { apiTokens } from '../database/tables/api-token.ts'
 import type { Operations } from '../workflows/operations.ts'
 import { createAuthenticate } from './authenticate.ts'
 import { answerWithPage, asksForPage } from './graphiql-page.ts'
-import { endpoint } from './endpoint.ts'
+import { endpoint, pathOf } from './endpoint.ts'
 import { createGraphqlHandler } from './graphql-handler.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
@@ -51,7 +51,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   let stopping = false
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost')
+    const pathname = pathOf(request)
+    if (pathname === null) return say(response, 400, `The request's path is none; the API is at ${endpoint}.`)
     if (pathname === '/health') return say(response, 200, 'ok')
     if (pathname === '/ready') return (await isReady()) ? say(response, 200, 'ready') : say(response, 503, 'not ready')
     if (pathname === '/' && asksForPage(request)) return void response.writeHead(302, { location: endpoint }).end()

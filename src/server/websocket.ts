@@ -5,7 +5,7 @@ import { useServer } from 'graphql-ws/use/ws'
 import { WebSocketServer } from 'ws'
 import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
-import { endpoint } from './endpoint.ts'
+import { endpoint, pathOf } from './endpoint.ts'
 import type { createGraphqlHandler } from './graphql-handler.ts'
 import type { TokenSessions } from './token-sessions.ts'
 
@@ -23,7 +23,9 @@ const goingAwayMs = 1_000
 export function serveWebSockets(server: Server, graphql: GraphqlHandler, sessions: TokenSessions): { stop(): Promise<void> } {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.bodyBytes })
   server.on('upgrade', (request, socket, head) => {
-    if (new URL(request.url ?? '/', 'http://localhost').pathname !== endpoint) return void socket.end('HTTP/1.1 404 Not Found\r\n\r\n')
+    // Nobody else listens any more: without this, a client that resets the connection ends the process.
+    socket.on('error', () => socket.destroy())
+    if (pathOf(request) !== endpoint) return void socket.end('HTTP/1.1 404 Not Found\r\n\r\n')
     sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket, request))
   })
   const actors = new WeakMap<IncomingMessage, Actor>()

@@ -40,7 +40,7 @@ export async function probeGuest(session: SshSession): Promise<GuestFacts> {
   return {
     machine: values('machine')[0] ?? '',
     kernel: values('kernel')[0] ?? '',
-    memoryAvailableBytes: Number(values('memory_kib')[0] ?? 0) * 1024,
+    memoryAvailableBytes: kibibytes(values('memory_kib')[0]) * 1024,
     missingTools: values('missing'),
     hasTracefs: values('tracefs').length > 0,
     base: installBases.find((candidate) => values('base').includes(candidate)),
@@ -111,6 +111,11 @@ export function requireFit(bundle: AgentBundle, guest: GuestFacts): { base: (typ
       remedy: blocker?.finding.remedy ?? 'Look at the findings of the pre-flight check.',
     })
   return { base: guest.base }
+}
+
+/** What is no number counts as no memory: a guest that can't tell is refused, and asked to be looked at. */
+function kibibytes(text = ''): number {
+  return /^\d{1,12}$/.test(text) ? Number(text) : 0
 }
 
 function mebibytes(bytes: number): number {

@@ -49,28 +49,39 @@ export interface ErrorRecord {
  * when the request had been cancelled and what was thrown is the abort.
  */
 export function errorRecord(thrown: unknown, cancelled: boolean): ErrorRecord {
-  const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-  const { code, retryable, remedy, path, vmOwner } = error as Partial<ProviderError>
-  const stack = error.stack
+  const error = thrown instanceof Error ? thrown : new Error(asText(thrown))
+  const { code, retryable, remedy, path, vmOwner } = error as { [Member in keyof ProviderError]?: unknown }
+  const stack = typeof error.stack === 'string' ? error.stack : undefined
   if (error.name === 'ProviderError' && providerErrorCodes.some((known) => known === code))
     return {
       code: code as ProviderErrorCode,
-      message: error.message,
+      message: asText(error.message),
       retryable: retryable === true,
-      remedy: String(remedy),
-      path: (path ?? []).map(String),
-      vmOwner,
+      remedy: asText(remedy),
+      path: Array.isArray(path) ? path.map(asText) : [],
+      vmOwner: vmOwners.find((known) => known === vmOwner),
       stack,
     }
   if (cancelled && (error.name === 'AbortError' || error.name === 'TimeoutError')) return { ...cancelledRecord, stack }
   return {
     code: 'INTERNAL',
-    message: `The plugin failed in a way that its author did not foresee: ${error.message}`,
+    message: `The plugin failed in a way that its author did not foresee: ${asText(error.message)}`,
     retryable: false,
     remedy: "Report this to the plugin's author, with the log.",
     path: [],
     vmOwner: undefined,
     stack,
+  }
+}
+
+const vmOwners = ['source', 'destination', 'unknown'] as const
+
+/** Of anything at all: some values refuse to be made a text. */
+function asText(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return 'something that is no text'
   }
 }
 
