@@ -75,6 +75,8 @@ export const disks = sqliteTable('disks', {
   index: integer().notNull(),
   sizeBytes: integer().notNull(),
   bus: text().notNull(),
+  /** Which of its host's storages it is on, where the provider tells. */
+  storageId: text(),
 })
 export const nics = sqliteTable('nics', {
   id: text().primaryKey(),
