@@ -16,7 +16,7 @@ import { Migration } from './migration.ts'
 const ScopeEnum = describedEnum<ConcurrencyScope>('ConcurrencyScope', 'What copies are counted by.', {
   CLOUD: 'From a cloud and to it, together.',
   HOST: 'From a host, and to it where its cloud has no other: else the provider chooses the host.',
-  DISK: 'Reading one disk.',
+  DISK: 'Reading from one storage of a host, where its cloud tells which disks are on which; else from one disk.',
 })
 
 type Limit = typeof concurrencyLimits.$inferSelect

@@ -7,11 +7,11 @@
 import type { MigrationDirection, MigrationPhase, MigrationState } from './migration.ts'
 
 export const concurrencyScopes = ['CLOUD', 'HOST', 'DISK'] as const
-/** CLOUD counts migrations from and to a cloud, HOST from and to a host, DISK those that read one disk. */
+/** CLOUD counts migrations from and to a cloud, HOST from and to a host, DISK those that read from one storage. */
 export type ConcurrencyScope = (typeof concurrencyScopes)[number]
 
-/** Where nobody set others. A disk that two virtual machines share is read by one migration at a time. */
-export const defaultConcurrencyLimits: Readonly<Record<ConcurrencyScope, number>> = { CLOUD: 8, HOST: 4, DISK: 1 }
+/** Where nobody set others. */
+export const defaultConcurrencyLimits: Readonly<Record<ConcurrencyScope, number>> = { CLOUD: 8, HOST: 4, DISK: 4 }
 
 /** What a slot is of: `CLOUD:<row id>` and so on. */
 export type Need = `${ConcurrencyScope}:${string}`

@@ -6,7 +6,7 @@ import { disks, hosts, virtualMachines } from '../database/tables/topology.ts'
 import type { Need, Standing } from '../domain/admission.ts'
 
 /**
- * Both clouds, the source's host, its disks, and the destination's host where the cloud has one only: else the provider chooses it, and nobody knows it yet.
+ * Both clouds, the source's host, the storages of its disks (the disks themselves where the provider tells none), and the destination's host where the cloud has one only: else the provider chooses it, and nobody knows it yet.
  */
 export async function needsOf(tx: Transaction, migrationId: string): Promise<Need[]> {
   const [migration] = await tx.select().from(migrations).where(eq(migrations.id, migrationId))
@@ -20,7 +20,7 @@ export async function needsOf(tx: Transaction, migrationId: string): Promise<Nee
     `CLOUD:${destinationCloudId}`,
     ...(vm ? [`HOST:${vm.hostId}` as const] : []),
     ...(destinationHosts.length === 1 ? [`HOST:${destinationHosts[0]!.id}` as const] : []),
-    ...read.map(({ id }) => `DISK:${id}` as const),
+    ...read.map(({ id, storageId }) => `DISK:${storageId === null ? id : `${vm?.hostId}/storage/${storageId}`}` as const),
   ]
   return [...new Set(needs)]
 }

@@ -105,7 +105,7 @@ function machineStatements(orm: Orm, cloudId: string, topology: Topology, seenAt
       orm,
       disks,
       topology.virtualMachines.flatMap((vm) =>
-        vm.disks.map(({ id: providerId, index, sizeBytes, bus }) => ({
+        vm.disks.map(({ id: providerId, index, sizeBytes, bus, storageId = null }) => ({
           id: `${id(vm.id)}/disk/${index}`,
           virtualMachineId: id(vm.id),
           cloudId,
@@ -113,6 +113,7 @@ function machineStatements(orm: Orm, cloudId: string, topology: Topology, seenAt
           index,
           sizeBytes,
           bus,
+          storageId,
         })),
       ),
     ),

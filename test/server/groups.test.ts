@@ -200,7 +200,7 @@ test('what an operator may not do now comes as an error that a client can act on
     limits: [
       { scope: 'CLOUD', limit: 8, cloud: null, host: null },
       { scope: 'HOST', limit: 4, cloud: null, host: null },
-      { scope: 'DISK', limit: 1, cloud: null, host: null },
+      { scope: 'DISK', limit: 4, cloud: null, host: null },
     ],
   })
   expect(api.called.at(-1)).toMatchObject([

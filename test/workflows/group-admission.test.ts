@@ -1,8 +1,9 @@
 /** The queue for slots, asked by two control planes on one database: each knows only what is in it. */
-import { eq } from 'drizzle-orm'
+import { eq, inArray } from 'drizzle-orm'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { admissions, controlPlanes } from '../../src/database/tables/admission.ts'
 import { migrations } from '../../src/database/tables/migration.ts'
+import { disks } from '../../src/database/tables/topology.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { createAdmission, type Admission } from '../../src/workflows/admission.ts'
 import { createLimitOperations } from '../../src/workflows/admission-limits.ts'
@@ -145,6 +146,26 @@ test('limits of hosts count for their machines only; without one of their own th
   expect(await one.admit(elsewhere)).toBeNull()
   await set({ scope: 'HOST', subject: 'east/h0', limit: null })
   expect(await one.admit(onHost)).toBeNull()
+})
+
+test('machines with disks on one storage compete for it, and others do not', async () => {
+  await set({ scope: 'DISK', subject: null, limit: 1 })
+  await stage.database.write((orm) => [
+    orm
+      .update(disks)
+      .set({ storageId: 'pool' })
+      .where(inArray(disks.virtualMachineId, ['east/vm-0', 'east/vm-1', 'east/vm-3'])),
+  ])
+  const [zero, sameHost, sameName, alone] = [
+    await migration(0, 'one'),
+    await migration(3, 'one'),
+    await migration(1, 'one'),
+    await migration(6, 'one'),
+  ]
+  expect(await one.admit(zero)).toBeNull()
+  expect(await one.admit(sameHost)).toMatch(/disk east\/h0\/storage\/pool \(1 at once\)/)
+  expect(await one.admit(sameName)).toBeNull()
+  expect(await one.admit(alone)).toBeNull()
 })
 
 test.each([
