@@ -35,7 +35,7 @@ export type ScenarioMigration = Omit<DemoMigration, 'rounds'> & {
   destinationRoot: string | null
   switchover: number
   currentRound: { state: RoundState } | null
-  rounds: { nodes: (DemoMigration['rounds']['nodes'][number] & { state: RoundState })[] }
+  rounds: { nodes: (DemoMigration['rounds']['nodes'][number] & { state: RoundState; mode: 'FULL' | 'CHANGED' })[] }
   problem: string | null
   error: { code: string; message: string; remedy: string } | null
 }
@@ -48,11 +48,20 @@ export interface StartPayload {
 }
 
 const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
-const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } currentRound { state } rounds(first: 100) { nodes { state } } } }`
+const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } currentRound { state } rounds(first: 100) { nodes { state mode } } } }`
 
 /** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
 export async function openScenario(
-  { from, agents }: { from: 'east' | 'west'; agents?: ConfigurationInput['agents'] } = { from: 'east' },
+  {
+    from,
+    image = artifacts().tinyImage,
+    ...more
+  }: Pick<ConfigurationInput, 'webhooks'> & {
+    from: 'east' | 'west'
+    agents?: ConfigurationInput['agents']
+    /** Of the source VM's disk. */
+    image?: string
+  } = { from: 'east' },
 ): Promise<ScenarioSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
   const closing: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
@@ -63,8 +72,13 @@ export async function openScenario(
     const site = await openDemoSite(join(directory, 'site'), null)
     closing.push(() => site.close())
     const [source, destination] = from === 'east' ? [site.east, site.west] : [site.west, site.east]
-    const configuration = { api: { port: 0 }, agents: { listen: [{ host: '0.0.0.0', port: 0 }], ...agents }, plugins: demoPlugins }
-    const [vm, first] = await Promise.all([site.bootSource(source, artifacts().tinyImage), startControlPlane(directory, configuration)])
+    const configuration = {
+      api: { port: 0 },
+      ...more,
+      agents: { listen: [{ host: '0.0.0.0', port: 0 }], ...more.agents },
+      plugins: demoPlugins,
+    }
+    const [vm, first] = await Promise.all([site.bootSource(source, image), startControlPlane(directory, configuration)])
     let controlPlane = first
     closing.push(() => controlPlane.stop())
     const { token } = first

@@ -1,6 +1,4 @@
 /** What SYNC and READY_TO_CUT_OVER do again and again: a round, and the question whether the rest fits into the permitted downtime. */
-import { AgentError } from '../../agent-gateway/agent-error.ts'
-import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import { judgeConvergence } from '../../domain/convergence.ts'
 import { estimatedRemainingMs, mayCutOver } from '../../domain/cutover-criterion.ts'
 import { PortolanError } from '../../domain/errors.ts'
@@ -10,7 +8,7 @@ import { failureOf } from '../failure.ts'
 import type { PhaseContext } from '../phase.ts'
 import { runRound } from '../round-run.ts'
 import { wait } from '../wait.ts'
-import { installSourceAgent } from './install-agents.ts'
+import { createLostAgents } from './lost-agents.ts'
 import { resultOf } from './phase-facts.ts'
 import { startTracking } from './track-changes.ts'
 
@@ -22,41 +20,19 @@ export interface SyncRounds {
 /** A hold may last for days; what was long ago says nothing about now. */
 const mostEstimates = 50
 
-/** Without a round in between: an agent that dies again and again has a reason. */
-const maxReinstalls = 3
-
 export function createSyncRounds(context: PhaseContext): SyncRounds {
   const remaining: number[] = []
   /** Of those that failed one after the other; each waits longer than the one before. */
   let failures = 0
   let failingSince = 0
-  let reinstalls = 0
+  const lostAgents = createLostAgents(context)
   let agents: JoinedAgents | null = null
   // After roots that differed nobody trusts what was tracked.
   let mode: RoundMode | null = context.results.COMPARE_ROOTS?.equal === false ? 'FULL' : null
 
-  async function sourceAgent(): Promise<AgentSession> {
-    const { signal } = context
-    const { agentMs, lostMs } = context.settings.timings
-    const agents = await context.agents()
-    try {
-      return await agents.agent('SOURCE', { signal, timeoutMs: Math.min(agentMs, lostMs) })
-    } catch (error) {
-      if (!(error instanceof AgentError && error.code === 'AGENT_UNREACHABLE') || reinstalls === maxReinstalls) throw error
-    }
-    await context.note("The source's agent is gone; it is installed again.")
-    await agents.reissue('SOURCE')
-    await installSourceAgent(context, `install-again-${Date.now()}`)
-    reinstalls++
-    return agents.agent('SOURCE', { signal, timeoutMs: agentMs })
-  }
-
   async function joined(): Promise<JoinedAgents> {
-    const source = await sourceAgent()
-    const { agentMs, lostMs } = context.settings.timings
-    const destination = await (
-      await context.agents()
-    ).agent('DESTINATION', { signal: context.signal, timeoutMs: Math.min(agentMs, lostMs) })
+    const source = await lostAgents.agent('SOURCE')
+    const destination = await lostAgents.agent('DESTINATION')
     const known = agents?.link ?? resultOf(context, 'CONNECT_AGENTS')
     const sameSource = source.hello.agentInstanceId === known.sourceInstanceId
     const sameDestination = destination.hello.agentInstanceId === known.destinationInstanceId
@@ -103,7 +79,7 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
       try {
         const ready = await round()
         failures = 0
-        reinstalls = 0
+        lostAgents.worked()
         return ready
       } catch (error) {
         context.signal.throwIfAborted()

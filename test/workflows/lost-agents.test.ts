@@ -1,0 +1,39 @@
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { CallHook } from './support/fake-clouds.ts'
+import { expectMoved, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+
+let stage: MigrationStage
+let hook: CallHook
+beforeEach(async () => {
+  hook = () => {}
+  stage = await setMigrationStage({ hook: (call, when) => hook(call, when) })
+})
+afterEach(() => stage.close())
+
+const powerOffTheLandingImage = () =>
+  stage.world.change('power', ({ machines }) => {
+    for (const machine of Object.values(machines)) if (machine.system === 'LANDING') machine.power = 'STOPPED'
+  })
+
+test('a destination that loses its power in a round boots its landing image again over the same disks, and the migration goes on', async () => {
+  let times = 0
+  hook = (call, when) => {
+    if (call === 'SOURCE.round.run' && when === 'before' && times++ === 0) powerOffTheLandingImage()
+  }
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+  const { calls, machines } = stage.world.look()
+  expect(calls.filter((call) => call === 'west.discardOverlay')).toHaveLength(1)
+  expect(calls.filter((call) => call === 'west.instantiate')).toHaveLength(1)
+  expect(Object.keys(machines)).toHaveLength(1)
+  await expectMoved(stage)
+})
+
+test('one that loses it again and again, without a round in between, ends the migration', async () => {
+  hook = (call, when) => {
+    if (call === 'SOURCE.round.run' && when === 'before') powerOffTheLandingImage()
+  }
+  const migration = await stage.drive(stage.runner(), await stage.start())
+  expect(migration).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE' })
+  expect(stage.world.look().calls.filter((call) => call === 'west.discardOverlay')).toHaveLength(3)
+})
