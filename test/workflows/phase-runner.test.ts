@@ -453,6 +453,19 @@ describe('a source that loses its power', () => {
     await expectMoved(stage)
   })
 
+  test('and is resumed by somebody else at the worst moment, once it is fenced, stays as it was', async () => {
+    let resumed = false
+    hook = async (call, when) => {
+      if (call !== 'west.seal' || when !== 'before' || resumed) return
+      resumed = true
+      // Somebody at the provider's console: the fence refuses it.
+      stage.world.change('somebody resumes', ({ source }) => void (source.fence?.closed || (source.power = 'RUNNING')))
+    }
+    expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+    expect(resumed).toBe(true)
+    await expectMoved(stage)
+  })
+
   test('with its whole site, once it is suspended, does not keep its copy from taking over', async () => {
     let gone = false
     hook = (call) => {
@@ -464,6 +477,19 @@ describe('a source that loses its power', () => {
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
     await expectMoved(stage)
   })
+})
+
+test('a destination that loses its power after the commit is started again, from its own disk', async () => {
+  let losses = 0
+  hook = (call, when) => {
+    if (call === 'west.expose' && when === 'after' && losses++ < 2) {
+      stage.world.change('power loss', ({ machines }) => Object.values(machines).forEach((machine) => (machine.power = 'STOPPED')))
+      if (losses === 1) throw broken()
+    }
+  }
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+  expect(losses).toBe(2)
+  await expectMoved(stage)
 })
 
 describe('a rollback', () => {

@@ -31,9 +31,9 @@ export const armFence: Phase = {
   },
 }
 
-/** Names one attempt's fence, so that an older one's release does nothing to it. */
+/** Names one switchover's fence, so that what comes late of an older one does nothing to it. */
 export function fenceIdOf({ migration }: PhaseContext): string {
-  return `${migration.id}.${migration.attempt}`
+  return `${migration.id}.${migration.attempt}.${migration.switchover}`
 }
 
 export async function releaseSource(context: PhaseContext): Promise<void> {

@@ -12,10 +12,11 @@ export const expose: Phase = {
     const { signal } = context
     const { network, virtualMachines } = await context.destination()
     const vmId = destinationVmId(context)
-    // It may have died after the commit: it is the live copy all the same, and goes on from its own disk.
-    if ((await virtualMachines.describe({ vmId, signal })).power === 'STOPPED')
-      await virtualMachines.start({ operationId: context.operationId('start'), vmId, signal })
     await network.expose({ operationId: context.operationId('expose'), vmId, completedEventKey: completedEventKey(context), signal })
+    // It may have died after the commit, before or after it was exposed: it is the live copy all the same, and goes on from its own disk. An id of its own for each look,
+    // since the same start would be answered as done after a second power loss.
+    if ((await virtualMachines.describe({ vmId, signal })).power === 'STOPPED')
+      await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
     const exposedAt = new Date()
     await putRecord(context, 'completed', { uniqueId: resultOf(context, 'INSTANTIATE_DESTINATION').uniqueId, vmId })
     const { freezingAt, frozenAt } = resultOf(context, 'FREEZE')

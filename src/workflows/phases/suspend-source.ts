@@ -1,4 +1,6 @@
 import { done, type Phase } from '../phase.ts'
+import { releaseSource } from './arm-fence.ts'
+import { closeFence } from './fence-source.ts'
 import { freezeIdOf, sourceIsGone, sourceVmId } from './phase-facts.ts'
 import { underLease } from './under-lease.ts'
 
@@ -18,6 +20,8 @@ export const suspendSource: Phase = {
         vmId: sourceVmId(context),
         signal: context.signal,
       })
+      // The freeze vouches for the source until its fence is closed, and from there on the fence: nobody resumes it in between unseen.
+      await closeFence(context)
       return lease.endAfterSuspension()
         ? done
         : { outcome: 'VOID', reason: 'the lease of the freeze had lapsed when the source was suspended.', ownFault: true }
@@ -27,6 +31,7 @@ export const suspendSource: Phase = {
   },
   async undo(context) {
     const { virtualMachines } = await context.source()
+    await releaseSource(context)
     try {
       await virtualMachines.resume({ operationId: context.operationId('resume'), vmId: sourceVmId(context), signal: context.signal })
     } catch (error) {
