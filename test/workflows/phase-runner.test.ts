@@ -29,6 +29,9 @@ function changed(name: MigrationPhase, change: (phase: Phase) => Partial<Phase>)
   return { 2: list.map((phase) => (phase.name === name ? { ...phase, ...change(phase) } : phase)) }
 }
 
+/** As patient as a busy machine asks for. */
+const eventually = (condition: () => unknown) => vi.waitFor(condition, 20_000)
+
 const broken = () => new ProviderError('INTERNAL', 'It broke.', { retryable: false, remedy: 'None.' })
 
 test('a machine moves: one live copy, everything in it, the source off and kept', async () => {
@@ -255,7 +258,7 @@ describe('the operator', () => {
   test('holds at READY_TO_CUT_OVER, syncing, until he says so', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       const migration = await stage.store.read(id)
       expect(migration.phase).toBe('READY_TO_CUT_OVER')
       expect((await stage.store.lastRound(migration))!.round).toBeGreaterThan(2)
@@ -268,9 +271,9 @@ describe('the operator', () => {
   test('pauses and resumes', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
     await stage.operations.pauseMigration(operator, key('pause', id))
-    await vi.waitFor(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'))
+    await eventually(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'))
     const round = (await stage.store.lastRound(await stage.store.read(id)))!.round
     await stage.operations.cutOverMigration(operator, key('cut', id))
     await stage.operations.resumeMigration(operator, key('resume', id))
@@ -329,7 +332,7 @@ describe('rounds that do not get shorter', () => {
   test('go on for ever by default, and say so', async () => {
     const id = await stage.start()
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).convergence).toBe('NOT_CONVERGING'))
+    await eventually(async () => expect((await stage.store.read(id)).convergence).toBe('NOT_CONVERGING'))
     pendingMs = () => 1
     expect(await end).toMatchObject({ state: 'COMPLETED' })
   })
@@ -351,7 +354,7 @@ test('a migration goes on with the list of phases that it began with', async () 
   const id = await stage.start({ cutoverPolicy: 'MANUAL' })
   const first = stage.runner()
   const running = stage.drive(first, id)
-  await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+  await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
   running.catch(() => {})
   await first.close()
   const ran: string[] = []
@@ -385,7 +388,7 @@ describe('a copy', () => {
   test('of a cancelled migration is kept until it is discarded', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
     await stage.operations.cancelMigration(operator, key('cancel', id))
     expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
     await expectUndone(stage)
@@ -419,7 +422,7 @@ describe('a cancel', () => {
   test('is answered once nothing is copied any more', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
     await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
     expect((await stage.store.read(id)).state).toBe('CANCELLED')
     expect(Object.values(stage.world.look().machines).map(({ power }) => power)).toEqual(['STOPPED'])
@@ -557,10 +560,10 @@ describe('a test boot', () => {
     const runner = stage.runner(lists)
     const end = stage.drive(runner, id)
     end.catch(() => {})
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
     return { id, runner, end }
   }
-  const ended = (id: string, state: string) => vi.waitFor(async () => expect((await stage.testsOf(id))[0]).toMatchObject({ state }), 10_000)
+  const ended = (id: string, state: string) => eventually(async () => expect((await stage.testsOf(id))[0]).toMatchObject({ state }))
 
   test('passes while the source runs and syncing goes on, and leaves nothing', async () => {
     const { id, end } = await held()
@@ -591,7 +594,7 @@ describe('a test boot', () => {
     for (const way of ['cutOverMigration', 'cancelMigration'] as const) {
       const { id, end } = await held()
       await stage.operations.testMigration(operator, key(`test-${way}`, id))
-      await vi.waitFor(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
+      await eventually(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
       stage.health.status = way === 'cutOverMigration' ? 500 : 200
       await stage.operations[way](operator, key(way, id))
       await end
@@ -608,7 +611,7 @@ describe('a test boot', () => {
     const { id, runner, end } = await held()
     stage.health.status = 500
     await stage.operations.testMigration(operator, key('test', id))
-    await vi.waitFor(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
+    await eventually(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
     await runner.close()
     await expect(end).rejects.toThrow()
     const second = stage.drive(stage.runner(), id)
@@ -624,7 +627,7 @@ describe('a test boot', () => {
     await expect(stage.operations.testMigration(operator, key('early', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
     stage.health.status = 500
     const end = stage.drive(stage.runner(), id)
-    await vi.waitFor(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'), 10_000)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
     await stage.operations.testMigration(operator, key('first', id))
     await expect(stage.operations.testMigration(operator, key('second', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
     await stage.operations.cancelMigration(operator, key('cancel', id))
