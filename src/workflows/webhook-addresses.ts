@@ -24,11 +24,26 @@ function listOf(ranges: readonly string[]): BlockList {
 
 const refused = listOf([
   // This machine, and what is no single machine.
-  ...['127.0.0.0/8', '::1', '0.0.0.0/8', '::', '224.0.0.0/4', '255.255.255.255', 'ff00::/8'],
+  '127.0.0.0/8',
+  '::1',
+  '0.0.0.0/8',
+  '::',
+  '224.0.0.0/4',
+  '255.255.255.255',
+  'ff00::/8',
   // Link-local, where most clouds answer about the machine; then those that answer elsewhere.
-  ...['169.254.0.0/16', 'fe80::/10', 'fd00:ec2::254', 'fd20:ce::254', '100.100.100.200', '168.63.129.16', '192.0.0.192'],
+  '169.254.0.0/16',
+  'fe80::/10',
+  'fd00:ec2::254',
+  'fd20:ce::254',
+  '100.100.100.200',
+  '168.63.129.16',
+  '192.0.0.192',
   // The same through a translator of IPv4 into IPv6.
-  ...['64:ff9b::7f00:0/104', '64:ff9b::a9fe:0/112', '64:ff9b::6464:64c8', '64:ff9b::a83f:8110'],
+  '64:ff9b::7f00:0/104',
+  '64:ff9b::a9fe:0/112',
+  '64:ff9b::6464:64c8',
+  '64:ff9b::a83f:8110',
 ])
 
 export interface WebhookAddresses {

@@ -5,8 +5,14 @@ import { fileSystemAt } from './stable-devices.ts'
 
 /** Where kernels are told their root: GRUB's own file, its entries (Red Hat's "BLS"), and what both are made from at the next upgrade of a kernel. */
 const kernelCommandLines = [
-  ...['/boot/grub/grub.cfg', '/boot/grub2/grub.cfg', '/boot/grub/menu.lst', '/boot/grub/grub.conf', '/boot/extlinux/extlinux.conf'],
-  ...['/etc/default/grub', '/etc/kernel/cmdline', '/etc/initramfs-tools/conf.d/resume'],
+  '/boot/grub/grub.cfg',
+  '/boot/grub2/grub.cfg',
+  '/boot/grub/menu.lst',
+  '/boot/grub/grub.conf',
+  '/boot/extlinux/extlinux.conf',
+  '/etc/default/grub',
+  '/etc/kernel/cmdline',
+  '/etc/initramfs-tools/conf.d/resume',
 ]
 const entries = '/boot/loader/entries'
 const environmentBlock = '/boot/grub2/grubenv'
@@ -44,7 +50,7 @@ async function namesFor({ files, fileSystems }: Guest, { sourceDisk }: FixUpRequ
 }
 
 /** `root=` and `resume=` of this disk, named so that they last. Pure. */
-export function stableArguments(text: string, nameOf: (device: string) => string | null): { text: string; replaced: string[] } {
+function stableArguments(text: string, nameOf: (device: string) => string | null): { text: string; replaced: string[] } {
   const replaced: string[] = []
   const changed = text.replaceAll(
     /(^|[\s"'=])(root|resume|RESUME)=(\/dev\/[^\s"']+)/gm,

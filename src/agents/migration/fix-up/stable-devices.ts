@@ -15,7 +15,7 @@ export function fileSystemAt(device: string, fileSystems: FileSystem[], sourceDi
 }
 
 /** The UUID that can stand for `device`; null as above, and where it has none. */
-export function stableName(device: string, fileSystems: FileSystem[], sourceDisk?: string): string | null {
+function stableName(device: string, fileSystems: FileSystem[], sourceDisk?: string): string | null {
   const uuid = fileSystemAt(device, fileSystems, sourceDisk)?.uuid
   return uuid ? `UUID=${uuid}` : null
 }

@@ -30,7 +30,7 @@ const ours =
   /^\s*(#.*was moved\.$|(BOOTPROTO|HWADDR|ONBOOT|IPADDR\d*|PREFIX\d*|NETMASK\d*|GATEWAY\d*|DNS\d+|PEERDNS|IPV6INIT|IPV6_AUTOCONF|IPV6ADDR\w*|IPV6_DEFAULTGW|DHCPV6C)=)/
 
 /** What is about addresses is replaced; the rest stays as it is. */
-export function ifcfgFile(before: string, { mac, name, addressing }: AddressedNic): string {
+function ifcfgFile(before: string, { mac, name, addressing }: AddressedNic): string {
   const kept = before.split('\n').filter((line) => line !== '' && !ours.test(line))
   if (!kept.some((line) => /^\s*DEVICE=/.test(line))) kept.push(`DEVICE=${name}`)
   if (!kept.some((line) => /^\s*TYPE=/.test(line))) kept.push('TYPE=Ethernet')

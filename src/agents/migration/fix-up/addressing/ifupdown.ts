@@ -31,7 +31,7 @@ async function paths(files: GuestFiles): Promise<string[]> {
 }
 
 /** All that is said of addresses of the interface; `auto` lines stay. */
-export function withoutStanzas(text: string, name: string): { rest: string; removed: boolean } {
+function withoutStanzas(text: string, name: string): { rest: string; removed: boolean } {
   let inside = false
   let removed = false
   const kept = text.split('\n').filter((line) => {

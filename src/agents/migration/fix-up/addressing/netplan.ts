@@ -29,7 +29,7 @@ export const netplan: AddressWriter = {
   },
 }
 
-export function netplanFile({ mac, name, addressing }: AddressedNic): string {
+function netplanFile({ mac, name, addressing }: AddressedNic): string {
   const lines =
     addressing.mode === 'DHCP'
       ? ['dhcp4: true', 'dhcp6: true']
@@ -49,7 +49,7 @@ export function netplanFile({ mac, name, addressing }: AddressedNic): string {
 }
 
 /** The file without the interface's entry below `ethernets`, known by its name or MAC. Null when it mentions the interface in a way that this can't read. */
-export function withoutEthernet(text: string, { mac, name }: AddressedNic): string | null {
+function withoutEthernet(text: string, { mac, name }: AddressedNic): string | null {
   const lines = text.split('\n')
   const start = lines.findIndex((line) => /^\s+ethernets:\s*(#.*)?$/.test(line))
   const mentions = (part: string) =>

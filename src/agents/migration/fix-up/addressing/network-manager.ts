@@ -12,7 +12,7 @@ export const networkManager: AddressWriter = {
   },
 }
 
-export function keyfile({ mac, name, addressing }: AddressedNic): string {
+function keyfile({ mac, name, addressing }: AddressedNic): string {
   const fixed = addressing.mode === 'STATIC' ? addressing : null
   const family = (six: boolean) => {
     if (!fixed) return ['method=auto']

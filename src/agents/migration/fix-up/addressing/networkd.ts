@@ -19,7 +19,7 @@ export const networkd: AddressWriter = {
   },
 }
 
-export function networkFile({ mac, addressing }: AddressedNic): string {
+function networkFile({ mac, addressing }: AddressedNic): string {
   const network =
     addressing.mode === 'DHCP'
       ? ['DHCP=yes']
