@@ -35,6 +35,7 @@ export function startReconciliationWatch(dependencies: {
   const { database, verdicts, engineId, submit, wake, refreshTopology, log } = dependencies
   const closing = new AbortController()
   const answering = new Set<string>()
+  const wentSilent = new Set<string>()
 
   async function look(): Promise<void> {
     const connected = () => database.select({ id: clouds.id, state: clouds.state }).from(clouds).where(ne(clouds.state, 'DISCONNECTED'))
@@ -42,6 +43,7 @@ export function startReconciliationWatch(dependencies: {
     await Promise.all(
       silent.map(({ id }) => {
         answering.delete(id)
+        wentSilent.add(id)
         const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(refreshTimeoutMs)])
         return refreshTopology(id, signal).catch(() => {}) // its row says what is wrong
       }),
@@ -49,7 +51,8 @@ export function startReconciliationWatch(dependencies: {
     const back = (await connected()).filter(({ id, state }) => state === 'CONNECTED' && !answering.has(id)).map(({ id }) => id)
     if (back.length === 0) return
     wake()
-    const migrationIds = [...(await movedFrom(back)), ...(await attestedDead(back))]
+    const returned = back.filter((id) => wentSilent.has(id))
+    const migrationIds = [...(await movedFrom(returned)), ...(await attestedDead(back))]
     for (let first = 0; first < migrationIds.length; first += 50) await fenceReturned(migrationIds.slice(first, first + 50))
     for (const id of back) answering.add(id)
   }

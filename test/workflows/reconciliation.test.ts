@@ -1,5 +1,7 @@
+import { eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { attestations } from '../../src/database/tables/attestation.ts'
+import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrations } from '../../src/database/tables/migration.ts'
 import { reconciliations } from '../../src/database/tables/reconciliation.ts'
 import { virtualMachines } from '../../src/database/tables/topology.ts'
@@ -285,16 +287,25 @@ describe('what it refuses, and what it leaves alone', () => {
   })
 })
 
-test('the source of a completed migration of ours is fenced when its cloud answers again, without being asked', async () => {
-  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
-  stage.west.machines['copy'] = machine()
-  stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
-  await storeMigration('COMPLETED')
-  await seen('east', 'vm-1')
-  await watchOnce()
-  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
-  expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
-})
+test.each(['UNREACHABLE', 'CONNECTED'] as const)(
+  'the source of a completed migration of ours is fenced, unasked, when its cloud answers again: %s before',
+  async (cloudState) => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+    stage.west.machines['copy'] = machine()
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+    await storeMigration('COMPLETED')
+    await seen('east', 'vm-1')
+    await setCloudState(cloudState)
+    await watchOnce()
+    if (cloudState === 'CONNECTED') return expect(submitted).toEqual([])
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+    expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+  },
+)
+
+async function setCloudState(state: 'CONNECTED' | 'UNREACHABLE'): Promise<void> {
+  await stage.database.write((orm) => [orm.update(clouds).set({ state }).where(eq(clouds.id, 'east'))])
+}
 
 function cutBefore(call: string): (present: string) => void {
   return (present) => {
@@ -327,7 +338,7 @@ async function watchOnce(): Promise<void> {
     engineId: 'engine',
     submit,
     wake: () => {},
-    refreshTopology: async () => {},
+    refreshTopology: () => setCloudState('CONNECTED'),
     log: () => {},
   })
   await watch.look()

@@ -139,6 +139,12 @@ describe('of several migrations of one machine', () => {
     expect(await readOne()).toMatchObject({ migrationId, standing: { verdict: 'MIGRATED', disputed: true }, safeActions: ['NONE'] })
   })
 
+  test('a machine of the same unique id elsewhere, that is not the recorded source, is left alone', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+    stage.east.machines = { 'moved-by-hand': machine() }
+    expect((await readOne()).safeActions).toEqual(['WAIT_FOR_SOURCE', 'ATTEST_SOURCE'])
+  })
+
   test('a site that is connected under two names is not its own source', async () => {
     putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
     stage.east.machines = stage.west.machines
