@@ -18,7 +18,11 @@ export interface Checked {
  * @param large a search of many states: its program is optimised, which takes longer than a small search
  * Throws where the search could not be finished: a syntax error, more memory than 3.5 GiB, an assertion without a name.
  */
-export async function checkModel(model: string, definitions: string[], { large = false, signal }: { large?: boolean; signal?: AbortSignal } = {}): Promise<Checked> {
+export async function checkModel(
+  model: string,
+  definitions: string[],
+  { large = false, signal }: { large?: boolean; signal?: AbortSignal } = {},
+): Promise<Checked> {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-model-'))
   try {
     await copyFile(model, join(directory, 'model.pml'))
@@ -30,7 +34,8 @@ export async function checkModel(model: string, definitions: string[], { large =
     const violated = /^pan:\d+: assertion violated (\w+)/m.exec(stdout)?.[1] ?? null
     const errors = Number(/errors: (\d+)/.exec(stdout)?.[1])
     const cutShort = /max search depth too small|out of memory|reached -DMEMLIM/.exec(stdout)
-    if (!Number.isFinite(errors) || cutShort || (errors > 0 && !violated)) throw new Error(`The search did not end as it should:\n${stdout}`)
+    if (!Number.isFinite(errors) || cutShort || (errors > 0 && !violated))
+      throw new Error(`The search did not end as it should:\n${stdout}`)
     return { violated, states: Number(/(\S+) states, stored/.exec(stdout)?.[1]) }
   } finally {
     await rm(directory, { recursive: true, force: true })

@@ -29,11 +29,15 @@ const mutants: Record<string, { faults: number; violates: string }> = {
   RECONCILIATION_RELEASES_BEFORE_ABANDONED: { faults: 2, violates: 'recordsTellTheLiveCopy' },
 }
 
-test(`the protocol keeps its invariants with ${full ? 'three' : 'two'} faults at any moments`, { timeout: 2 * slowMachineMs }, async ({ signal }) => {
-  const { violated, states } = await checkModel(model, [`FAULTS=${full ? 3 : 2}`], { large: true, signal })
-  expect(violated).toBeNull()
-  expect(states).toBeGreaterThan(1_000_000)
-})
+test(
+  `the protocol keeps its invariants with ${full ? 'three' : 'two'} faults at any moments`,
+  { timeout: 2 * slowMachineMs },
+  async ({ signal }) => {
+    const { violated, states } = await checkModel(model, [`FAULTS=${full ? 3 : 2}`], { large: true, signal })
+    expect(violated).toBeNull()
+    expect(states).toBeGreaterThan(1_000_000)
+  },
+)
 
 test.for(['MIGRATED', 'NOT_MIGRATED'])('a migration can end %s', { timeout: slowMachineMs }, async (outcome, { signal }) => {
   // The claim that it never does must fall.
@@ -48,10 +52,14 @@ test.for(['SWAP_ARM_AND_FREEZE', 'SWAP_SUSPEND_AND_SEAL'])('%s would do as well'
   expect(await checkModel(model, ['FAULTS=1', swap], { signal })).toMatchObject({ violated: null })
 })
 
-test('a source that somebody else resumes is safe only behind a fence that was closed at the suspension', { timeout: slowMachineMs }, async ({ signal }) => {
-  expect(await checkModel(model, ['FAULTS=1', 'OUTSIDER'], { signal })).toMatchObject({ violated: 'oneIsRecoverable' })
-  expect(await checkModel(model, ['FAULTS=1', 'OUTSIDER', 'FENCE_AT_SUSPENSION'], { signal })).toMatchObject({ violated: null })
-})
+test(
+  'a source that somebody else resumes is safe only behind a fence that was closed at the suspension',
+  { timeout: slowMachineMs },
+  async ({ signal }) => {
+    expect(await checkModel(model, ['FAULTS=1', 'OUTSIDER'], { signal })).toMatchObject({ violated: 'oneIsRecoverable' })
+    expect(await checkModel(model, ['FAULTS=1', 'OUTSIDER', 'FENCE_AT_SUSPENSION'], { signal })).toMatchObject({ violated: null })
+  },
+)
 
 test('docs/protocol.md names every mutant of the model, and the invariant that it breaks', () => {
   const page = readFileSync(join(import.meta.dirname, '../../docs/protocol.md'), 'utf8')
