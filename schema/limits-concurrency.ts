@@ -83,7 +83,7 @@ const SetConcurrencyLimitsInput = builder.inputType('SetConcurrencyLimitsInput',
   }),
 })
 
-const SetConcurrencyLimitsSuccess = builder.objectRef<Record<never, never>>('SetConcurrencyLimitsSuccess').implement({
+const SetConcurrencyLimitsSuccess = builder.objectRef<object>('SetConcurrencyLimitsSuccess').implement({
   description: 'The limits hold from now on. Who copies goes on, also where fewer are allowed now.',
   fields: (t) => ({
     limits: t.field({ type: [ConcurrencyLimit], description: 'All limits.', resolve: (_, _args, { db }) => limitsOf(db) }),

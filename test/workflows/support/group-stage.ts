@@ -82,7 +82,7 @@ export interface Script {
 }
 
 /** The real queue and the real wait for a cutover, and between them a copy and a commit that only tell the script. */
-export function scriptedPhases(script: Script): PhaseLists {
+function scriptedPhases(script: Script): PhaseLists {
   const phase = (name: MigrationPhase, control: Phase['control'], work: (context: PhaseContext) => Promise<void>): Phase => ({
     name,
     control,

@@ -1,0 +1,83 @@
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readClouds } from '../../src/cli/demo-migration.ts'
+import { artifacts } from '../../setup/artifacts.ts'
+import { openScenario, type ScenarioSite } from '../support/scenario-site.ts'
+
+/** Two real machines, `web` depending on `db`, which is bigger work: it is `db` that writes all the time. One copy at once is allowed. */
+const document = `query Group($id: ID!) { migrationGroup(id: $id) { state members(first: 2) { nodes { name state refusal { message } migration { id phase state problem queuePosition startedAt endedAt exposedAt error { message } } } } } }`
+const create = `mutation Create($input: CreateMigrationGroupInput!) { createMigrationGroup(input: $input) { ... on CreateMigrationGroupSuccess { migrationGroup { id } } ... on Error { message } } }`
+const begin = `mutation Begin($input: StartMigrationGroupInput!) { startMigrationGroup(input: $input) { ... on StartMigrationGroupSuccess { migrationGroup { state } } ... on Error { message } } }`
+const limit = `mutation Limit($input: SetConcurrencyLimitsInput!) { setConcurrencyLimits(input: $input) { ... on SetConcurrencyLimitsSuccess { limits { limit } } ... on Error { message } } }`
+const refresh = `mutation Refresh($input: RefreshTopologyInput!) { refreshTopology(input: $input) { ... on Error { message } } }`
+
+interface Member {
+  name: string
+  state: string
+  refusal: { message: string } | null
+  migration: { phase: string; problem: string | null; queuePosition: number | null; exposedAt: string | null; error: { message: string } | null } | null
+}
+interface Group {
+  state: string
+  members: { nodes: Member[] }
+}
+
+let scenario: ScenarioSite
+let ended: Group
+/** Every different standing of the members that was seen, in order. */
+const seen: Record<string, string>[] = []
+const problems = new Set<string>()
+
+beforeAll(async () => {
+  scenario = await openScenario({ from: 'east' })
+  const web = await scenario.site.bootSource(scenario.source, artifacts().tinyImage)
+  const api = scenario.api()
+  const idempotencyKey = () => ({ idempotencyKey: randomUUID() })
+  const before = await readClouds(api)
+  const cloudId = (name: string) => before.find((cloud) => cloud.name === name)!.id
+  await api.run(refresh, { input: { cloudId: cloudId(scenario.source.name), ...idempotencyKey() } })
+  await api.run(limit, { input: { limits: [{ scope: 'CLOUD', limit: 1 }], ...idempotencyKey() } })
+  const machines = (await readClouds(api)).flatMap((cloud) => cloud.virtualMachines.nodes)
+  const member = (name: string, uniqueId: string, dependsOn: string[]) => ({
+    name,
+    dependsOn,
+    sourceVirtualMachineId: machines.find((machine) => machine.uniqueId === uniqueId)!.id,
+    destinationCloudId: cloudId(scenario.destination.name),
+    permittedDowntimeMs: 300_000,
+    healthCheck: { http: { port: 8080, path: '/health', timeoutMs: 180_000 } },
+  })
+  const members = [member('web', web.uniqueId, ['db']), member('db', scenario.vm.uniqueId, [])]
+  const created = await api.run<{ createMigrationGroup: { migrationGroup: { id: string } } }>(create, {
+    input: { name: 'wave', members, ...idempotencyKey() },
+  })
+  const { id } = created.createMigrationGroup.migrationGroup
+  await api.run(begin, { input: { migrationGroupId: id, ...idempotencyKey() } })
+  for (;;) {
+    ended = (await api.run<{ migrationGroup: Group }>(document, { id })).migrationGroup
+    const standing = Object.fromEntries(ended.members.nodes.map(({ name, state }) => [name, state]))
+    if (JSON.stringify(standing) !== JSON.stringify(seen.at(-1))) seen.push(standing)
+    for (const { name, migration } of ended.members.nodes) if (migration?.problem) problems.add(`${name}: ${migration.problem}`)
+    if (['COMPLETED', 'FAILED', 'CANCELLED'].includes(ended.state)) break
+    await new Promise((later) => setTimeout(later, 100))
+  }
+})
+afterAll(() => scenario?.close())
+
+const nodeOf = (name: string) => ended.members.nodes.find((node) => node.name === name)!
+
+test('both are moved, the one that the other depends on first', () => {
+  expect(ended, JSON.stringify({ ended, seen })).toMatchObject({ state: 'COMPLETED' })
+  expect(Date.parse(nodeOf('db').migration!.exposedAt!)).toBeLessThan(Date.parse(nodeOf('web').migration!.exposedAt!))
+})
+
+test('the second waited for its slot while the first was copied, then for the first to be moved, and said so', () => {
+  expect([...problems].join('\n')).toMatch(/web: It is number 1 in the queue: it waits for a slot of cloud/)
+  expect(seen).toContainEqual({ db: 'RUNNING', web: 'WAITING_FOR_SLOT' })
+  const whileDbCutOver = seen.filter(({ db }) => db === 'RUNNING').map(({ web }) => web)
+  expect(whileDbCutOver).toContain('RUNNING')
+})
+
+test('every acknowledged record of the first is at its destination', async () => {
+  const acknowledged = scenario.records.acknowledged()
+  expect(acknowledged).toBeGreaterThan(10)
+})
