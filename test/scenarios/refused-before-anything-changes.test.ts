@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { connectCloud as connectDocument } from '../../src/cli/demo-documents.ts'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
-import { newKey } from '../plugin-sdk/guest-over-ssh.ts'
+import { newKey } from '../support/ssh-server.ts'
 import { openScenario, type ScenarioSite, type StartPayload } from '../support/scenario-site.ts'
 
 /**

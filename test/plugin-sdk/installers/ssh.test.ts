@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import ssh2 from 'ssh2'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { sshInstaller } from '../../../src/plugin-sdk/installers/ssh.ts'
-import { type GuestOverSsh, newKey, startGuestOverSsh } from '../guest-over-ssh.ts'
+import { newKey } from '../../support/ssh-server.ts'
+import { type GuestOverSsh, startGuestOverSsh } from '../guest-over-ssh.ts'
 
 const directory = '/run/portolan-agent'
 const bootstrap = { path: '/etc/portolan/bootstrap.json', content: `{"token":"$(touch /run/pwned) '\\"; é"}`, mode: 0o644 }
