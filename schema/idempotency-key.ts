@@ -7,7 +7,7 @@ export function idempotencyKey(t: InputFieldBuilder<ResolvedTypes, 'InputObject'
   return t.string({
     required: true,
     description:
-      'Chosen by the client, 1 to 200 characters, such as a UUID. The same key with the same input answers as the first time and does nothing more; with another input it is refused.',
+      'Chosen by the client, 1 to 200 characters, such as a UUID. The same key with the same input answers as the first time and does nothing more, for seven days; with another input, or later, it is refused.',
   })
 }
 

@@ -9,13 +9,16 @@ function wrong(scalar: string, expected: string): never {
   throw new GraphQLError(`${scalar} takes ${expected}.`, { extensions: { code: 'INVALID_INPUT' } })
 }
 
+/** Without a time zone it would be this machine's, which no client knows. */
+const moment = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.]\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/
+
 builder.scalarType('DateTime', {
   description: 'A moment in UTC as ISO 8601 with milliseconds, such as `2026-11-22T14:05:09.120Z`.',
   specifiedByURL: 'https://scalars.graphql.org/andimarek/date-time.html',
   serialize: (value) => value.toISOString(),
   parseValue: (value) => {
-    const at = typeof value === 'string' ? new Date(value) : new Date(Number.NaN)
-    return Number.isNaN(at.getTime()) ? wrong('DateTime', 'an ISO 8601 string') : at
+    const at = typeof value === 'string' && moment.test(value) ? new Date(value) : new Date(Number.NaN)
+    return Number.isNaN(at.getTime()) ? wrong('DateTime', 'an ISO 8601 string with its time zone, such as 2026-11-22T14:05:09Z') : at
   },
 })
 
