@@ -17,7 +17,9 @@ export type MigrationPatch = Partial<Omit<typeof migrations.$inferInsert, 'id' |
 export type StepPatch = { phase: MigrationPhase } & Partial<Pick<StepRow, 'switchover' | 'state' | 'result' | 'endedAt'>>
 
 export interface MigrationStore {
+  /** Throws where there is none. */
   read(id: string): Promise<MigrationRow>
+  find(id: string): Promise<MigrationRow | null>
   /** Of the present attempt, all switchovers. */
   steps(migration: MigrationRow): Promise<StepRow[]>
   /** One transaction. A step that isn't there is made. */
@@ -35,9 +37,15 @@ export interface MigrationStore {
 }
 
 export function createMigrationStore(database: Database): MigrationStore {
+  async function find(id: string): Promise<MigrationRow | null> {
+    const [row] = await database.select().from(migrations).where(eq(migrations.id, id))
+    return row ?? null
+  }
+
   return {
+    find,
     async read(id) {
-      const [row] = await database.select().from(migrations).where(eq(migrations.id, id))
+      const row = await find(id)
       if (!row) throw new Error(`There is no migration ${id}.`)
       return row
     },

@@ -36,8 +36,9 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   const shutdown = new AbortController()
 
   async function transition(id: string): Promise<string | null> {
-    const migration = await store.read(id)
-    if (isEnded(migration.state)) return null
+    const migration = await store.find(id)
+    // No row: the database was lost, and the engine's journal wasn't. What the clouds' records say is reconciled on the operator's word.
+    if (!migration || isEnded(migration.state)) return null
     const list = phaseList(dependencies.phaseLists, migration.phaseListVersion)
     const steps = await store.steps(migration)
     return migration.direction === 'FORWARD' ? forward(migration, list, steps) : backward(migration, list, steps)

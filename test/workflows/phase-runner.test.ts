@@ -495,6 +495,10 @@ test('a destination that loses its power after the commit is started again, from
   await expectMoved(stage)
 })
 
+test('a migration whose row was lost with the database ends without a word', async () => {
+  expect(await stage.runner().advance('of-a-database-that-is-gone')).toBe(null)
+})
+
 describe('a rollback', () => {
   const key = (idempotencyKey: string, migrationId: string) => ({ idempotencyKey, migrationId })
   const rollback = phaseLists[1001]!
