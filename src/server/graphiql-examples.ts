@@ -98,4 +98,21 @@ mutation CutOver($input: CutOverMigrationInput!) {
 `,
     { input: { idempotencyKey: 'my-first-cutover', migrationId: '<id of a migration>' } },
   ),
+  tab(
+    `# 5. After a fault: what was moved, by the records of the cloud that it
+# went to. Changes nothing; reconcileMigrations does what is safe.
+query AfterAFault($cloudId: ID!) {
+  migrationVerdicts(cloudId: $cloudId) {
+    name
+    verdict
+    row
+    message
+    safeActions
+    evidence { site kind found message readAt }
+    reconciliation { state problem done }
+  }
+}
+`,
+    { cloudId: '<id of the destination cloud>' },
+  ),
 ]
