@@ -11,7 +11,7 @@ import { killControlPlane } from '../support/kill.ts'
 import { openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
 /**
- * The source's host dies in mid-switchover (its QEMU is killed), and the control plane dies with its database: nothing of it is used again. Another one, which knows nothing, connects the clouds and
+ * In mid-switchover the control plane dies with its database, nothing of which is used again, and the source's host with it (its QEMU is killed). Another one, which knows nothing, connects the clouds and
  * reads the records alone.
  */
 const verdictsDocument = `query Verdicts($cloudId: ID!) { migrationVerdicts(cloudId: $cloudId) { migrationId uniqueId verdict row message safeActions migration { id } source { id } destination { id } sourceCloud { name } evidence { kind found message } reconciliation { state problem done } attestations { statement } } }`
@@ -40,23 +40,30 @@ afterEach(async () => {
   scenario = undefined
 })
 
-describe('the source host dies in mid-switchover, and the control plane loses its database', () => {
-  test('before the commit: NOT_MIGRATED, and the machine goes on at the source with every acknowledged record', async () => {
-    const { site, api, cloudId } = await faultInSwitchover()
-    await connectCloud(api, site.source)
-    const before = await verdictOf(api, cloudId)
-    expect(before).toMatchObject({ verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', migration: null, sourceCloud: { name: 'east' } })
-    expect(before.safeActions).toEqual(['ABANDON', 'STOP_DESTINATION'])
-    expect(before.evidence.find(({ kind }) => kind === 'SOURCE_FENCE')).toMatchObject({ found: 'YES' })
+describe('the control plane dies in mid-switchover, and its database is lost', () => {
+  test.each([
+    ['the source host dies with it', killSource],
+    ['the source is left suspended and frozen', null],
+  ] as const)(
+    'before the commit, and %s: NOT_MIGRATED, the machine goes on at the source with every acknowledged record',
+    async (_, fault) => {
+      const { site, api, cloudId } = await faultInSwitchover(fault)
+      await connectCloud(api, site.source)
+      const before = await verdictOf(api, cloudId)
+      expect(before).toMatchObject({ verdict: 'NOT_MIGRATED', row: 'NO_COMPLETED_EVENT', migration: null, sourceCloud: { name: 'east' } })
+      expect(before.safeActions).toEqual(['ABANDON', 'STOP_DESTINATION'])
+      expect(before.evidence.find(({ kind }) => kind === 'SOURCE_FENCE')).toMatchObject({ found: 'YES' })
 
-    await reconcile(api, cloudId)
-    expect(await reconciled(api, cloudId, 'DONE')).toMatchObject({ verdict: 'NOT_MIGRATED', reconciliation: { problem: null } })
-    expect(await powers(site)).toEqual({ source: ['RUNNING'], destination: ['STOPPED'] })
-    await expectRecordsAt(site, site.source, site.vm.vmId)
-  })
+      await reconcile(api, cloudId)
+      expect(await reconciled(api, cloudId, 'DONE')).toMatchObject({ verdict: 'NOT_MIGRATED', reconciliation: { problem: null } })
+      if (!fault) expect((await verdictOf(api, cloudId)).reconciliation?.done.at(-1)).toMatch(/guest was removed/)
+      expect(await powers(site)).toEqual({ source: ['RUNNING'], destination: ['STOPPED'] })
+      await expectRecordsAt(site, site.source, site.vm.vmId)
+    },
+  )
 
   test("after the commit, its site gone: MIGRATED, live on an administrator's word, and the source that returns is fenced", async () => {
-    const { site, api, cloudId, migrationId } = await faultInSwitchover()
+    const { site, api, cloudId, migrationId } = await faultInSwitchover(killSource)
     await commitAsTheLastDeedOfTheDead(site, migrationId)
     expect(await verdictOf(api, cloudId)).toMatchObject({
       verdict: 'MIGRATED',
@@ -83,7 +90,9 @@ describe('the source host dies in mid-switchover, and the control plane loses it
 })
 
 /** A control plane that knows nothing but the destination. */
-async function faultInSwitchover(): Promise<{ site: ScenarioSite; api: GraphqlClient; cloudId: string; migrationId: string }> {
+async function faultInSwitchover(
+  fault: ((site: ScenarioSite) => Promise<void>) | null,
+): Promise<{ site: ScenarioSite; api: GraphqlClient; cloudId: string; migrationId: string }> {
   const site = await openScenario({ from: 'east' })
   scenario = site
   const { migration } = await site.start()
@@ -95,7 +104,7 @@ async function faultInSwitchover(): Promise<{ site: ScenarioSite; api: GraphqlCl
   )
   expect(present.state).toBe('RUNNING')
   await killControlPlane(site.controlPlane())
-  await killSource(site)
+  await fault?.(site)
 
   const configuration = { api: { port: 0 }, agents: { listen: [{ host: '0.0.0.0', port: 0 }] }, plugins: demoPlugins }
   second = await startControlPlane(await mkdtemp(join(site.directory, 'another-')), configuration)
