@@ -18,6 +18,7 @@ import { webhookAddresses } from '../../src/workflows/webhook-addresses.ts'
 import { createWebhookSecretOperations, type WebhookSecretOperations } from '../../src/workflows/webhook-secret-operations.ts'
 import { createWebhooks, type Webhooks } from '../../src/workflows/webhooks.ts'
 import { operator, quickTimings } from './support/migration-settings-for-tests.ts'
+import { expectUndone, setMigrationStage } from './support/migration-stage.ts'
 
 const secret = 'a secret that nobody guesses'
 let directory: string
@@ -258,5 +259,35 @@ describe('the secret of webhooks', () => {
     await expect(operations.setWebhookSecret(operator, { idempotencyKey: randomUUID(), ...input })).rejects.toMatchObject({
       code: 'INVALID_INPUT',
     })
+  })
+})
+
+describe('in a whole migration', () => {
+  test('hooks come with their phases, and a failure after the commit changes nothing', async () => {
+    receiver.answer = (response) => response.writeHead(receiver.received.length > 2 ? 500 : 200).end()
+    const stage = await setMigrationStage({ webhooks })
+    try {
+      const hooks = [
+        webhook({ name: 'last', phase: 'RETIRE_SOURCE', when: 'AFTER', onFailure: 'IGNORE' }),
+        webhook({ name: 'second', phase: 'SUSPEND_SOURCE', when: 'AFTER' }),
+        webhook({ name: 'first' }),
+      ]
+      const { state } = await stage.drive(stage.runner(), await stage.start({ hooks }))
+      expect(state).toBe('COMPLETED')
+      expect(receiver.received.map(({ body }) => (JSON.parse(body) as { hook: string }).hook)).toEqual(['first', 'second', 'last'])
+    } finally {
+      await stage.close()
+    }
+  })
+
+  test('one that fails before the commit, with the policy FAIL, leaves the source in service', async () => {
+    const stage = await setMigrationStage({ webhooks })
+    try {
+      const { state, errorCode } = await stage.drive(stage.runner(), await stage.start({ hooks: [command('1')] }))
+      expect({ state, errorCode }).toEqual({ state: 'FAILED', errorCode: 'HOOK_FAILED' })
+      await expectUndone(stage)
+    } finally {
+      await stage.close()
+    }
   })
 })

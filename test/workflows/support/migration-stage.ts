@@ -29,7 +29,7 @@ import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workf
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
 import { refreshTopology } from '../../../src/workflows/topology-refresh.ts'
 import { webhookAddresses } from '../../../src/workflows/webhook-addresses.ts'
-import { createWebhooks } from '../../../src/workflows/webhooks.ts'
+import { createWebhooks, type Webhooks } from '../../../src/workflows/webhooks.ts'
 import { createFakeClouds, type CallHook } from './fake-clouds.ts'
 import { createFakeGateway } from './fake-gateway.ts'
 import { createFakeWorld, type FakeWorld } from './fake-world.ts'
@@ -55,7 +55,9 @@ export interface MigrationStage {
   close(): Promise<void>
 }
 
-export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: (round: number) => number } = {}): Promise<MigrationStage> {
+export async function setMigrationStage(
+  options: { hook?: CallHook; pendingMs?: (round: number) => number; webhooks?: Webhooks } = {},
+): Promise<MigrationStage> {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-workflow-'))
   const database = await openDatabase({ dataDirectory: directory })
   const health = { status: 200 }
@@ -116,7 +118,7 @@ export async function setMigrationStage(options: { hook?: CallHook; pendingMs?: 
           admit: (migration) => admission.admit(migration),
           groupCutover: (migrationId) => groupCutover(database, migrationId),
           migrationTests: tests,
-          webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(['127.0.0.0/8']) }),
+          webhooks: options.webhooks ?? createWebhooks({ database, sealKey, addresses: webhookAddresses(['127.0.0.0/8']) }),
         },
       })
       runners.push(runner)
