@@ -16,6 +16,8 @@ const machines = 12
 /** In order: which machine began to copy, ended its copy, cut over. */
 let told: string[]
 let failing: Set<number>
+/** How long each machine's copy takes, in milliseconds. */
+let copyMs: number[]
 let held: Set<number>
 let copying: Set<number>
 let mostCopying: number
@@ -27,6 +29,7 @@ beforeEach(async () => {
   await storeMachines(stage.database, machines)
   told = []
   failing = new Set()
+  copyMs = Array.from({ length: machines }, () => 10)
   held = new Set()
   copying = new Set()
   mostCopying = mostOnOneHost = 0
@@ -38,7 +41,7 @@ beforeEach(async () => {
       mostOnOneHost = Math.max(mostOnOneHost, neighbours.length)
       told.push(`copy ${machine}`)
       try {
-        do await wait(10, signal)
+        do await wait(copyMs[machine]!, signal)
         while (held.has(machine))
         if (failing.has(machine))
           throw new PortolanError('NOT_CONVERGING', `Machine ${machine} fails ${migration.id}.`, { retryable: false, remedy: 'None.' })
@@ -88,7 +91,9 @@ test(
   { timeout: 180_000 },
   async () => {
     const random = randomNumbers()
-    const limits = { CLOUD: 1 + random.below(4), HOST: 1 + random.below(2) }
+    // Those that others depend on are often the last to be copied.
+    copyMs = copyMs.map(() => random.of([10, 500]))
+    const limits = { CLOUD: 3 + random.below(4), HOST: 2 + random.below(2) }
     await workflows.operations.setConcurrencyLimits(operator, {
       limits: [
         { scope: 'CLOUD', subject: 'east', limit: limits.CLOUD },
