@@ -3,19 +3,22 @@ import type { Suite } from './session.ts'
 import { hostileNames, operation } from './session.ts'
 
 export function connectionChecks(suite: Suite): void {
-  const { api, check, session } = suite
-  const { describe, expect, test } = api
+  const { check } = suite
+  const { describe, expect } = suite.api
 
   describe('options', () => {
-    test('are accepted as the subject gives them, and an unknown one is refused by name', async () => {
-      const { plugin, subject } = session()
-      await plugin.validateOptions(subject.options)
-      const refused = plugin.validateOptions({ ...subject.options, optionOfTheConformanceSuite: true })
-      await expect(refused).rejects.toMatchObject({
-        code: 'INVALID_OPTIONS',
-        message: expect.stringContaining('optionOfTheConformanceSuite'),
-      })
-    })
+    check(
+      'are accepted as the subject gives them, and an unknown one is refused by name',
+      { capabilities: [] },
+      async ({ plugin, subject }) => {
+        await plugin.validateOptions(subject.options)
+        const refused = plugin.validateOptions({ ...subject.options, optionOfTheConformanceSuite: true })
+        await expect(refused).rejects.toMatchObject({
+          code: 'INVALID_OPTIONS',
+          message: expect.stringContaining('optionOfTheConformanceSuite'),
+        })
+      },
+    )
   })
 
   describe('topology', () => {

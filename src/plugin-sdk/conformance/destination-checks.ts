@@ -1,11 +1,8 @@
 /** A destination, from the landing image to the flattened disk, as a migration takes it there. The suite writes the image into the disk from outside. */
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import type { InjectedFile, InstantiateRequest } from '../contract.ts'
+import { isAllZero, sha256, writeImage } from './disk-files.ts'
 import { awaitGuest, killedAfter, newMachine, operation, type Session, type Suite, throughACrash } from './session.ts'
-
-const chunkBytes = 1024 * 1024
 
 /** For a landing agent that is to wait: nobody listens there. */
 const dialsNobody: InjectedFile = {
@@ -75,12 +72,45 @@ export function destinationChecks(suite: Suite): void {
       },
     )
 
-    check('seals its disks as they are', needsImage, async (session) => {
+    check('is filled, as agents would', needsImage, async (session) => {
       const path = await backingPath(session)
-      if (path !== undefined) {
-        await writeImage(session.subject.imagePath ?? '', path)
-        verified = await sha256(path)
-      }
+      if (path === undefined) return
+      await writeImage(session.subject.imagePath ?? '', path)
+      verified = await sha256(path)
+    })
+
+    const needsTests = [...needs.capabilities, 'destination.testBoot.start', 'destination.testBoot.remove']
+    check(
+      'is booted for a test by a VM of its own, of which nothing stays',
+      { ...needsImage, capabilities: needsTests },
+      async (session) => {
+        const { connection, subject } = session
+        const testBoot = connection.destination.testBoot!
+        const machines = async () => (await connection.discoverTopology({})).virtualMachines.map(({ id }) => id).toSorted()
+        const [before, copy] = [await machines(), await connection.virtualMachines.describe({ vmId })]
+        const start = { ...operation(), vmId, testId: 'conformance', inboundPorts: subject.guestHttp ? [subject.guestHttp.port] : [] }
+        await killedAfter(suite, 300, () => testBoot.start(start))
+        const { vmId: testVmId } = await throughACrash(suite, 'destination.testBoot.start', () => testBoot.start(start))
+        expect(await testBoot.start({ ...start, ...operation() })).toEqual({ vmId: testVmId })
+        const test = await connection.virtualMachines.describe({ vmId: testVmId })
+        expect(test).toMatchObject({ power: 'RUNNING', uniqueId: expect.not.stringMatching(copy.uniqueId) })
+        for (const { mac } of test.nics) expect(copy.nics.map((nic) => nic.mac)).not.toContain(mac)
+        expect((await connection.network.reachability({ vmId: testVmId, guestPort: 22 })).controlPlaneFromGuest).toBeNull()
+        await expect(connection.network.expose({ ...operation(), vmId: testVmId })).rejects.toMatchObject({ code: 'CONFLICT' })
+        await expect(connection.destination.sealCopiedDisks({ ...operation(), vmId })).rejects.toMatchObject({ code: 'CONFLICT' })
+        if (verified !== undefined) await awaitGuest(session, testVmId)
+        await expectSealedBytesUnchanged(session)
+        const remove = { ...operation(), vmId, testId: 'conformance' }
+        await killedAfter(suite, 300, () => testBoot.remove(remove))
+        await throughACrash(suite, 'destination.testBoot.remove', () => testBoot.remove(remove))
+        await testBoot.remove({ ...remove, ...operation() })
+        expect(await machines()).toEqual(before)
+        expect((await connection.virtualMachines.describe({ vmId })).power).toBe('RUNNING')
+        await expectSealedBytesUnchanged(session)
+      },
+    )
+
+    check('seals its disks as they are', needsImage, async (session) => {
       const seal = { ...operation(), vmId }
       await throughACrash(suite, 'destination.sealCopiedDisks', () => session.connection.destination.sealCopiedDisks(seal))
       await expectSealedBytesUnchanged(session)
@@ -167,32 +197,4 @@ export function destinationChecks(suite: Suite): void {
       if (path !== undefined) await expect(stat(path)).rejects.toThrow('ENOENT')
     })
   })
-}
-
-/** Copies what is not zero, into the same file: the running landing image holds it open. */
-async function writeImage(imagePath: string, diskPath: string): Promise<void> {
-  const disk = await open(diskPath, 'r+')
-  try {
-    let offset = 0
-    for await (const chunk of createReadStream(imagePath, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>) {
-      if (chunk.some((byte) => byte !== 0)) await disk.write(chunk, 0, chunk.length, offset)
-      offset += chunk.length
-    }
-    await disk.sync()
-  } finally {
-    await disk.close()
-  }
-}
-
-async function isAllZero(path: string): Promise<boolean> {
-  const zeros = Buffer.alloc(chunkBytes)
-  for await (const chunk of createReadStream(path, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>)
-    if (!chunk.equals(zeros.subarray(0, chunk.length))) return false
-  return true
-}
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: chunkBytes }) as AsyncIterable<Buffer>) hash.update(chunk)
-  return hash.digest('hex')
 }
