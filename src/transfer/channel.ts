@@ -142,9 +142,8 @@ function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Ch
     const before = lastSent
     const sent = (async () => {
       await before
-      await write(encodeFrameHeader(type, sequence, payloadBytes))
-      for (const part of parts)
-        if (part.length > 0) await (pace && pace.limitBytesPerSecond !== null ? writePaced(pace, part) : write(part))
+      for (const part of inWholeRecords([encodeFrameHeader(type, sequence, payloadBytes), ...parts]))
+        await (pace && pace.limitBytesPerSecond !== null ? writePaced(pace, part) : write(part))
     })()
     lastSent = sent.catch(() => {})
     return sent
@@ -207,6 +206,30 @@ function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Ch
     closed: closed.promise,
     close,
   }
+}
+
+/** The largest TLS record. */
+const recordBytes = 16_384
+
+/**
+ * Every write is a record, a packet and a turn of the event loop of its own, so small parts go together, and with the beginning of a large one. Only that much is copied.
+ */
+export function inWholeRecords(parts: readonly Buffer[]): Buffer[] {
+  const writes: Buffer[] = []
+  let small: Buffer[] = []
+  let room = recordBytes
+  for (const part of parts) {
+    const beginning = part.subarray(0, room)
+    small.push(beginning)
+    room -= beginning.length
+    if (room > 0) continue
+    writes.push(Buffer.concat(small))
+    small = []
+    room = recordBytes
+    if (part.length > beginning.length) writes.push(part.subarray(beginning.length))
+  }
+  if (small.length > 0) writes.push(Buffer.concat(small))
+  return writes
 }
 
 function refusedOrLost(error: Error & { code?: string }): TransferError {

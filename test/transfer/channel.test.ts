@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { makeCertificateAuthority, type CertificateAuthority } from '../../src/agent-gateway/certificate-authority.ts'
-import { openChannel, type AgentIdentity, type Channel } from '../../src/transfer/channel.ts'
+import { inWholeRecords, openChannel, type AgentIdentity, type Channel } from '../../src/transfer/channel.ts'
 import type { AgentRole } from '../../src/transfer/control-protocol.ts'
 import { TransferError } from '../../src/transfer/transfer-error.ts'
 
@@ -111,5 +111,19 @@ describe('two agents on one connection', () => {
     expect(await destination.closed).toMatchObject({ code: 'PROTOCOL' })
     expect(await endOf(source)).toMatchObject({ code: 'LINK_LOST' })
     await expect(source.send(1, 2)).rejects.toMatchObject({ code: 'LINK_LOST' })
+  })
+})
+
+describe('what is written', () => {
+  const bytes = (length: number, fill: number) => Buffer.alloc(length, fill)
+  const lengths = (parts: Buffer[]) => inWholeRecords(parts).map(({ length }) => length)
+
+  test('is the same bytes in the same order, small parts together and with the beginning of a large one', () => {
+    const parts = [bytes(16, 1), bytes(520, 2), bytes(1_048_576, 3), bytes(10, 4), bytes(20_000, 5), bytes(16_384, 6), bytes(1, 7)]
+    expect(Buffer.concat(inWholeRecords(parts)).equals(Buffer.concat(parts))).toBe(true)
+    expect(lengths([bytes(16, 1), bytes(520, 2), bytes(1_048_576, 3)])).toEqual([16_384, 1_048_576 + 536 - 16_384])
+    expect(lengths([bytes(16, 1), bytes(1, 2)])).toEqual([17])
+    expect(lengths([bytes(16, 1), bytes(16_368, 2)])).toEqual([16_384])
+    expect(lengths([bytes(16, 1)])).toEqual([16])
   })
 })
