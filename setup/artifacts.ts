@@ -5,6 +5,7 @@
  *   <cache>/tiny/disk.raw                the same userland with a small init
  *   <cache>/landing/{kernel,initrd}      what a destination boots while its disks are filled
  *   <cache>/agent-bundle/                agent.mjs, node, lib/*.so*, run (launcher), and all of them packed as bundle.tar.gz
+ *   <cache>/browser/{chromium,lib,fonts.conf} only where the tests were set up
  *   <cache>/keys/                        SSH keys of the guests, 0600
  */
 import { readFileSync } from 'node:fs'
@@ -20,6 +21,8 @@ export interface Artifacts {
   landing: { kernelPath: string; initrdPath: string; commandLine: string; memoryBytes: number }
   /** Holds `run` (start it as `./run <role> <bootstrap.json>`), agent.mjs, node, lib/, and bundle.tar.gz with all of these. */
   agentBundleDirectory: string
+  /** For the tests only: a headless Chromium, and the environment in which it finds its libraries and fonts. */
+  browser: { executablePath: string; environment: Record<string, string> }
   /** How to log in to either image. `readGuestAccess` gives the contents. */
   guestAccess: { user: string; privateKeyPath: string; hostKeysPath: string }
 }
@@ -46,6 +49,10 @@ export function artifacts(directory: string = cacheDirectory()): Artifacts {
       memoryBytes: guestMemoryBytes,
     },
     agentBundleDirectory: join(directory, 'agent-bundle'),
+    browser: {
+      executablePath: join(directory, 'browser', 'chromium'),
+      environment: { LD_LIBRARY_PATH: join(directory, 'browser', 'lib'), FONTCONFIG_FILE: join(directory, 'browser', 'fonts.conf') },
+    },
     guestAccess: {
       user: 'root',
       privateKeyPath: join(directory, 'keys', 'client-key'),

@@ -25,12 +25,12 @@ try {
 function run(node, name, rest) {
   const command = [node, join(root, name), ...rest]
   const elevate = needRoot.has(name) && process.getuid?.() !== 0 && !rest.includes('--help')
+  const environment = elevate ? environmentForRoot() : process.env
   if (elevate) {
     log(`${name} starts virtual machines and networks of its own, which needs root: using sudo`)
-    const owner = statSync(root)
-    command.unshift('sudo', `PORTOLAN_CACHE=${cache()}`, `PORTOLAN_OWNER=${owner.uid}:${owner.gid}`, `CI=${process.env.CI ?? ''}`)
+    command.unshift(...sudo(environment))
   }
-  const child = spawn(command[0], command.slice(1), { cwd: root, stdio: 'inherit' })
+  const child = spawn(command[0], command.slice(1), { cwd: root, stdio: 'inherit', env: environment })
   child.on('error', (error) =>
     fail(
       elevate && error.code === 'ENOENT'
@@ -42,8 +42,22 @@ function run(node, name, rest) {
   child.on('exit', (code, signal) => process.exit(signal ? 128 + 15 : (code ?? 1)))
 }
 
-function cache() {
-  return process.env.PORTOLAN_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'portolan')
+/** With what concerns us, and how this machine reaches the network, which sudo would drop. The results are to belong to the owner of the tree. */
+function environmentForRoot() {
+  const { uid, gid } = statSync(root)
+  return {
+    ...process.env,
+    PORTOLAN_CACHE: process.env.PORTOLAN_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'portolan'),
+    PORTOLAN_OWNER: `${uid}:${gid}`,
+    NPM_CONFIG_USERCONFIG: process.env.NPM_CONFIG_USERCONFIG ?? join(homedir(), '.npmrc'),
+  }
+}
+
+/** By name, since others on this machine may read a command line; sudo's own path has no npm of a user's, so that is given by hand. */
+function sudo(environment) {
+  const needed = /^(CI|DEBIAN_MIRROR|NPM_CONFIG_USERCONFIG|PORTOLAN_\w+|(https?|no)_proxy)$/i
+  const names = Object.keys(environment).filter((name) => needed.test(name))
+  return ['sudo', `--preserve-env=${names.join(',')}`, 'env', `PATH=${environment.PATH}`]
 }
 
 function log(line) {

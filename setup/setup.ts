@@ -10,6 +10,7 @@ import { ensurePackages, systemPackages, testPackages } from './packages.ts'
 import { withSetUpLock } from './set-up-lock.ts'
 import { agentBundle } from './steps/agent-bundle.ts'
 import { agentRuntime } from './steps/agent-runtime.ts'
+import { browser } from './steps/browser.ts'
 import { guestImage } from './steps/guest-image.ts'
 import { guestTree } from './steps/guest-tree.ts'
 import { keys } from './steps/keys.ts'
@@ -19,7 +20,7 @@ export interface SetupOptions {
   /** Told what is built, and how long it took; nothing when all is there. */
   log: (line: string) => void
   signal?: AbortSignal | undefined
-  /** Whether the packages that only the tests use are wanted, too. */
+  /** Whether what only the tests use is wanted, too. */
   tests?: boolean
   /** The agent's entry file, where it isn't this repository's. */
   agentEntry?: string
@@ -43,6 +44,7 @@ export async function ensureSetup({ log, signal, tests = false, agentEntry }: Se
     landingBase,
     agentBundle(agentEntry),
     landing,
+    ...(tests ? [browser] : []),
   ]
   const work = async () => {
     await ensurePackages(tests ? [...systemPackages, ...testPackages] : systemPackages, { log })

@@ -6,6 +6,7 @@ import { brotliDecompressSync } from 'node:zlib'
 import { eq } from 'drizzle-orm'
 import { chromium, type BrowserContext, type Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { artifacts } from '../../setup/artifacts.ts'
 import { migrations } from '../../src/database/tables/migration.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
 import { idOf, seed } from './seed.ts'
@@ -28,7 +29,8 @@ beforeAll(async () => {
   operator = await api.tokenOf('OPERATOR')
   profile = await mkdtemp(join(tmpdir(), 'portolan-chromium-'))
   browser = await chromium.launchPersistentContext(profile, {
-    executablePath: '/usr/bin/chromium',
+    executablePath: artifacts().browser.executablePath,
+    env: { ...process.env, ...artifacts().browser.environment },
     headless: true,
     viewport: { width: 1400, height: 900 },
     args: [
