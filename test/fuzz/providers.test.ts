@@ -1,5 +1,5 @@
 /** What plugins parse: libvirt's XML, QEMU's answers, a guest's facts, a site's records; and what a plugin's process says to the control plane. */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,8 +12,10 @@ import { QmpError, withQmp } from '../../plugins/qemu/qmp.ts'
 import { parseSiteRecord, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { misfits, probeGuest } from '../../src/plugin-sdk/installers/guest-facts.ts'
 import type { SshSession } from '../../src/plugin-sdk/installers/ssh-session.ts'
+import { loadPlugin } from '../../src/plugin-sdk/registry/load-plugin.ts'
+import { parseFromPlugin } from '../../src/plugin-sdk/registry/parse-from-plugin.ts'
 import { errorFromRecord, errorRecord } from '../../src/plugin-sdk/registry/plugin-protocol.ts'
-import { bytesLike, fuzz, jsonTextLike, parsed } from './support/fuzz.ts'
+import { bytesLike, fuzz, jsonLike, jsonTextLike, parsed } from './support/fuzz.ts'
 
 const isProviderError = (error: unknown) => error instanceof ProviderError
 
@@ -167,6 +169,47 @@ describe('records of a site', () => {
     expect(parseSiteRecord(JSON.stringify(read), 'r')).toEqual(read)
     for (const value of Object.values(read.content)) expect(typeof value === 'object' ? value : null).toBeNull()
   })
+})
+
+describe("what a plugin's process sends", () => {
+  const error = errorRecord(new Error('e'), false)
+  const messages = [
+    { kind: 'pong' },
+    { kind: 'settled', id: 1, value: { id: 'vm' } },
+    { kind: 'failed', id: 1, error: { ...error, stack: 'at', vmOwner: 'source' } },
+    { kind: 'log', level: 'info', message: 'm', fields: { a: 1 } },
+  ]
+  for (const message of messages)
+    fuzz(`${message.kind}: refused, or the same when parsed again`, fc.oneof(jsonLike(message), fc.anything()), (given) => {
+      const read = parseFromPlugin(given)
+      if (!read) return
+      expect(parseFromPlugin(read)).toEqual(read)
+      if (read.kind === 'failed') expect(errorFromRecord(read.error)).toBeInstanceOf(ProviderError)
+    })
+
+  const speaking = fc.oneof(
+    jsonLike(messages[2]),
+    fc.constantFrom<unknown>(null, undefined, 0, [], {}, { kind: 'settled' }, { kind: '__proto__' }),
+  )
+  fuzz(
+    'a process that says such a thing is ended, and the control plane goes on',
+    speaking,
+    async (said) => {
+      const directory = await mkdtemp(join(tmpdir(), 'portolan-fuzz-'))
+      try {
+        await writeFile(
+          join(directory, 'odd.mjs'),
+          `process.send(${JSON.stringify(said ?? null)})
+           export default { id: 'odd', apiVersion: { major: 1, minor: 0 }, options: { '~standard': { version: 1, vendor: 'test', validate: (value) => ({ value }) } }, connect: async () => ({}) }`,
+        )
+        const loaded = await loadPlugin('./odd.mjs', { log: () => {}, directory }).catch((thrown: unknown) => thrown)
+        if (loaded instanceof Error) expect(loaded).toBeInstanceOf(ProviderError)
+      } finally {
+        await rm(directory, { recursive: true })
+      }
+    },
+    3,
+  )
 })
 
 describe('what a plugin throws', () => {

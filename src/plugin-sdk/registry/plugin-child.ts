@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { PluginLog } from '../contract.ts'
 import { ProviderError } from '../errors.ts'
-import { cancelledRecord, errorFromRecord, type FromPlugin, type ToPlugin } from './plugin-protocol.ts'
+import { parseFromPlugin } from './parse-from-plugin.ts'
+import { cancelledRecord, errorFromRecord, type ToPlugin } from './plugin-protocol.ts'
 import type { Redact } from './redact.ts'
 
 /** A cancelled or overdue request may take so long to come to its end before the process is killed. */
@@ -75,8 +76,11 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
   // `close` comes after the last of its output, which tells why it ended.
   child.once('close', (code, signal) => onEnd(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
   child.once('error', (error) => onEnd(`could not run: ${error.message}`))
-  child.on('message', (message: FromPlugin) => {
+  child.on('message', (said) => {
     lastSignOfLife = performance.now()
+    const message = parseFromPlugin(said)
+    // It may have been the answer that somebody waits for.
+    if (!message) return kill(brokenProtocol(name))
     if (message.kind === 'pong') return
     if (message.kind === 'log') return log(message.level, message.message, message.fields)
     const request = pending.get(message.id)
@@ -146,6 +150,14 @@ function timedOut(name: string, what: string, timeoutMs: number): ProviderError 
       retryable: true,
       remedy: 'Send the same operation again: it is answered as the first time.',
     },
+  )
+}
+
+function brokenProtocol(name: string): ProviderError {
+  return new ProviderError(
+    'PLUGIN_CRASHED',
+    `The process of the plugin ${name} sent something that is no message of the registry's, and was ended; whether the call was done is not known.`,
+    { retryable: true, remedy: "Send the same operation again; should it last, report it to the plugin's author." },
   )
 }
 
