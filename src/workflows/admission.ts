@@ -2,7 +2,7 @@
  * The queue for slots (rules: src/domain/admission.ts), shared by all control planes on the database. Any of them decides for all, in one transaction, so that no slot is
  * taken twice; within one control plane the decisions of all that wait are one.
  */
-import { and, asc, eq, getColumns, inArray, ne, sql } from 'drizzle-orm'
+import { and, asc, eq, getColumns, inArray, sql } from 'drizzle-orm'
 import type { Database, Transaction } from '../database/client.ts'
 import { admissions, controlPlanes } from '../database/tables/admission.ts'
 import { migrations } from '../database/tables/migration.ts'
@@ -10,7 +10,8 @@ import { decideAdmissions, holdsSlot, type Need, type Standing } from '../domain
 import { PortolanError } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
 import { limitsIn } from './admission-limits.ts'
-import { needsOf, sentenceFor } from './admission-needs.ts'
+import { sentenceFor } from './admission-needs.ts'
+import { joinQueue } from './admission-queue.ts'
 import type { MigrationRow } from './migration-store.ts'
 import { wait } from './wait.ts'
 
@@ -59,23 +60,6 @@ export function createAdmission(
       await wait(beatMs, closing.signal).catch(() => {})
     }
   })()
-
-  async function enqueue(migrationId: string, attempt: number): Promise<void> {
-    await database.transaction(async (tx) => {
-      await tx
-        .insert(admissions)
-        .values({
-          migrationId,
-          attempt,
-          sequence: sql<number>`(select coalesce(max(${admissions.sequence}), 0) + 1 from ${admissions})`,
-          needs: await needsOf(tx, migrationId),
-          state: 'WAITING',
-          queuedAt: new Date(),
-        })
-        .onConflictDoNothing()
-      await tx.delete(admissions).where(and(eq(admissions.migrationId, migrationId), ne(admissions.attempt, attempt)))
-    })
-  }
 
   async function decide(): Promise<Decision> {
     await engineId
@@ -127,7 +111,7 @@ export function createAdmission(
       try {
         const key = `${id}.${attempt}`
         if (!queued.has(key)) {
-          await enqueue(id, attempt)
+          await database.transaction((tx) => joinQueue(tx, id, attempt))
           queued.add(key)
           decision = null
         }

@@ -6,6 +6,7 @@ import { activeMigrations, migrations } from '../database/tables/migration.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
+import { joinQueue } from './admission-queue.ts'
 import type { MigrationCheck } from './migration-check.ts'
 import { newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
 
@@ -56,6 +57,8 @@ export function createMigrationStart(dependencies: {
             createdAt: now,
             updatedAt: now,
           })
+          // Now, and not after pre-flight: those that were started first are first.
+          await joinQueue(tx, id, 1)
         },
       }
     },
