@@ -4,7 +4,7 @@ import { readClouds } from '../../src/cli/demo-migration.ts'
 import { artifacts } from '../../setup/artifacts.ts'
 import { openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
-/** Two real machines, `web` depending on `db`, which is bigger work: it is `db` that writes all the time. One copy at once is allowed. */
+/** Two real machines, `web` depending on `db`, which is given last. One copy at once is allowed. */
 const document = `query Group($id: ID!) { migrationGroup(id: $id) { state members(first: 2) { nodes { name state refusal { message } migration { id phase state problem queuePosition startedAt endedAt exposedAt error { message } } } } } }`
 const create = `mutation Create($input: CreateMigrationGroupInput!) { createMigrationGroup(input: $input) { ... on CreateMigrationGroupSuccess { migrationGroup { id } } ... on Error { message } } }`
 const begin = `mutation Begin($input: StartMigrationGroupInput!) { startMigrationGroup(input: $input) { ... on StartMigrationGroupSuccess { migrationGroup { state } } ... on Error { message } } }`
