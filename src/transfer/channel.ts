@@ -6,6 +6,7 @@
  */
 import type { Socket } from 'node:net'
 import * as tls from 'node:tls'
+import { createChannelWriter } from './channel-writer.ts'
 import type { AgentRole } from './control-protocol.ts'
 import { frameTypes } from './data-messages.ts'
 import { createFrameDecoder, encodeFrameHeader, type Frame } from './frame.ts'
@@ -118,6 +119,8 @@ function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Ch
   let heardAt = performance.now()
   let saidAt = heardAt
   let lastSent: Promise<void> = Promise.resolve()
+  const wireBytes = () => socket.bytesRead + socket.bytesWritten
+  const writer = createChannelWriter(secure, { wireBytes, pace, failure: (error) => reason ?? linkLost(error.message) })
 
   function close(why: TransferError): void {
     if (reason) return
@@ -142,31 +145,11 @@ function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Ch
     const before = lastSent
     const sent = (async () => {
       await before
-      for (const part of inWholeRecords([encodeFrameHeader(type, sequence, payloadBytes), ...parts]))
-        await (pace && pace.limitBytesPerSecond !== null ? writePaced(pace, part) : write(part))
+      if (reason) throw reason
+      await writer.write([encodeFrameHeader(type, sequence, payloadBytes), ...parts])
     })()
     lastSent = sent.catch(() => {})
     return sent
-  }
-
-  async function writePaced(pacing: WirePace, part: Buffer): Promise<void> {
-    for (let at = 0; at < part.length;) {
-      const length = await pacing.take(part.length - at)
-      const wireBefore = wireBytes()
-      await write(part.subarray(at, at + length))
-      // All of the wire counts: TLS's records, and the answers that came meanwhile.
-      pacing.spend(Math.max(0, wireBytes() - wireBefore - length))
-      at += length
-    }
-  }
-  const wireBytes = () => socket.bytesRead + socket.bytesWritten
-
-  /** One at a time: Node joins what is queued behind a running write into one buffer, which copies every byte twice more. */
-  function write(part: Buffer): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (reason) return reject(reason)
-      secure.write(part, (error) => (error ? reject(reason ?? linkLost(error.message)) : resolve()))
-    })
   }
 
   const heartbeat = setInterval(() => {
@@ -206,30 +189,6 @@ function channelOver(secure: tls.TLSSocket, socket: Socket, pace?: WirePace): Ch
     closed: closed.promise,
     close,
   }
-}
-
-/** The largest TLS record. */
-const recordBytes = 16_384
-
-/**
- * Every write is a record, a packet and a turn of the event loop of its own, so small parts go together, and with the beginning of a large one. Only that much is copied.
- */
-export function inWholeRecords(parts: readonly Buffer[]): Buffer[] {
-  const writes: Buffer[] = []
-  let small: Buffer[] = []
-  let room = recordBytes
-  for (const part of parts) {
-    const beginning = part.subarray(0, room)
-    small.push(beginning)
-    room -= beginning.length
-    if (room > 0) continue
-    writes.push(Buffer.concat(small))
-    small = []
-    room = recordBytes
-    if (part.length > beginning.length) writes.push(part.subarray(beginning.length))
-  }
-  if (small.length > 0) writes.push(Buffer.concat(small))
-  return writes
 }
 
 function refusedOrLost(error: Error & { code?: string }): TransferError {

@@ -79,14 +79,7 @@ function parseHello(value: Record<string, unknown>): TransferHello {
 }
 
 function isVersion(value: unknown): value is { major: number; minor: number } {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'major' in value &&
-    'minor' in value &&
-    isCount(value.major) &&
-    isCount(value.minor)
-  )
+  return typeof value === 'object' && value !== null && 'major' in value && 'minor' in value && isCount(value.major) && isCount(value.minor)
 }
 
 function isCount(value: unknown): value is number {
