@@ -8,7 +8,15 @@ import type { Site } from './site.ts'
 /** Disks are sparse, but a copy may fill them: their full size counts. */
 export async function requireCapacity(site: Site, vm: NewVirtualMachine, signal?: AbortSignal): Promise<void> {
   const diskBytes = sum(vm.disks.map(({ sizeBytes }) => sizeBytes))
-  requireRoom('disk', diskBytes, await site.volumes.availableBytes(signal), `in the storage pool ${site.options.storagePool}`)
+  for (const pool of new Set(vm.disks.map(({ storageId = site.options.storagePool }) => storageId))) {
+    const there = vm.disks.filter(({ storageId = site.options.storagePool }) => storageId === pool)
+    requireRoom(
+      'disk',
+      sum(there.map(({ sizeBytes }) => sizeBytes)),
+      await site.pool(pool).availableBytes(signal),
+      `in the storage pool ${pool}`,
+    )
+  }
   requireRoom('memory', vm.memoryBytes, (await readMemory(site.client, signal)).freeBytes, 'on the host')
 
   const { maxDiskBytes, maxMemoryBytes, maxVirtualMachines } = site.options.limits

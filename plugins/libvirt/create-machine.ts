@@ -10,6 +10,7 @@ import { readMetadata, type MachineMetadata, type Stage } from './machine-metada
 import { nameRule } from './name-rule.ts'
 import { readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
+import { poolFor } from './storages.ts'
 import { isNotFound } from './virsh-failure.ts'
 import { volumeNames } from './volume-names.ts'
 
@@ -35,6 +36,7 @@ export async function createMachine(site: Site, operation: Operation, creation: 
     if (known?.operations.includes(operationId)) return { vmId }
     if (!known) {
       requirePlausible(vm)
+      for (const disk of vm.disks) poolFor(site, disk)
       await requireNetworks(site, vm, signal)
       await requireCapacity(site, vm, signal)
     }
@@ -53,12 +55,15 @@ async function makeWhole(site: Site, { operationId, signal }: Operation, creatio
     createdBy: operationId,
     bootedBy: operationId,
     landing: creation.landing,
+    diskPools: vm.disks.flatMap(({ index, storageId: pool }) => (pool === undefined ? [] : [{ index, pool }])),
     ownNics: [],
     operations: [],
   }
   const names = volumeNames(vm)
   const directory = await site.volumes.directory(signal)
-  const diskPaths = vm.disks.map((_, index) => `${directory}/${names.disk(index)}`)
+  const diskPaths = await Promise.all(
+    vm.disks.map(async (disk, index) => `${await poolFor(site, disk).directory(signal)}/${names.disk(index)}`),
+  )
   const define = async (stage: Stage, landing?: LandingBoot) => {
     const consolePath = `${directory}/${names.console}`
     const tree = domainXml(vm, {
@@ -71,7 +76,7 @@ async function makeWhole(site: Site, { operationId, signal }: Operation, creatio
     await defineDomain(site, tree, signal)
   }
   await define('creating')
-  for (const [index, disk] of vm.disks.entries()) await site.volumes.createEmpty(names.disk(index), disk.sizeBytes, signal)
+  for (const [index, disk] of vm.disks.entries()) await poolFor(site, disk).createEmpty(names.disk(index), disk.sizeBytes, signal)
   const { landing } = await creation.fill()
   await define(creation.stage, landing)
 }

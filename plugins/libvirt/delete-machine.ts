@@ -3,6 +3,7 @@ import { removeIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata } from './machine-metadata.ts'
 import { destroyMachine } from './power.ts'
 import type { Site } from './site.ts'
+import { storagePools } from './storages.ts'
 import { isNotFound } from './virsh-failure.ts'
 
 /**
@@ -25,7 +26,8 @@ export function deleteMachine(site: Site, operation: Operation & { vmId: string 
       if (!isNotFound(error, 'domain')) throw error
     }
     await removeIsolatedNetwork(site, vmId, signal)
-    for (const volume of await site.volumes.ofMachine(vmId, signal)) await site.volumes.delete(volume, signal)
+    for (const pool of storagePools(site).map((name) => site.pool(name)))
+      for (const volume of await pool.ofMachine(vmId, signal)) await pool.delete(volume, signal)
   })
 }
 

@@ -9,6 +9,7 @@ import {
 import { readMetadata } from './machine-metadata.ts'
 import { leasedAddresses, networkIdOf, readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
+import { findStorages } from './storages.ts'
 import { childAt, childrenNamed, textOf, type XmlElement } from './xml.ts'
 
 /** Throws NOT_FOUND only when libvirtd said that there is no such domain. */
@@ -54,6 +55,8 @@ export function diskElements(domain: XmlElement): XmlElement[] {
   return childrenNamed(childAt(domain, 'devices'), 'disk').filter(({ attributes }) => (attributes['device'] ?? 'disk') === 'disk')
 }
 
+const overlayEnding = '.overlay.qcow2'
+
 /** libvirt's name of a disk, such as `vda`. */
 export function targetOf(disk: XmlElement): string {
   return childAt(disk, 'target')?.attributes['dev'] ?? ''
@@ -66,20 +69,25 @@ export function diskPath(disk: XmlElement): string | undefined {
 }
 
 async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: AbortSignal): Promise<DiskDescription[]> {
-  const { stage, fence } = readMetadata(domain)
+  const { stage, fence, diskPools } = readMetadata(domain)
   const fenced = fence?.disks ?? []
+  const storages = await findStorages(site, signal)
   return Promise.all(
     diskElements(domain).map(async (disk, index) => {
       const target = targetOf(disk)
       const path = diskPath(disk)
+      // Under an overlay it is the copied disk that can be compared, and whose place counts.
+      const pool = diskPools?.find((disk) => disk.index === index)?.pool
+      const backingPath = path?.endsWith(overlayEnding) ? storages.copiedDisk(path.replace(overlayEnding, '.raw'), pool) : path
+      const storageId = storages.storageOf(backingPath)
       return {
         id: target,
         index,
         // libvirt can't measure the disks of a fenced domain that is off.
         sizeBytes: fenced.find(({ own }) => targetOf(own) === target)?.sizeBytes ?? (await diskSizeBytes(site, vmId, target, signal)),
         bus: busOf(childAt(disk, 'target')?.attributes['bus']),
-        // Under an overlay it is the copied disk that can be compared.
-        ...(path === undefined || stage === 'test' ? {} : { backingPath: path.replace(/\.overlay\.qcow2$/, '.raw') }),
+        ...(storageId !== undefined && { storageId }),
+        ...(backingPath !== undefined && stage !== 'test' && { backingPath }),
       }
     }),
   )

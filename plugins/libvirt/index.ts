@@ -15,6 +15,7 @@ import { network } from './network.ts'
 import { libvirtOptions } from './options.ts'
 import { records } from './records.ts'
 import { openSite, type Site } from './site.ts'
+import { storagePools } from './storages.ts'
 import { discoverTopology } from './topology.ts'
 import { virtualMachines } from './virtual-machines.ts'
 
@@ -44,7 +45,7 @@ export default definePlugin({
 async function requireUsable(site: Site, signal: AbortSignal): Promise<void> {
   const { client, options } = site
   await hostName(client, signal)
-  await site.volumes.availableBytes(signal)
+  for (const pool of storagePools(site)) await site.pool(pool).availableBytes(signal)
   if (options.acceleration === 'kvm')
     await client.call(['domcapabilities', '--virttype', 'kvm', '--machine', 'q35'], { what: 'find KVM on the host', signal })
 }

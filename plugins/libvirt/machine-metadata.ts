@@ -28,6 +28,8 @@ export interface MachineMetadata {
   startedToMerge?: boolean | undefined
   /** While a test's VM runs on the copied disks: the test's id. */
   test?: string | undefined
+  /** Disks that are not in the first storage pool. */
+  diskPools?: { index: number; pool: string }[]
   /** While the VM is isolated: its `<interface>` elements as they were, and are to be again. */
   ownNics: XmlElement[]
   /** While the VM is armed: what its definition is to be again. */
@@ -61,6 +63,10 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
       commandLine: landing['command-line'] ?? '',
     },
     test: machine?.attributes['test'],
+    diskPools: childrenNamed(machine, 'disk-pool').map(({ attributes }) => ({
+      index: Number(attributes['index']),
+      pool: attributes['pool'] ?? '',
+    })),
     ownNics: childrenNamed(machine, 'interface').map(withoutPrefixes),
     fence: fence && {
       fenceId: fence.attributes['id'] ?? '',
@@ -102,6 +108,7 @@ function bareElement(metadata: MachineMetadata): XmlElement {
       'started-to-merge': metadata.startedToMerge ? 'yes' : undefined,
     },
     landing ? element('landing', { kernel: landing.kernelPath, initrd: landing.initrdPath, 'command-line': landing.commandLine }) : null,
+    ...(metadata.diskPools ?? []).map(({ index, pool }) => element('disk-pool', { index, pool })),
     ...metadata.ownNics,
     fence ? fenceElement(fence) : null,
     ...metadata.operations.slice(-rememberedOperations).map((id) => element('operation', { id })),

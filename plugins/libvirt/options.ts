@@ -12,6 +12,7 @@ export const libvirtOptions = z.strictObject({
     .refine(isSafeUri, 'A libvirt URI of QEMU, such as qemu:///system or qemu+ssh://user@host/system, without no_verify')
     .describe('Where libvirtd answers'),
   storagePool: name.default('default').describe('The storage pool (a directory) for disks, overlays and landing images'),
+  storagePools: z.array(name).max(32).default([]).describe('More pools (directories) where disks can be put'),
   region: name.default('libvirt').describe('Name of the region to show; a libvirt has one'),
   zone: name.default('default').describe('Name of the availability zone to show; a libvirt has one'),
   acceleration: z

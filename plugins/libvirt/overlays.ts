@@ -19,15 +19,19 @@ interface OverlaidDisk {
   /** libvirt's name of the disk, such as `vda`. */
   target: string
   rawVolume: string
+  /** The pool of the raw volume; the overlay is always in the first one. */
+  pool: string | undefined
   overlayVolume: string
   sealed: boolean
 }
 
 function overlaidDisks(domain: XmlElement): OverlaidDisk[] {
   const names = volumeNames(machineOf(domain))
+  const { diskPools } = readMetadata(domain)
   return diskElements(domain).map((disk, index) => ({
     target: targetOf(disk),
     rawVolume: names.disk(index),
+    pool: diskPools?.find((disk) => disk.index === index)?.pool,
     overlayVolume: names.overlay(index),
     sealed: diskPath(disk)?.endsWith(`/${names.overlay(index)}`) ?? false,
   }))
@@ -41,8 +45,9 @@ export async function seal(site: Site, vmId: string, signal?: AbortSignal): Prom
   if ((await powerOf(site, vmId, signal)) === 'STOPPED')
     throw wrongState(vmId, 'off, so its disks were not sealed', 'Seal them while the landing image runs.')
   const directory = await site.volumes.directory(signal)
-  for (const { rawVolume, overlayVolume } of disks)
-    await site.volumes.createOverlay(overlayVolume, rawVolume, await site.volumes.sizeBytes(rawVolume, signal), signal)
+  const bases = await rawPaths(site, await site.domain(vmId, signal), signal)
+  for (const [index, { overlayVolume }] of disks.entries())
+    await site.volumes.createOverlay(overlayVolume, bases[index]!, await site.volumes.sizeBytes(bases[index]!, signal), signal)
   const specifications = disks.flatMap(({ target, overlayVolume }) => [
     '--diskspec',
     `${target},snapshot=external,driver=qcow2,stype=file,file=${directory}/${overlayVolume}`,
@@ -55,8 +60,8 @@ export async function seal(site: Site, vmId: string, signal?: AbortSignal): Prom
 
 /** Paths of the raw volumes below, in order. */
 export async function rawPaths(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<string[]> {
-  const directory = await site.volumes.directory(signal)
-  return overlaidDisks(domain).map(({ rawVolume }) => `${directory}/${rawVolume}`)
+  const disks = overlaidDisks(domain)
+  return Promise.all(disks.map(async ({ rawVolume, pool }) => `${await site.pool(pool).directory(signal)}/${rawVolume}`))
 }
 
 export async function deleteOverlays(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<void> {

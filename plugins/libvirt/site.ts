@@ -11,7 +11,10 @@ export interface Site {
   client: LibvirtClient
   options: LibvirtOptions
   log: PluginLog
+  /** Of the first storage pool. */
   volumes: Volumes
+  /** Of a pool by its name, the first by default. */
+  pool(name?: string): Volumes
   /** The domain's configuration as the next start will use it, were it not fenced. Throws NOT_FOUND only when libvirtd says so. */
   domain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
   /** The same of the VM as it runs; of a stopped one as configured. */
@@ -56,6 +59,7 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
     options,
     log,
     volumes: openVolumes(client, options.storagePool),
+    pool: (name = options.storagePool) => openVolumes(client, name),
     domain,
     runningDomain: (vmId, signal) => dump(vmId, [], signal),
     exclusively,

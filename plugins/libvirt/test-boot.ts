@@ -16,7 +16,7 @@ import { requireUnarmed } from './fenced-definition.ts'
 import { isolateConfiguration } from './isolation.ts'
 import { readMetadata, type MachineMetadata } from './machine-metadata.ts'
 import { networkIdOf } from './networks.ts'
-import { flatten, machineOf, seal } from './overlays.ts'
+import { flatten, machineOf, rawPaths, seal } from './overlays.ts'
 import { defineDomain, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { isNotFound } from './virsh-failure.ts'
@@ -77,17 +77,15 @@ async function makeTestMachine(site: Site, copy: XmlElement, testId: string, sig
     const vm = testVirtualMachine(copy, identity)
     // Its disks are there already, and what it writes is little and short-lived.
     await requireCapacity(site, { ...vm, disks: [] }, signal)
-    const names = { copy: volumeNames(machineOf(copy)), test: volumeNames(vm) }
+    const names = volumeNames(vm)
     const directory = await site.volumes.directory(signal)
-    const paths = vm.disks.map((_, index) => `${directory}/${names.test.overlay(index)}`)
+    const paths = vm.disks.map((_, index) => `${directory}/${names.overlay(index)}`)
     const metadata: MachineMetadata = { stage: 'creating', createdBy: testId, bootedBy: testId, ownNics: [], operations: [] }
-    const tree = domainXml(vm, { options: site.options, diskPaths: paths, consolePath: `${directory}/${names.test.console}`, metadata })
+    const tree = domainXml(vm, { options: site.options, diskPaths: paths, consolePath: `${directory}/${names.console}`, metadata })
     setOverlayDisks(tree, paths)
     await defineDomain(site, tree, signal)
-    for (const index of paths.keys()) {
-      const base = names.copy.disk(index)
-      await site.volumes.createOverlay(names.test.overlay(index), base, await site.volumes.sizeBytes(base, signal), signal)
-    }
+    for (const [index, base] of (await rawPaths(site, copy, signal)).entries())
+      await site.volumes.createOverlay(names.overlay(index), base, await site.volumes.sizeBytes(base, signal), signal)
     setMetadata(tree, { ...(await isolateConfiguration(site, uniqueId, tree, signal)), stage: 'test' })
     await defineDomain(site, tree, signal)
   }

@@ -6,11 +6,12 @@ import { isIsolatedNetwork } from './isolated-network.ts'
 import { controlPlaneFrom } from './network.ts'
 import { listNetworks } from './networks.ts'
 import type { Site } from './site.ts'
+import { describeStorages } from './storages.ts'
 
 /** One region, one zone, one host: a libvirt is one machine. All its domains, made by us or not. */
 export function discoverTopology(site: Site): ProviderConnection['discoverTopology'] {
   return async ({ signal }) => {
-    const host = await withinLimits(site, await describeHost(site, signal), signal)
+    const host = { ...(await withinLimits(site, await describeHost(site, signal), signal)), ...(await describeStorages(site, signal)) }
     const list = await site.client.call(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal })
     const virtualMachines: Topology['virtualMachines'] = []
     for (const vmId of list

@@ -11,6 +11,7 @@ import { readMetadata } from './machine-metadata.ts'
 import { nameRule } from './name-rule.ts'
 import { destroyMachine, resumeMachine, shutDownMachine, startMachine, suspendMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
+import { poolFor } from './storages.ts'
 import { volumeNames } from './volume-names.ts'
 
 export function virtualMachines(site: Site): ProviderConnection['virtualMachines'] {
@@ -48,7 +49,10 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
         stage: 'ordinary',
         fill: async () => {
           if (boot)
-            await site.volumes.upload(volumeNames(machine).disk(0), imagePath, { sizeBytes: boot.sizeBytes, signal: operation.signal })
+            await poolFor(site, boot).upload(volumeNames(machine).disk(0), imagePath, {
+              sizeBytes: boot.sizeBytes,
+              signal: operation.signal,
+            })
           return {}
         },
         start: false,
