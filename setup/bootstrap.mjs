@@ -12,7 +12,7 @@ import { installModules } from './install-modules.mjs'
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 /** Scripts that make VMs, bridges and namespaces, or install Debian packages. `npm start` is not among them. */
-const needRoot = new Set(['setup/setup.ts', 'src/cli/demo.ts', 'test/run.ts', 'bench/run.ts'])
+const needRoot = new Set(['setup/setup.ts', 'src/cli/demo.ts', 'test/run.ts', 'bench/run.ts', 'test/chaos/run.ts'])
 
 const [script, ...args] = process.argv.slice(2)
 try {

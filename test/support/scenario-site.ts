@@ -20,7 +20,7 @@ export interface ScenarioSite {
   records: RecordClient
   controlPlane(): ControlPlaneProcess
   api(): GraphqlClient
-  /** Starts a control plane again on the same data and ports, after it was killed or stopped. */
+  /** Starts a control plane again on the same data and ports, after it was killed or stopped; where its database is gone, with a new administrator's token. */
   restartControlPlane(): Promise<void>
   /** startMigration for the scenario's VM; answers with the payload, success or typed error. */
   start(request?: Record<string, unknown>): Promise<StartPayload>
@@ -55,12 +55,15 @@ export async function openScenario(
   {
     from,
     image = artifacts().tinyImage,
+    site: shared,
     ...more
   }: Pick<ConfigurationInput, 'webhooks'> & {
     from: 'east' | 'west'
     agents?: ConfigurationInput['agents']
     /** Of the source VM's disk. */
     image?: string
+    /** Used, and neither opened nor closed; its virtual machines are the caller's to delete. */
+    site?: DemoSite
   } = { from: 'east' },
 ): Promise<ScenarioSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
@@ -69,8 +72,8 @@ export async function openScenario(
     for (const step of closing.splice(0).toReversed()) await step()
   }
   try {
-    const site = await openDemoSite(join(directory, 'site'), null)
-    closing.push(() => site.close())
+    const site = shared ?? (await openDemoSite(join(directory, 'site'), null))
+    if (!shared) closing.push(() => site.close())
     const [source, destination] = from === 'east' ? [site.east, site.west] : [site.west, site.east]
     const configuration = {
       api: { port: 0 },
@@ -81,7 +84,7 @@ export async function openScenario(
     const [vm, first] = await Promise.all([site.bootSource(source, image), startControlPlane(directory, configuration)])
     let controlPlane = first
     closing.push(() => controlPlane.stop())
-    const { token } = first
+    let { token } = first
     const api = () => createGraphqlClient(controlPlane.url, token)
     for (const cloud of [site.east, site.west]) await connectCloud(api(), cloud)
     const clouds = await readClouds(api())
@@ -101,6 +104,7 @@ export async function openScenario(
       async restartControlPlane() {
         await controlPlane.stop()
         controlPlane = await startControlPlane(directory, configuration)
+        token = controlPlane.token || token
       },
       async start(request = {}) {
         const input = {

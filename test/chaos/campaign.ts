@@ -1,0 +1,109 @@
+/** Runs one after the other on one pair of sites; a run that leaves anything wrong behind gets its successors new ones. */
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { openDemoSite, type DemoSite } from '../../src/cli/demo-site.ts'
+import type { FaultName } from './faults.ts'
+import { oneRun } from './one-run.ts'
+import { planRun } from './plan.ts'
+import { counted, isClean, noCounts, type Counts, type RunResult } from './result.ts'
+
+export interface CampaignOptions {
+  seed: string
+  /** Numbers of the runs. */
+  runs: readonly number[]
+  commit: string
+  patience: number
+  /** Only this one. */
+  fault?: string
+  /** JSON lines of RunResult, added to. */
+  stateFile?: string
+  say(line: string): void
+}
+
+export interface CampaignTotals extends Counts {
+  runs: number
+  faults: number
+  /** The largest share of verified blocks that any retry sent again. */
+  recopiedShareMax: number
+  /** Whether all is zero, and no retry sent more than 5 % again. */
+  clean: boolean
+}
+
+const greatestRecopiedShare = 0.05
+
+export async function runCampaign(options: CampaignOptions): Promise<CampaignTotals> {
+  const { say } = options
+  const finished = await readFinished(options)
+  const results: RunResult[] = []
+  let open: { site: DemoSite; siteDirectory: string } | null = null
+  const close = async () => {
+    const closing = open
+    open = null
+    await closing?.site.close()
+    if (closing) await rm(closing.siteDirectory, { recursive: true, force: true })
+  }
+  try {
+    for (const run of options.runs) {
+      const plan = planRun(options.seed, run, options.fault as FaultName | undefined)
+      const before = finished.find((result) => result.plan.run === run)
+      if (before) {
+        results.push(before)
+        continue
+      }
+      const story = plan.faults.map(
+        ({ name, phase, delayMs, healAfterMs }) => `${name} in ${phase} + ${delayMs} ms, healed after ${healAfterMs} ms`,
+      )
+      say(`run ${run}, seed ${plan.seed}: from ${plan.from}; ${story.join('; ')}`)
+      open ??= await openSite()
+      const result = await oneRun(plan, { ...open, commit: options.commit, patience: options.patience, say })
+      results.push(result)
+      if (options.stateFile) await appendFile(options.stateFile, `${JSON.stringify(result)}\n`)
+      say(
+        `run ${run}: ${isClean(result) ? 'clean' : 'WRONG'} after ${Math.round(result.durationMs / 1000)} s; verdict ${result.verdict}; ${result.outcome}`,
+      )
+      for (const finding of result.findings) say(`run ${run}: ${finding}`)
+      if (!isClean(result)) {
+        say(
+          `run ${run} again: npm run chaos -- --seed ${plan.seed} --from-run ${run} --runs 1${options.fault ? ` --fault '${options.fault}'` : ''}`,
+        )
+        await close()
+      }
+    }
+  } finally {
+    await close()
+  }
+  return totalsOf(results)
+}
+
+async function openSite(): Promise<{ site: DemoSite; siteDirectory: string }> {
+  const siteDirectory = await mkdtemp(join(tmpdir(), 'chaos-'))
+  try {
+    return { site: await openDemoSite(siteDirectory, null), siteDirectory }
+  } catch (error) {
+    await rm(siteDirectory, { recursive: true, force: true })
+    throw error
+  }
+}
+
+/** What an earlier call of this seed and commit has done already. */
+async function readFinished({ stateFile, seed, commit }: CampaignOptions): Promise<RunResult[]> {
+  if (!stateFile) return []
+  const text = await readFile(stateFile, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return ''
+    throw error
+  })
+  const lines = text.split('\n').filter((line) => line !== '')
+  return lines.map((line) => JSON.parse(line) as RunResult).filter((result) => result.plan.seed === seed && result.commit === commit)
+}
+
+function totalsOf(results: readonly RunResult[]): CampaignTotals {
+  const totals = { ...noCounts(), runs: results.length, faults: 0, recopiedShareMax: 0, clean: true }
+  for (const result of results) {
+    for (const name of counted) totals[name] += result[name]
+    totals.faults += result.injectedIn.filter((phase) => phase !== null).length
+    totals.recopiedShareMax = Math.max(totals.recopiedShareMax, result.recopiedShare ?? 0)
+  }
+  totals.clean = results.length > 0 && isClean(totals) && totals.recopiedShareMax <= greatestRecopiedShare
+  return totals
+}

@@ -1,0 +1,87 @@
+/** Both copies of one virtual machine, as their providers and their clients see them. */
+import { BlockList } from 'node:net'
+import type { DemoCloud } from '../../src/cli/demo-site.ts'
+import type { Endpoint, VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
+import type { ScenarioSite } from '../support/scenario-site.ts'
+
+const answerWithinMs = 3_000
+const askWithinMs = 60_000
+
+/** Null where the cloud has none. @throws ProviderError while it can't be asked. */
+export async function copyAt(cloud: DemoCloud, uniqueId: string): Promise<VirtualMachineDescription | null> {
+  const { virtualMachines } = await cloud.connection.discoverTopology({ signal: AbortSignal.timeout(askWithinMs) })
+  return virtualMachines.find((vm) => vm.uniqueId === uniqueId) ?? null
+}
+
+/** Where clients reach the workload of a copy that is on its own networks; null where it isn't running, or is isolated. */
+async function publicEndpoint(cloud: DemoCloud, uniqueId: string): Promise<Endpoint | null> {
+  const { virtualMachines, networks } = await cloud.connection.discoverTopology({ signal: AbortSignal.timeout(askWithinMs) })
+  const vm = virtualMachines.find((candidate) => candidate.uniqueId === uniqueId)
+  if (vm?.power !== 'RUNNING') return null
+  const forwarded = vm.endpoints?.find(({ guestPort }) => guestPort === 8080)
+  if (forwarded) return { host: forwarded.host, port: forwarded.port }
+  // An isolated copy has an address that is of none of the cloud's networks, or one that leads nowhere.
+  const reachable = new BlockList()
+  for (const network of networks.filter(({ id }) => cloud.pluginId === 'libvirt' && vm.nics.some(({ networkId }) => networkId === id)))
+    for (const { cidr } of network.subnets) reachable.addSubnet(cidr.split('/')[0]!, Number(cidr.split('/')[1]))
+  const host = vm.nics.flatMap(({ addresses }) => addresses).find((address) => reachable.check(address))
+  return host === undefined ? null : { host, port: 8080 }
+}
+
+export async function answers({ host, port }: Endpoint): Promise<boolean> {
+  try {
+    return (await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(answerWithinMs) })).ok
+  } catch {
+    return false
+  }
+}
+
+/** Waits until the workload of a copy answers clients. @returns where; null when it doesn't in time. */
+export async function serving(cloud: DemoCloud, uniqueId: string, timeoutMs: number): Promise<Endpoint | null> {
+  for (const deadline = performance.now() + timeoutMs; performance.now() < deadline;) {
+    const endpoint = await publicEndpoint(cloud, uniqueId).catch(() => null)
+    if (endpoint && (await answers(endpoint))) return endpoint
+    await new Promise((later) => setTimeout(later, 500))
+  }
+  return null
+}
+
+export interface LiveCopiesWatch {
+  /** Moments at which both copies were live. */
+  twoLive(): string[]
+  stop(): Promise<void>
+}
+
+/**
+ * Looks all the time whether clients are answered by both copies: the source before and after a look at the destination that finds it on its networks. What can't be asked
+ * tells nothing. The record client is moved to the destination once that alone serves.
+ */
+export function watchLiveCopies({ destination, vm, records }: ScenarioSite): LiveCopiesWatch {
+  const seen: string[] = []
+  const stopping = new AbortController()
+  const sourceEndpoint = vm.workload
+  async function look(): Promise<void> {
+    const before = await answers(sourceEndpoint)
+    const endpoint = await publicEndpoint(destination, vm.uniqueId)
+    if (!endpoint || !(await answers(endpoint))) return
+    const after = await answers(sourceEndpoint)
+    if (before && after)
+      seen.push(
+        `${new Date().toISOString()}: the source answers at ${sourceEndpoint.port}, and the destination at ${endpoint.host}:${endpoint.port}`,
+      )
+    else if (!before && !after) records.moveTo(endpoint)
+  }
+  const watching = (async () => {
+    while (!stopping.signal.aborted) {
+      await look().catch(() => {})
+      await new Promise((later) => setTimeout(later, 500))
+    }
+  })()
+  return {
+    twoLive: () => seen,
+    async stop() {
+      stopping.abort()
+      await watching
+    },
+  }
+}

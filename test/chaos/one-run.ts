@@ -1,0 +1,115 @@
+/** One run of the campaign: a real migration, its faults, the way back to peace, and the checks. */
+import { cp, mkdir } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { DemoSite } from '../../src/cli/demo-site.ts'
+import { hasEnded, openScenario } from '../support/scenario-site.ts'
+import { checkCopies, checkLeaks, verdictOf } from './checks.ts'
+import { watchLiveCopies } from './copies.ts'
+import { faults } from './faults.ts'
+import { clearSite, inventory } from './inventory.ts'
+import { phases, type PlannedFault, type RunPlan } from './plan.ts'
+import { noCounts, type RunResult } from './result.ts'
+import { retryUntilCompleted } from './retry.ts'
+import { createStage, type Stage } from './stage.ts'
+
+export interface RunOptions {
+  site: DemoSite
+  siteDirectory: string
+  commit: string
+  /** Time-outs are so many times as long: for busy machines. */
+  patience: number
+  say(line: string): void
+}
+
+const endsWithinMs = 240_000
+/** An agent that isn't heard of for so long is given up: shorter than the longest fault. */
+const lostAfterMs = 60_000
+
+export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunResult> {
+  const { site, siteDirectory, say } = options
+  const begun = performance.now()
+  const result: RunResult = {
+    ...noCounts(),
+    plan,
+    commit: options.commit,
+    outcome: 'NOT_STARTED',
+    verdict: null,
+    injectedIn: plan.faults.map(() => null),
+    recopiedShare: null,
+    recordsAcknowledged: 0,
+    durationMs: 0,
+    findings: [],
+  }
+  const before = await inventory(site, siteDirectory)
+  const scenario = await openScenario({ from: plan.from, site, agents: { lostAfterMs } })
+  const stage = createStage(scenario)
+  const watch = watchLiveCopies(scenario)
+  try {
+    const { migration, message } = await scenario.start()
+    if (!migration) throw new Error(`The migration was refused: ${message}`)
+    const id = migration.id
+    say(`run ${plan.run}: the migration begins ${Math.round(performance.now() - begun)} ms after the run`)
+    await Promise.all(
+      plan.faults.map((fault, index) =>
+        injectAndHeal(stage, id, fault, (phase) => {
+          result.injectedIn[index] = phase
+          say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
+        }),
+      ),
+    )
+
+    const timeoutMs = endsWithinMs * options.patience
+    const ended = await scenario.until(id, hasEnded, timeoutMs)
+    result.outcome = ended.error ? `${ended.state}: ${ended.error.message}` : ended.state
+    say(`run ${plan.run}: ${result.outcome}`)
+    const verdict = await verdictOf(stage, id)
+    result.verdict = verdict
+    const completed = ended.state === 'COMPLETED'
+    if (verdict !== (completed ? 'MIGRATED' : 'NOT_MIGRATED')) {
+      result.wrongVerdicts++
+      result.findings.push(`The verdict is ${verdict}, and the migration ${result.outcome}.`)
+    }
+    await checkCopies(scenario, verdict === 'MIGRATED', timeoutMs, result)
+    if (!completed && result.noneRecoverable === 0) await retryUntilCompleted(stage, id, timeoutMs, result)
+  } catch (error) {
+    result.unresolved++
+    result.findings.push(String(error))
+  } finally {
+    await watch.stop()
+    result.twoLive += watch.twoLive().length
+    result.findings.push(...watch.twoLive())
+    result.recordsAcknowledged = scenario.records.acknowledged()
+    if (result.findings.length > 0) await keepTraces(stage, plan, say)
+    await scenario.close()
+    await clearSite(site)
+  }
+  await checkLeaks(before, () => inventory(site, siteDirectory), result)
+  result.durationMs = Math.round(performance.now() - begun)
+  return result
+}
+
+/** Waits for the fault's phase, also while the control plane is away, and for its moment; nothing is injected into a migration that has ended. */
+async function injectAndHeal(stage: Stage, id: string, planned: PlannedFault, injecting: (phase: string) => void): Promise<void> {
+  const fault = faults.find(({ name }) => name === planned.name)!
+  const at = phases.indexOf(planned.phase)
+  for (;;) {
+    const present = await stage.scenario.migration(id).catch(() => null)
+    if (present && hasEnded(present)) return
+    if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
+    await delay(100)
+  }
+  await delay(planned.delayMs)
+  injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
+  const heal = await fault.inject(stage)
+  await delay(planned.healAfterMs)
+  await heal()
+}
+
+/** What is needed to see why, before the run's directory goes. */
+async function keepTraces({ scenario }: Stage, plan: RunPlan, say: (line: string) => void): Promise<void> {
+  const kept = `${scenario.directory}-kept`
+  await mkdir(kept)
+  await cp(`${scenario.directory}/control-plane.log`, `${kept}/control-plane.log`).catch(() => {})
+  await cp(`${scenario.directory}/data/portolan.db`, `${kept}/portolan.db`).catch(() => {})
+  say(`run ${plan.run}: the control plane's log and database are kept in ${kept}`)
+}

@@ -1,0 +1,44 @@
+/** What one run is to be, all of it drawn from its seed: the same seed and number give the same plan. */
+import type { MigrationPhase } from '../../src/domain/migration.ts'
+import { newestVersion, phaseList, phaseLists } from '../../src/workflows/phase-lists.ts'
+import { randomNumbers } from '../support/random-numbers.ts'
+import { faults, type FaultName } from './faults.ts'
+
+export interface PlannedFault {
+  name: FaultName
+  /** Injected so long after this phase was first seen, or a later one where it passed unseen. */
+  phase: MigrationPhase
+  delayMs: number
+  healAfterMs: number
+}
+
+export interface RunPlan {
+  seed: string
+  run: number
+  from: 'east' | 'west'
+  faults: PlannedFault[]
+}
+
+export const phases = phaseList(phaseLists, newestVersion(phaseLists)).map(({ name }) => name)
+
+const latestDelayMs = 2_000
+/** From a hiccup to longer than the agents are waited for. */
+const healAfterMs = [500, 3_000, 10_000, 30_000, 90_000] as const
+
+export function planRun(seed: string, run: number, only?: FaultName): RunPlan {
+  const random = randomNumbers(`${seed}/${run}`)
+  const from = random.of(['east', 'west'] as const)
+  const able = faults.filter(({ name, needs }) => (only ? name === only : !needs || needs === from))
+  const planned = random.shuffled(able).slice(0, 1 + random.below(2))
+  return {
+    seed,
+    run,
+    from,
+    faults: planned.map(({ name }) => ({
+      name,
+      phase: random.of(phases),
+      delayMs: random.below(latestDelayMs + 1),
+      healAfterMs: random.of(healAfterMs),
+    })),
+  }
+}

@@ -1,0 +1,30 @@
+import type { RunPlan } from './plan.ts'
+
+/** What is counted, over one run or all; all of it must be zero. */
+export const counted = ['twoLive', 'noneRecoverable', 'recordsLost', 'wrongVerdicts', 'unresolved', 'leaks'] as const
+export type Counts = Record<(typeof counted)[number], number>
+
+export interface RunResult extends Counts {
+  plan: RunPlan
+  /** Of the program, as git tells; an unfinished change counts as none. */
+  commit: string
+  /** How the migration ended before any retry, and what was said of it. */
+  outcome: string
+  verdict: string | null
+  /** The phase in which each fault really came, in the plan's order; null where the migration had ended before. */
+  injectedIn: (string | null)[]
+  /** Of the blocks that were verified before a failure, the share that the retry sent again though nobody had changed them; null without a retry. */
+  recopiedShare: number | null
+  recordsAcknowledged: number
+  durationMs: number
+  /** One sentence for each thing that is wrong. */
+  findings: string[]
+}
+
+export function noCounts(): Counts {
+  return { twoLive: 0, noneRecoverable: 0, recordsLost: 0, wrongVerdicts: 0, unresolved: 0, leaks: 0 }
+}
+
+export function isClean(result: Counts): boolean {
+  return counted.every((name) => result[name] === 0)
+}

@@ -1,0 +1,64 @@
+/** The second attempt of a migration that failed: it must complete, and must not copy again what is there. */
+import { randomUUID } from 'node:crypto'
+import { blockBytes, differingBlocks } from '../support/compare-disks.ts'
+import { diskImage, hasEnded, type ScenarioMigration } from '../support/scenario-site.ts'
+import * as documents from './campaign-documents.ts'
+import { checkCopies, verdictOf } from './checks.ts'
+import { copyAt } from './copies.ts'
+import type { RunResult } from './result.ts'
+import type { Stage } from './stage.ts'
+
+const roundsDocument = `query Rounds($id: ID!) { migration(id: $id) { copyKept rounds(first: 100) { nodes { mode verifiedBytes changedBytes } } } }`
+
+interface Rounds {
+  copyKept: boolean
+  rounds: { nodes: { mode: 'FULL' | 'CHANGED'; verifiedBytes: number | string; changedBytes: number | string }[] }
+}
+
+export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: number, result: RunResult): Promise<void> {
+  const { scenario } = stage
+  const earlier = await read(stage, id)
+  const verifiedBytes = sumOf(earlier, 'verifiedBytes')
+  const differingBytes = earlier.copyKept && verifiedBytes > 0 ? await bytesThatDiffer(stage) : null
+  const { retryMigration } = await scenario.api().run<{ retryMigration: { code?: string; message?: string } }>(documents.retry, {
+    input: { idempotencyKey: randomUUID(), migrationId: id },
+  })
+  if (retryMigration.code) return unresolved(`The retry was refused: ${retryMigration.message}`)
+  let ended: ScenarioMigration
+  try {
+    ended = await scenario.until(id, hasEnded, timeoutMs)
+  } catch (error) {
+    return unresolved(`The retry does not end: ${String(error)}`)
+  }
+  if (ended.state !== 'COMPLETED') return unresolved(`The retry is ${ended.state}: ${ended.error?.message}`)
+  if (differingBytes !== null)
+    result.recopiedShare = Math.max(0, sumOf(await read(stage, id), 'changedBytes') - differingBytes) / verifiedBytes
+  const verdict = await verdictOf(stage, id)
+  if (verdict !== 'MIGRATED') {
+    result.wrongVerdicts++
+    result.findings.push(`The verdict of the completed retry is ${verdict}.`)
+  }
+  await checkCopies(scenario, true, timeoutMs, result)
+
+  function unresolved(finding: string): void {
+    result.unresolved++
+    result.findings.push(finding)
+  }
+}
+
+async function read(stage: Stage, id: string): Promise<Rounds> {
+  return (await stage.scenario.api().run<{ migration: Rounds }>(roundsDocument, { id })).migration
+}
+
+/** Of the rounds over whole disks: later ones send what has changed, which nobody could spare. */
+function sumOf({ rounds }: Rounds, figure: 'verifiedBytes' | 'changedBytes'): number {
+  return rounds.nodes.filter(({ mode }) => mode === 'FULL').reduce((sum, round) => sum + Number(round[figure]), 0)
+}
+
+/** What has to be sent in any case, by a look at both disk images from outside just before the retry. What the source writes afterwards counts as recopied, so the share errs upwards. */
+async function bytesThatDiffer({ scenario }: Stage): Promise<number> {
+  const { source, destination, vm } = scenario
+  const copy = await copyAt(destination, vm.uniqueId)
+  if (!copy) throw new Error('The copy that the migration keeps is not at the destination.')
+  return (await differingBlocks(await diskImage(source, vm.vmId), await diskImage(destination, copy.id))).length * blockBytes
+}

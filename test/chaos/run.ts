@@ -1,0 +1,54 @@
+/**
+ * `npm run chaos`: real migrations of the tiny guest, with faults at random moments, and checks from outside.
+ *   --runs N       how many (10)
+ *   --seed S       of everything that is random (today's date)
+ *   --from-run K   the first one's number (0): with `--runs 1` a failing run is repeated
+ *   --shard i/n    of these runs only each nth, beginning with the ith
+ *   --fault NAME   this fault only
+ *   --state FILE   JSON lines, one a finished run; runs of this seed and commit that are there are not run again
+ *   --patience N   time-outs are so many times as long, for a busy machine (1)
+ *   --json         the last line, on standard output, holds all counts; a line on standard error tells what happens either way
+ * The exit code is 0 only when all counts are zero.
+ */
+import { execFileSync } from 'node:child_process'
+import { parseArgs } from 'node:util'
+import { ensureSetup } from '../../setup/setup.ts'
+import { enterPrivateNetwork } from '../../src/cli/private-site/enter-private-network.ts'
+import { runCampaign } from './campaign.ts'
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '10' },
+    seed: { type: 'string', default: new Date().toISOString().slice(0, 10) },
+    'from-run': { type: 'string', default: '0' },
+    shard: { type: 'string', default: '1/1' },
+    fault: { type: 'string' },
+    state: { type: 'string' },
+    patience: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+const say = (line: string) => process.stderr.write(`chaos: ${line}\n`)
+const [shard = 1, shards = 1] = values.shard.split('/').map(Number)
+const first = Number(values['from-run'])
+const runs = Array.from({ length: Number(values.runs) }, (_, offset) => first + offset).filter((run) => run % shards === shard - 1)
+if (values.help || runs.some(Number.isNaN) || !Number.isSafeInteger(shard) || !Number.isSafeInteger(shards)) {
+  say('npm run chaos -- [--runs N] [--seed S] [--from-run K] [--shard i/n] [--fault NAME] [--state FILE] [--patience N] [--json]')
+  process.exit(values.help ? 0 : 1)
+}
+
+await ensureSetup({ log: say, tests: true })
+await enterPrivateNetwork()
+const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
+const totals = await runCampaign({
+  seed: values.seed,
+  runs,
+  commit,
+  patience: Number(values.patience),
+  say,
+  ...(values.fault && { fault: values.fault }),
+  ...(values.state && { stateFile: values.state }),
+})
+if (values.json) process.stdout.write(`${JSON.stringify(totals)}\n`)
+process.exitCode = totals.clean ? 0 : 1
