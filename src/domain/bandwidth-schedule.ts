@@ -21,8 +21,8 @@ export interface BandwidthSchedule {
 }
 
 /** Below this a connection looks dead to whoever watches it. */
-export const minLimitBytesPerSecond = 65_536
-export const maxLimitBytesPerSecond = 125_000_000_000
+const minLimitBytesPerSecond = 65_536
+const maxLimitBytesPerSecond = 125_000_000_000
 const maxWindows = 50
 const minutesADay = 24 * 60
 
