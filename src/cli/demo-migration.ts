@@ -9,7 +9,7 @@ import type { RecordClient } from './record-client.ts'
 /** A migration as the demo's documents select it. */
 export interface DemoMigration {
   id: string
-  state: 'PENDING' | 'RUNNING' | 'PAUSED' | 'COMPLETED' | 'FAILED' | 'CANCELLED'
+  state: 'PENDING' | 'RUNNING' | 'PAUSED' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'ROLLED_BACK'
   phase: string
   diskBytes: number | string | null
   bytesSent: number | string
