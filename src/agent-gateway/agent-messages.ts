@@ -50,7 +50,8 @@ const progress = z.object({
   rateBytesPerSecond: z.number().nonnegative().finite(),
   etaMs: durationMs.nullable(),
   bottleneck: bottleneck.nullable(),
-  changeRateBytesPerSecond: z.number().nonnegative().finite().nullable(),
+  // Agents of protocol 1.0 don't tell.
+  changeRateBytesPerSecond: z.number().nonnegative().finite().nullable().default(null),
 }) satisfies z.ZodType<RoundProgress>
 
 const held = z.object({ held: z.boolean() })
