@@ -2,7 +2,6 @@
  * The qemu provider: VMs are QEMU processes of this machine, started and steered through QMP, with no daemon. They outlive this plugin and the
  * control plane; all that is known of them is in the state directory, in the process table, and in QEMU itself.
  */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { agentToAgentCopy, contractVersion, definePlugin } from '../../src/plugin-sdk/index.ts'
 import { readConsole } from './console.ts'
@@ -22,6 +21,7 @@ import { power } from './power.ts'
 import { openRecords } from './records.ts'
 import { requireTools } from './required-tools.ts'
 import type { Site } from './site.ts'
+import { makeStateDirectory } from './state-directory.ts'
 import { makeStorages, removeDisks } from './storages.ts'
 import { testBoot } from './test-boot.ts'
 import { discoverTopology } from './topology.ts'
@@ -32,7 +32,7 @@ export default definePlugin({
   options: qemuOptions,
   async connect(options, { signal, log }) {
     await requireTools(options, signal)
-    await mkdir(options.stateDirectory, { recursive: true, mode: 0o700 })
+    await makeStateDirectory(options.stateDirectory)
     await makeStorages(options)
     const site: Site = {
       options,

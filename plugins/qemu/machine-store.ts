@@ -5,6 +5,7 @@ import { type Operation, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { syncPath, writeDurably } from './durable-file.ts'
 import { withLock } from './machine-lock.ts'
 import type { Machine, MachineDisk } from './machine.ts'
+import { atSite, machinesOf, requireStateDirectory } from './state-directory.ts'
 import { stateStorageId } from './storages.ts'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -20,7 +21,7 @@ export type MachineStore = Awaited<ReturnType<typeof openMachineStore>>
 
 /** `removeElsewhere` removes what a VM has outside of its directory. */
 export async function openMachineStore(stateDirectory: string, removeElsewhere: (vmId: string) => Promise<void>) {
-  const machines = join(stateDirectory, 'machines')
+  const machines = machinesOf(stateDirectory)
   const locks = join(stateDirectory, 'locks')
   await mkdir(machines, { recursive: true, mode: 0o700 })
   await mkdir(locks, { recursive: true, mode: 0o700 })
@@ -29,9 +30,10 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
   const directoryOf = (vmId: string) => join(machines, requireUuid(vmId))
 
   async function find(vmId: string): Promise<Machine | null> {
-    const text = await readFile(join(directoryOf(vmId), 'vm.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return null
-      throw error
+    const text = await readFile(join(directoryOf(vmId), 'vm.json'), 'utf8').catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
+      await requireStateDirectory(stateDirectory)
+      return null
     })
     return text === null ? null : parseMachine(vmId, text)
   }
@@ -41,7 +43,7 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
   }
 
   async function list(): Promise<Machine[]> {
-    const names = (await readdir(machines)).filter((name) => uuid.test(name))
+    const names = (await atSite(stateDirectory, () => readdir(machines))).filter((name) => uuid.test(name))
     const found = await Promise.all(names.map(find))
     return found.filter((machine) => machine !== null)
   }
@@ -82,8 +84,10 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
       directory,
       save,
     }
-    await act(current)
-    await save({ operations: { ...machine.operations, [operationId]: method } })
+    await atSite(stateDirectory, async () => {
+      await act(current)
+      await save({ operations: { ...machine.operations, [operationId]: method } })
+    })
   }
 
   /**
@@ -97,6 +101,7 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
     machine: Machine,
     steps: { admit(): Promise<void>; prepare(directory: string): Promise<void>; act(change: MachineChange): Promise<void> },
   ): Promise<void> {
+    await requireStateDirectory(stateDirectory)
     await lock(machine.vmId, operation.signal, async () => {
       const existing = await find(machine.vmId)
       if (existing && existing.createdBy !== operation.operationId) throw alreadyThere(existing)

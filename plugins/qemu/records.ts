@@ -5,19 +5,21 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseSiteRecord, type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
 import { syncPath } from './durable-file.ts'
+import { atSite } from './state-directory.ts'
 
 const longestFileName = 200
 
 /** `directory` is made when missing. */
 export async function openRecords(directory: string): Promise<ProviderConnection['records']> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
-  await syncPath(join(directory, '..'))
+  const stateDirectory = join(directory, '..')
+  await syncPath(stateDirectory)
   return {
     async put({ operationId, record }) {
       const path = join(directory, fileName(record.key))
       // Named by the operation: a repeat of an interrupted put writes over what that left.
       const partialPath = join(directory, `.${createHash('sha256').update(`${record.key}\0${operationId}`).digest('hex')}.partial`)
-      const file = await open(partialPath, 'w', 0o600)
+      const file = await atSite(stateDirectory, () => open(partialPath, 'w', 0o600))
       try {
         await file.writeFile(JSON.stringify(record))
         await file.sync()
@@ -37,7 +39,7 @@ export async function openRecords(directory: string): Promise<ProviderConnection
     },
 
     async list({ keyPrefix }) {
-      const names = (await readdir(directory)).filter((name) => name.endsWith('.json'))
+      const names = (await atSite(stateDirectory, () => readdir(directory))).filter((name) => name.endsWith('.json'))
       const records = await Promise.all(names.map((name) => readRecord(join(directory, name))))
       return records.filter(({ key }) => key.startsWith(keyPrefix)).toSorted((left, right) => (left.key < right.key ? -1 : 1))
     },

@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { bootDisk } from './support/bare-metal.ts'
+import { connect, mebibyte, openCloud, smallMachine, type TestCloud } from './support/cloud.ts'
+
+let cloud: TestCloud
+let away: string
+beforeEach(async () => {
+  cloud = await openCloud()
+  away = `${cloud.stateDirectory}-away`
+})
+afterEach(async () => {
+  await putBack()
+  await cloud.close()
+})
+
+async function putBack() {
+  if (!existsSync(away)) return
+  await rm(cloud.stateDirectory, { force: true })
+  await rename(away, cloud.stateDirectory)
+}
+
+async function createMachine() {
+  const imagePath = join(cloud.stateDirectory, 'image.raw')
+  await writeFile(imagePath, bootDisk(1 * mebibyte))
+  const { vmId } = await cloud.connection.virtualMachines.create!({
+    operationId: randomUUID(),
+    virtualMachine: smallMachine(),
+    imagePath,
+    inboundPorts: [],
+  })
+  return vmId
+}
+
+test.each([
+  ['is gone', async () => {}],
+  ['is a file now', () => writeFile(cloud.stateDirectory, '')],
+])('a state directory that %s is a site that can not be reached, and not an empty one', async (_, putInPlace) => {
+  const vmId = await createMachine()
+  const record = { key: 'k', writtenAt: new Date().toISOString(), content: {} }
+  await cloud.connection.records.put({ operationId: randomUUID(), record })
+  await rename(cloud.stateDirectory, away)
+  await putInPlace()
+
+  const { discoverTopology, virtualMachines, destination, records, fencing } = cloud.connection
+  const operation = () => ({ operationId: randomUUID(), vmId })
+  for (const call of [
+    () => discoverTopology({}),
+    () => virtualMachines.describe({ vmId }),
+    () => virtualMachines.start(operation()),
+    () => destination.delete(operation()),
+    () => fencing!.confirm({ vmId }),
+    () => fencing!.arm({ ...operation(), fenceId: 'f' }),
+    () => records.list({ keyPrefix: '' }),
+    () => records.put({ operationId: randomUUID(), record: { ...record, key: 'l' } }),
+  ])
+    await expect(call(), call.toString()).rejects.toMatchObject({ code: 'UNREACHABLE', retryable: true })
+
+  await putBack()
+  expect((await virtualMachines.describe({ vmId })).power).toBe('STOPPED')
+  expect(await records.list({ keyPrefix: '' })).toEqual([record])
+})
+
+test('a cloud whose state directory is hidden by a file can not be connected, and nothing is made', async () => {
+  await rename(cloud.stateDirectory, away)
+  await writeFile(cloud.stateDirectory, '')
+  await expect(connect(cloud.stateDirectory)).rejects.toMatchObject({ code: 'UNREACHABLE' })
+})
