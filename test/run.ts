@@ -9,13 +9,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { ensureSetup } from '../setup/setup.ts'
+import { giveTo } from '../setup/ownership.ts'
 import { enterPrivateNetwork } from '../src/cli/private-site/enter-private-network.ts'
 
 const root = resolve(import.meta.dirname, '..')
 const full = process.argv.includes('--full')
 const rest = process.argv.slice(2).filter((argument) => argument !== '--full')
 
-await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`), tests: true })
+const { cacheDirectory } = await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`), tests: true })
 await enterPrivateNetwork()
 
 const seed = process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10)
@@ -37,6 +38,10 @@ const vitest = spawn(
 )
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => vitest.kill(signal))
 const exitCode = await new Promise<number>((done) => vitest.on('exit', (code) => done(code ?? 1)))
+
+// What the tests' tools leave where they lie is not to be root's: the user's next `npm ci` has to be able to remove it.
+for (const left of ['.vite', '.vitest-cache', '.cache']) giveTo(process.env['PORTOLAN_OWNER'], join(root, 'node_modules', left))
+giveTo(process.env['PORTOLAN_OWNER'], join(cacheDirectory, 'browser'))
 
 const counts = readCounts()
 rmSync(directory, { recursive: true, force: true })
