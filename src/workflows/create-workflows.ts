@@ -27,6 +27,7 @@ import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
 import { createMigrationStart } from './migration-start.ts'
 import { createMigrationStore } from './migration-store.ts'
+import { attestedDead } from './attested-dead.ts'
 import { createMigrationTestOperations } from './migration-test-operations.ts'
 import { createMigrationTestStore } from './migration-test-store.ts'
 import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migration-workflow.ts'
@@ -96,6 +97,7 @@ export async function createWorkflows(dependencies: {
     phaseLists,
     settings: {
       migrationTests: tests,
+      attestedDead: (migration) => attestedDead(database, migration),
       webhooks: createWebhooks({ database, sealKey, addresses: webhookAddresses(dependencies.webhookAllow ?? []) }),
       artifacts,
       advertise: dependencies.advertise,

@@ -25,6 +25,8 @@ export interface MigrationSettings {
   refreshTopology(cloudId: string, signal: AbortSignal): Promise<void>
   webhooks: Webhooks
   migrationTests: MigrationTestStore
+  /** Whether an administrator attested that the source of this attempt is dead. */
+  attestedDead(migration: { id: string; attempt: number }): Promise<boolean>
   /** Null: it has its slot, and may copy. Else what it waits for (see admission.ts). */
   admit(migration: { id: string; attempt: number }): Promise<string | null>
   groupCutover(migrationId: string): Promise<GroupCutover | null>

@@ -1,11 +1,11 @@
 /** Runs one phase, or its undo: time-out, cancellation, retries. Whatever happens, it returns or throws only after the phase's own code has ended. */
 import { PortolanError } from '../domain/errors.ts'
 import { failureOf } from './failure.ts'
-import type { MigrationRow, StepRow } from './migration-store.ts'
+import type { MigrationRow, NewEvent, StepRow } from './migration-store.ts'
 import { runHooks } from './hooks.ts'
 import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
 import { startHeartbeat } from './phase-heartbeat.ts'
-import type { Phase, PhaseContext, PhaseOutcome } from './phase.ts'
+import { done, type Phase, type PhaseContext, type PhaseOutcome } from './phase.ts'
 import { wait } from './wait.ts'
 
 /** The control plane ends: the phase stops where it is, and is repeated by whoever comes next. */
@@ -46,7 +46,7 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
     // A hook has a time-out of its own.
     await runHooks(context, phase.name, 'BEFORE')
     if (phase.timeoutMs !== null) deadline = setTimeout(() => abort.abort(timedOut(phase)), phase.timeoutMs)
-    const outcome = await withRetries(context, phase, () => phase.do(context))
+    const outcome = await withRetries(dependencies, context, phase, () => phase.do(context))
     clearTimeout(deadline)
     if (outcome.outcome === 'DONE') await runHooks(context, phase.name, 'AFTER')
     return outcome
@@ -88,6 +88,10 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
         return answer === 'COMMITTED'
       } catch (error) {
         if (run.shutdown.aborted) throw new ShuttingDown()
+        if (await isGivenUp(dependencies, migration, phase, error)) {
+          await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() }, events: [givenUp(phase)] })
+          return false
+        }
         const problem = `Undoing ${phase.name} did not work yet, and is tried again: ${failureOf(error).message}`
         await store.write(migration, { patch: { problem } })
         await wait(delayMs, run.shutdown)
@@ -98,7 +102,22 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
 
 const undoTimeoutMs = 5 * 60_000
 
-async function withRetries(context: PhaseContext, phase: Phase, work: () => Promise<PhaseOutcome>): Promise<PhaseOutcome> {
+/** The source is attested dead and can't be reached: its fence stays armed there, and what it finds when it returns is decided by its verdict. */
+async function isGivenUp({ settings }: PhaseDependencies, migration: MigrationRow, phase: Phase, error: unknown): Promise<boolean> {
+  return phase.atSource === true && failureOf(error).code === 'CLOUD_UNREACHABLE' && (await settings.attestedDead(migration))
+}
+
+function givenUp(phase: Phase): NewEvent {
+  const message = `${phase.name} is left as it is at the source, which can't be reached and was attested dead. Should it return, its verdict says what is to be done.`
+  return { kind: 'NOTICE', phase: phase.name, message }
+}
+
+async function withRetries(
+  dependencies: PhaseDependencies,
+  context: PhaseContext,
+  phase: Phase,
+  work: () => Promise<PhaseOutcome>,
+): Promise<PhaseOutcome> {
   const { timings } = context.settings
   for (let delayMs = timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, timings.maxRetryMs)) {
     try {
@@ -106,6 +125,10 @@ async function withRetries(context: PhaseContext, phase: Phase, work: () => Prom
     } catch (error) {
       if (context.signal.aborted) throw error
       const failure = failureOf(error)
+      if (phase.control === 'FORWARD_ONLY' && (await isGivenUp(dependencies, context.migration, phase, error))) {
+        await context.store.write(context.migration, { events: [givenUp(phase)] })
+        return done
+      }
       if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
       if (phase.ownRetries || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
       await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })

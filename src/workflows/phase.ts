@@ -79,6 +79,8 @@ export interface Phase {
   timeoutMs: number | null
   /** UNDER_LEASE: the source is frozen meanwhile, so a failure that may pass voids the switchover instead of being retried in place. */
   underLease?: true
+  /** Its undo, or a forward-only phase itself, needs nothing but the source's site. Where an administrator attested that the source is dead, and it can't be reached, it counts as done. */
+  atSource?: true
   /** It tries again itself what may pass, and what it throws is final. */
   ownRetries?: true
   do(context: PhaseContext): Promise<PhaseOutcome>

@@ -482,6 +482,22 @@ describe('a source that loses its power', () => {
   })
 })
 
+test('a source that is dead for good keeps its migration waiting, visibly, until an administrator attests it', async () => {
+  let gone = false
+  hook = (call) => {
+    if (call === 'SOURCE.freeze') gone = true
+    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
+      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+  const id = await stage.start()
+  const end = stage.drive(stage.runner(), id)
+  await eventually(async () => expect((await stage.store.read(id)).problem).toMatch(/tried again: No answer/))
+  stage.attested.dead = true
+  await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
+  expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
+  expect(stage.world.look().source.fence).not.toBe(null)
+})
+
 test('a destination that loses its power after the commit is started again, from its own disk', async () => {
   let losses = 0
   hook = (call, when) => {

@@ -7,6 +7,7 @@ import { sourceVmId } from './phase-facts.ts'
  */
 export const armFence: Phase = {
   name: 'ARM_FENCE',
+  atSource: true,
   control: 'CANCELLABLE',
   timeoutMs: 2 * 60_000,
   async do(context) {

@@ -6,6 +6,7 @@ import { sourceVmId } from './phase-facts.ts'
 /** Before the commit: the fence that was closed at the suspension is still in force, and the source hasn't run since. */
 export const fenceSource: Phase = {
   name: 'FENCE_SOURCE',
+  atSource: true,
   control: 'CANCELLABLE',
   timeoutMs: null,
   async do(context) {

@@ -8,6 +8,7 @@ import { voidAfterRestart } from './under-lease.ts'
 /** From here on the service may stand still. */
 export const freeze: Phase = {
   name: 'FREEZE',
+  atSource: true,
   control: 'CANCELLABLE',
   timeoutMs: 2 * 60_000,
   underLease: true,

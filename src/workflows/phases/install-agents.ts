@@ -6,6 +6,7 @@ import { sourceIsGone, sourceVmId } from './phase-facts.ts'
 /** The destination's agent came with its landing image; this is the source's. */
 export const installAgents: Phase = {
   name: 'INSTALL_AGENTS',
+  atSource: true,
   control: 'PAUSABLE',
   timeoutMs: 15 * 60_000,
   async do(context) {

@@ -8,6 +8,7 @@ import { sourceVmId } from './phase-facts.ts'
  */
 export const retireSource: Phase = {
   name: 'RETIRE_SOURCE',
+  atSource: true,
   control: 'FORWARD_ONLY',
   timeoutMs: null,
   async do(context) {

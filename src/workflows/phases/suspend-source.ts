@@ -7,6 +7,7 @@ import { underLease } from './under-lease.ts'
 /** Once its provider has suspended it, nobody needs the guest's word any more, provided that the freeze held until then. */
 export const suspendSource: Phase = {
   name: 'SUSPEND_SOURCE',
+  atSource: true,
   control: 'CANCELLABLE',
   timeoutMs: 2 * 60_000,
   underLease: true,

@@ -41,6 +41,8 @@ export interface MigrationStage {
   world: FakeWorld
   database: Database
   store: MigrationStore
+  /** What an administrator said of the source. */
+  attested: { dead: boolean }
   /** Its newest first. */
   testsOf(migrationId: string): Promise<MigrationTestRow[]>
   operations: MigrationOperations & AfterEndOperations & Pick<Operations, 'testMigration'> & ReturnType<typeof createBandwidthOperations>
@@ -78,6 +80,7 @@ export async function setMigrationStage(
   const store = createMigrationStore(database)
   const sealKey = sealKeyOf(Buffer.alloc(32, 7))
   const tests = createMigrationTestStore(database)
+  const attested = { dead: false }
   const idempotency = createIdempotency(database, sealKey)
   const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
   const operations = {
@@ -94,6 +97,7 @@ export async function setMigrationStage(
     world,
     database,
     store,
+    attested,
     testsOf: (migrationId) =>
       database.select().from(migrationTests).where(eq(migrationTests.migrationId, migrationId)).orderBy(desc(migrationTests.requestedAt)),
     operations,
@@ -118,6 +122,7 @@ export async function setMigrationStage(
           admit: (migration) => admission.admit(migration),
           groupCutover: (migrationId) => groupCutover(database, migrationId),
           migrationTests: tests,
+          attestedDead: async () => attested.dead,
           webhooks: options.webhooks ?? createWebhooks({ database, sealKey, addresses: webhookAddresses(['127.0.0.0/8']) }),
         },
       })
