@@ -542,7 +542,7 @@ inline doPhase() {
       fi
 #else
       try(S_SUSPEND, dbTry);
-#ifdef FENCE_AT_SUSPENSION
+#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
       if
       :: answer == OK -> try(S_FENCE, dbTry)
       :: else
@@ -578,7 +578,7 @@ inline doPhase() {
       fi
     }
   :: dbPhase == FENCE ->
-#ifdef FENCE_AT_SUSPENSION
+#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
     result = DONE /* it is closed since the suspension; here it is only confirmed */
 #else
     if
@@ -659,7 +659,7 @@ inline undoPhase() {
       fi
     }
   :: dbPhase == SUSPEND ->
-#ifdef FENCE_AT_SUSPENSION
+#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
     must(S_RELEASE, dbTry);
 #endif
     must(S_RESUME, dbTry)
@@ -872,7 +872,7 @@ end_calm:
     }
   :: atomic { faults > 0 && !crashed -> faults--; crashed = true }
   :: atomic { faults > 0 && !crashed && !dbGone -> faults--; crashed = true; dbGone = true }
-#ifdef OUTSIDER
+#ifndef NO_OUTSIDER
   /* Somebody resumes the suspended source by hand. */
   :: atomic { faults > 0 && sUp && sVm == SUSPENDED && !sClosed -> faults--; sVm = RUNNING; check() }
 #endif
