@@ -6,9 +6,13 @@ const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts']
 
 /** Each of these breaks real migrations for minutes: one of them a run, by the seed; all of them in `npm run test:full`, or when named. */
-const faultScenarios = ['killed-in-each-phase', 'source-frozen', 'link-cut-and-cancel', 'refused-before-anything-changes-full-disk'].map(
-  (name) => `test/scenarios/${name}.test.ts`,
-)
+const faultScenarios = [
+  'killed-in-each-phase',
+  'upgraded-while-running',
+  'source-frozen',
+  'link-cut-and-cancel',
+  'refused-before-anything-changes-full-disk',
+].map((name) => `test/scenarios/${name}.test.ts`)
 const named = process.argv.some((argument) => faultScenarios.some((file) => file.includes(argument)))
 const notThisTime = named ? [] : faultScenarios.filter((file) => !rotating(faultScenarios).includes(file))
 
