@@ -9,6 +9,10 @@ export const retry = `mutation Retry($input: RetryMigrationInput!) {
   retryMigration(input: $input) { ... on RetryMigrationSuccess { migration { id } } ... on Error { code message } }
 }`
 
+export const reconcile = `mutation Reconcile($input: ReconcileMigrationsInput!) {
+  reconcileMigrations(input: $input) { ... on ReconcileMigrationsSuccess { reconciliations { id } } ... on Error { code message } }
+}`
+
 export interface Verdict {
   uniqueId: string | null
   verdict: 'MIGRATED' | 'NOT_MIGRATED' | 'UNKNOWN'

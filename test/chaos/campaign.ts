@@ -1,9 +1,6 @@
 /** Runs one after the other on one pair of sites; a run that leaves anything wrong behind gets its successors new ones. */
-import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { openDemoSite, type DemoSite } from '../../src/cli/demo-site.ts'
-import type { FaultName } from './faults.ts'
+import { appendFile, readFile } from 'node:fs/promises'
+import { openChaosSite, type ChaosSite } from './chaos-site.ts'
 import { oneRun } from './one-run.ts'
 import { planRun } from './plan.ts'
 import { counted, isClean, noCounts, type Counts, type RunResult } from './result.ts'
@@ -36,16 +33,15 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
   const { say } = options
   const finished = await readFinished(options)
   const results: RunResult[] = []
-  let open: { site: DemoSite; siteDirectory: string } | null = null
+  let open: ChaosSite | null = null
   const close = async () => {
     const closing = open
     open = null
-    await closing?.site.close()
-    if (closing) await rm(closing.siteDirectory, { recursive: true, force: true })
+    await closing?.close()
   }
   try {
     for (const run of options.runs) {
-      const plan = planRun(options.seed, run, options.fault as FaultName | undefined)
+      const plan = planRun(options.seed, run, options.fault)
       const before = finished.find((result) => result.plan.run === run)
       if (before) {
         results.push(before)
@@ -55,8 +51,8 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
         ({ name, phase, delayMs, healAfterMs }) => `${name} in ${phase} + ${delayMs} ms, healed after ${healAfterMs} ms`,
       )
       say(`run ${run}, seed ${plan.seed}: from ${plan.from}; ${story.join('; ')}`)
-      open ??= await openSite()
-      const result = await oneRun(plan, { ...open, commit: options.commit, patience: options.patience, say })
+      open ??= await openChaosSite()
+      const result = await oneRun(plan, { site: open, commit: options.commit, patience: options.patience, say })
       results.push(result)
       if (options.stateFile) await appendFile(options.stateFile, `${JSON.stringify(result)}\n`)
       say(
@@ -74,16 +70,6 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
     await close()
   }
   return totalsOf(results)
-}
-
-async function openSite(): Promise<{ site: DemoSite; siteDirectory: string }> {
-  const siteDirectory = await mkdtemp(join(tmpdir(), 'chaos-'))
-  try {
-    return { site: await openDemoSite(siteDirectory, null), siteDirectory }
-  } catch (error) {
-    await rm(siteDirectory, { recursive: true, force: true })
-    throw error
-  }
 }
 
 /** What an earlier call of this seed and commit has done already. */

@@ -1,6 +1,7 @@
 /** What is looked at from outside once nothing moves any more: both providers, the clients' way to the workload, and the sites' inventories. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { inGuest, tracesInSource } from '../support/in-guest.ts'
 import type { ScenarioSite } from '../support/scenario-site.ts'
 import * as documents from './campaign-documents.ts'
 import { copyAt, serving } from './copies.ts'
@@ -47,6 +48,11 @@ export async function checkCopies(scenario: ScenarioSite, moved: boolean, timeou
     return note('noneRecoverable', 1, `The copy at ${live.name} is ${power}, and does not serve.`)
   }
   records.moveTo(endpoint)
+  if (!moved) {
+    const traces = (await inGuest(live, one?.id ?? vm.vmId, tracesInSource)).split('\n').filter((line) => line.includes('portolan'))
+    result.leaks += traces.length
+    if (traces.length > 0) result.findings.push(`Left in the source: ${traces.join(', ')}.`)
+  }
   const acknowledged = records.acknowledged()
   const found = await records.count()
   if (found < acknowledged)

@@ -1,22 +1,132 @@
 /** The faults of the campaign, as data. Each is injected into one run, and gives the function that heals it. */
-import { killControlPlane } from '../support/kill.ts'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type { DemoCloud } from '../../src/cli/demo-site.ts'
+import { machinePorts, setBridgePorts } from '../support/bridge-ports.ts'
+import { inGuest, signalAgent } from '../support/in-guest.ts'
+import { killControlPlane, killEngine } from '../support/kill.ts'
+import { machineProcesses } from './processes.ts'
 import type { Stage } from './stage.ts'
 
-export type FaultName = 'control plane killed'
-
 export interface Fault {
-  name: FaultName
-  /** Where the source has to be for it to be possible. */
+  name: string
+  /** The cloud that the source has to be in for it to be possible. */
   needs?: 'east' | 'west'
-  inject(stage: Stage): Promise<() => Promise<void>>
+  /** Two faults that act on the same thing are never in one run. */
+  acts?: 'SITE' | 'DATABASE'
+  inject(stage: Stage, fault: { healAfterMs: number }): Promise<() => Promise<unknown>>
 }
 
 export const faults: readonly Fault[] = [
   {
     name: 'control plane killed',
+    acts: 'DATABASE',
     async inject(stage) {
       await killControlPlane(stage.scenario.controlPlane())
       return () => stage.restartControlPlane()
     },
   },
+  {
+    name: 'engine killed',
+    async inject({ scenario }) {
+      await killEngine(scenario.controlPlane())
+      return nothing
+    },
+  },
+  { name: 'source agent killed', inject: (stage) => inSource(stage, signalAgent('KILL')) },
+  { name: 'source agent held', inject: (stage, { healAfterMs }) => inSource(stage, held(healAfterMs)) },
+  { name: 'source machine killed', inject: ({ scenario, site }) => killMachine(site.directory, scenario.source, scenario.vm.uniqueId) },
+  {
+    name: 'destination machine killed',
+    inject: ({ scenario, site }) => killMachine(site.directory, scenario.destination, scenario.vm.uniqueId),
+  },
+  {
+    name: 'libvirtd killed',
+    acts: 'SITE',
+    async inject({ site }) {
+      await site.killLibvirtd()
+      return nothing
+    },
+  },
+  {
+    name: 'power loss of the source host',
+    acts: 'SITE',
+    async inject({ scenario, site }) {
+      await site.cutPower(scenario.source)
+      return () => site.restorePower(scenario.source)
+    },
+  },
+  {
+    name: 'source site partitioned, alive and serving',
+    acts: 'SITE',
+    async inject(stage, { healAfterMs }) {
+      const { scenario, site } = stage
+      await inSource(stage, held(healAfterMs))
+      await site.cutOff(scenario.source)
+      return () => site.reconnect(scenario.source)
+    },
+  },
+  {
+    name: 'link cut',
+    async inject() {
+      // Before there is a machine at a bridge there is no cable to pull.
+      await setBridgePorts('down').catch(nothing)
+      return () => setBridgePorts('up').catch(nothing)
+    },
+  },
+  {
+    name: 'link stalled',
+    async inject() {
+      for (const port of await machinePorts()) await tc('add', port, 'tbf', 'rate', '8kbit', 'burst', '1600', 'latency', '100ms')
+      return async () => {
+        for (const port of await machinePorts()) await tc('del', port).catch(nothing)
+      }
+    },
+  },
+  {
+    name: 'disk full at the destination',
+    needs: 'west',
+    async inject({ site }) {
+      await site.fillDisk()
+      return () => site.freeDisk()
+    },
+  },
+  {
+    name: 'database gone',
+    acts: 'DATABASE',
+    async inject(stage) {
+      await stage.loseDatabase()
+      return () => stage.startWithEmptyDatabase()
+    },
+  },
+  { name: 'clock jump', inject: (stage) => inSource(stage, 'date -s "@$(($(date +%s) + 7200))"') },
 ]
+
+/** Somebody who logs in to a guest that stands still waits for long. */
+const loginWithinMs = 20_000
+
+async function nothing(): Promise<void> {}
+
+/** In the source, where it can be logged in to; a guest without an agent has none to signal. */
+async function inSource({ scenario }: Stage, script: string): Promise<() => Promise<void>> {
+  await inGuest(scenario.source, scenario.vm.vmId, `${script} || true`, loginWithinMs).catch(nothing)
+  return nothing
+}
+
+/** Its end is in the guest too: whatever becomes of the way in, the agent goes on. */
+function held(forMs: number): string {
+  return `read -r held _ <${agentProcess} && kill -STOP "$held" && (setsid sh -c "sleep ${Math.ceil(forMs / 1000)}; kill -CONT $held" </dev/null >/dev/null 2>&1 &)`
+}
+const agentProcess = '/run/portolan-agent/process'
+
+/** kill -9 of the copy at one cloud; both have the same unique id. Null where it doesn't run. */
+async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<() => Promise<void>> {
+  const directory = join(siteDirectory, pluginId === 'qemu' ? 'east' : 'libvirt')
+  for (const { pid, arguments: words } of await machineProcesses(directory)) if (words.includes(uniqueId)) process.kill(pid, 'SIGKILL')
+  return nothing
+}
+
+function tc(change: 'add' | 'del', port: string, ...discipline: string[]) {
+  return promisify(execFile)('tc', ['qdisc', change, 'dev', port, 'root', ...discipline])
+}

@@ -4,22 +4,22 @@ import { randomUUID } from 'node:crypto'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { DemoSite } from '../../src/cli/demo-site.ts'
 import { networkInterfaces } from '../support/bridge-ports.ts'
-import { processesOf } from './processes.ts'
+import type { ChaosSite } from './chaos-site.ts'
+import { machineProcesses } from './processes.ts'
 
 const run = promisify(execFile)
 /** One for all machines, and meant to stay (see the libvirt plugin). */
 const staying = new Set(['portolan-isolated'])
 
-export async function inventory(site: DemoSite, siteDirectory: string): Promise<string[]> {
+export async function inventory(site: ChaosSite): Promise<string[]> {
   const virsh = (...list: string[]) => virshWords(site, list)
   const named = (kind: string, names: readonly string[]) => names.filter((name) => !staying.has(name)).map((name) => `${kind} ${name}`)
-  const state = String(site.east.options['stateDirectory'])
+  const state = String(site.demo.east.options['stateDirectory'])
   return [
     ...named(
       'QEMU process',
-      (await processesOf(siteDirectory)).map(({ pid }) => String(pid)),
+      (await machineProcesses(site.directory)).map(({ pid }) => String(pid)),
     ),
     ...named('domain', await virsh('list', '--all', '--uuid')),
     ...named('network', await virsh('net-list', '--all', '--name')),
@@ -27,8 +27,7 @@ export async function inventory(site: DemoSite, siteDirectory: string): Promise<
       'filter',
       (await virsh('nwfilter-list')).filter((word) => word.startsWith('portolan')),
     ),
-    ...named('volume', await readdir(join(siteDirectory, 'libvirt', 'pool'))),
-    ...named('file of libvirt', await readdir(join(siteDirectory, 'libvirt', 'console'))),
+    ...named('volume', await readdir(join(site.directory, 'libvirt', 'pool'))),
     ...named('file of qemu', await readdir(join(state, 'machines'))),
     ...named('interface', await networkInterfaces()),
     ...named(
@@ -36,17 +35,17 @@ export async function inventory(site: DemoSite, siteDirectory: string): Promise<
       (await readFile('/proc/self/mounts', 'utf8'))
         .split('\n')
         .flatMap((line) => line.split(' ')[1] ?? [])
-        .filter((path) => path.startsWith(siteDirectory)),
+        .filter((path) => path.startsWith(site.directory)),
     ),
   ].toSorted()
 }
 
 /** Deletes both copies through their providers, and the records, which stay for ever by design. */
-export async function clearSite(site: DemoSite): Promise<void> {
-  for (const { connection } of [site.east, site.west])
+export async function clearSite(site: ChaosSite): Promise<void> {
+  for (const { connection } of [site.demo.east, site.demo.west])
     for (const { id } of (await connection.discoverTopology({})).virtualMachines)
       await connection.virtualMachines.delete?.({ operationId: randomUUID(), vmId: id })
-  const records = join(String(site.east.options['stateDirectory']), 'records')
+  const records = join(String(site.demo.east.options['stateDirectory']), 'records')
   for (const name of await readdir(records)) await rm(join(records, name), { recursive: true })
   for (const line of await virshLines(site, ['secret-list'])) {
     const [id, , usage] = line.trim().split(/\s+/)
@@ -54,14 +53,14 @@ export async function clearSite(site: DemoSite): Promise<void> {
   }
 }
 
-async function virshLines(site: DemoSite, command: string[]): Promise<string[]> {
-  const { stdout } = await run('virsh', ['--quiet', '--connect', String(site.west.options['uri']), ...command], {
+async function virshLines(site: ChaosSite, command: string[]): Promise<string[]> {
+  const { stdout } = await run('virsh', ['--quiet', '--connect', String(site.demo.west.options['uri']), ...command], {
     env: { ...process.env, LC_ALL: 'C' },
     timeout: 60_000,
   })
   return stdout.split('\n').filter((line) => line.trim() !== '')
 }
 
-async function virshWords(site: DemoSite, command: string[]): Promise<string[]> {
+async function virshWords(site: ChaosSite, command: string[]): Promise<string[]> {
   return (await virshLines(site, command)).flatMap((line) => line.trim().split(/\s+/))
 }

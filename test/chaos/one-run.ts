@@ -1,20 +1,19 @@
 /** One run of the campaign: a real migration, its faults, the way back to peace, and the checks. */
 import { cp, mkdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { DemoSite } from '../../src/cli/demo-site.ts'
+import { conclude, concludeFromRecords } from './conclude.ts'
 import { hasEnded, openScenario } from '../support/scenario-site.ts'
-import { checkCopies, checkLeaks, verdictOf } from './checks.ts'
+import { checkLeaks } from './checks.ts'
+import type { ChaosSite } from './chaos-site.ts'
 import { watchLiveCopies } from './copies.ts'
 import { faults } from './faults.ts'
 import { clearSite, inventory } from './inventory.ts'
 import { phases, type PlannedFault, type RunPlan } from './plan.ts'
 import { noCounts, type RunResult } from './result.ts'
-import { retryUntilCompleted } from './retry.ts'
 import { createStage, type Stage } from './stage.ts'
 
 export interface RunOptions {
-  site: DemoSite
-  siteDirectory: string
+  site: ChaosSite
   commit: string
   /** Time-outs are so many times as long: for busy machines. */
   patience: number
@@ -26,7 +25,7 @@ const endsWithinMs = 240_000
 const lostAfterMs = 60_000
 
 export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunResult> {
-  const { site, siteDirectory, say } = options
+  const { site, say } = options
   const begun = performance.now()
   const result: RunResult = {
     ...noCounts(),
@@ -40,9 +39,9 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     durationMs: 0,
     findings: [],
   }
-  const before = await inventory(site, siteDirectory)
-  const scenario = await openScenario({ from: plan.from, site, agents: { lostAfterMs } })
-  const stage = createStage(scenario)
+  const before = await inventory(site)
+  const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
+  const stage = createStage(scenario, site)
   const watch = watchLiveCopies(scenario)
   try {
     const { migration, message } = await scenario.start()
@@ -59,18 +58,9 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     )
 
     const timeoutMs = endsWithinMs * options.patience
-    const ended = await scenario.until(id, hasEnded, timeoutMs)
-    result.outcome = ended.error ? `${ended.state}: ${ended.error.message}` : ended.state
+    if (stage.databaseWasLost()) await concludeFromRecords(stage, timeoutMs, result)
+    else await conclude(stage, id, timeoutMs, result)
     say(`run ${plan.run}: ${result.outcome}`)
-    const verdict = await verdictOf(stage, id)
-    result.verdict = verdict
-    const completed = ended.state === 'COMPLETED'
-    if (verdict !== (completed ? 'MIGRATED' : 'NOT_MIGRATED')) {
-      result.wrongVerdicts++
-      result.findings.push(`The verdict is ${verdict}, and the migration ${result.outcome}.`)
-    }
-    await checkCopies(scenario, verdict === 'MIGRATED', timeoutMs, result)
-    if (!completed && result.noneRecoverable === 0) await retryUntilCompleted(stage, id, timeoutMs, result)
   } catch (error) {
     result.unresolved++
     result.findings.push(String(error))
@@ -83,7 +73,7 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     await scenario.close()
     await clearSite(site)
   }
-  await checkLeaks(before, () => inventory(site, siteDirectory), result)
+  await checkLeaks(before, () => inventory(site), result)
   result.durationMs = Math.round(performance.now() - begun)
   return result
 }
@@ -94,13 +84,13 @@ async function injectAndHeal(stage: Stage, id: string, planned: PlannedFault, in
   const at = phases.indexOf(planned.phase)
   for (;;) {
     const present = await stage.scenario.migration(id).catch(() => null)
-    if (present && hasEnded(present)) return
+    if (stage.databaseWasLost() || (present && hasEnded(present))) return
     if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
     await delay(100)
   }
   await delay(planned.delayMs)
   injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
-  const heal = await fault.inject(stage)
+  const heal = await fault.inject(stage, planned)
   await delay(planned.healAfterMs)
   await heal()
 }

@@ -2,10 +2,10 @@
 import type { MigrationPhase } from '../../src/domain/migration.ts'
 import { newestVersion, phaseList, phaseLists } from '../../src/workflows/phase-lists.ts'
 import { randomNumbers } from '../support/random-numbers.ts'
-import { faults, type FaultName } from './faults.ts'
+import { faults } from './faults.ts'
 
 export interface PlannedFault {
-  name: FaultName
+  name: string
   /** Injected so long after this phase was first seen, or a later one where it passed unseen. */
   phase: MigrationPhase
   delayMs: number
@@ -25,11 +25,13 @@ const latestDelayMs = 2_000
 /** From a hiccup to longer than the agents are waited for. */
 const healAfterMs = [500, 3_000, 10_000, 30_000, 90_000] as const
 
-export function planRun(seed: string, run: number, only?: FaultName): RunPlan {
+export function planRun(seed: string, run: number, only?: string): RunPlan {
   const random = randomNumbers(`${seed}/${run}`)
   const from = random.of(['east', 'west'] as const)
-  const able = faults.filter(({ name, needs }) => (only ? name === only : !needs || needs === from))
-  const planned = random.shuffled(able).slice(0, 1 + random.below(2))
+  const able = faults.filter(({ name, needs }) => (!only || name === only) && (!needs || needs === from))
+  const [first, ...others] = random.shuffled(able)
+  const second = random.below(2) === 1 ? others.find(({ acts }) => !acts || acts !== first?.acts) : undefined
+  const planned = [first, second].filter((fault) => fault !== undefined)
   return {
     seed,
     run,

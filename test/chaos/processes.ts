@@ -1,20 +1,20 @@
 import { readdir, readFile } from 'node:fs/promises'
 
-export interface SiteProcess {
+interface SiteProcess {
   pid: number
   arguments: string[]
 }
 
-/** The QEMU processes of a site: those that name a file below its directory. */
-export async function processesOf(siteDirectory: string): Promise<SiteProcess[]> {
+/** The QEMU processes that name a file below a directory: a site's, or one of its clouds'. */
+export async function machineProcesses(directory: string): Promise<SiteProcess[]> {
   const all = await everyProcess()
-  return all.filter(({ arguments: words }) => words[0]?.includes('qemu-system') && words.some((word) => word.includes(siteDirectory)))
+  return all.filter(({ arguments: words }) => words[0]?.includes('qemu-system') && words.some((word) => word.includes(`${directory}/`)))
 }
 
-/** Those of libvirtd itself. */
-export async function libvirtdOf(siteDirectory: string): Promise<SiteProcess[]> {
+/** The libvirtd whose configuration is below a directory. */
+export async function libvirtdOf(directory: string): Promise<SiteProcess[]> {
   const all = await everyProcess()
-  return all.filter(({ arguments: words }) => words[0]?.endsWith('libvirtd') && words.some((word) => word.startsWith(`${siteDirectory}/`)))
+  return all.filter(({ arguments: words }) => words[0]?.endsWith('libvirtd') && words.some((word) => word.startsWith(`${directory}/`)))
 }
 
 async function everyProcess(): Promise<SiteProcess[]> {

@@ -11,10 +11,15 @@ export async function networkInterfaces(): Promise<string[]> {
     .toSorted()
 }
 
+/** The cables of all virtual machines that are on bridges. */
+export async function machinePorts(): Promise<string[]> {
+  const { stdout } = await promisify(execFile)('ip', ['-o', 'link', 'show', 'type', 'tun'])
+  return stdout.split('\n').flatMap((line) => /^\d+: ([^:@]+).* master /.exec(line)?.[1] ?? [])
+}
+
 /** Pulls, or plugs in again, the cables of all virtual machines that are on bridges. */
 export async function setBridgePorts(state: 'up' | 'down'): Promise<void> {
-  const { stdout } = await promisify(execFile)('ip', ['-o', 'link', 'show', 'type', 'tun'])
-  const ports = stdout.split('\n').flatMap((line) => /^\d+: ([^:@]+).* master /.exec(line)?.[1] ?? [])
+  const ports = await machinePorts()
   if (ports.length === 0) throw new Error('No virtual machine is plugged into a bridge here.')
   for (const port of ports) await promisify(execFile)('ip', ['link', 'set', port, state])
 }

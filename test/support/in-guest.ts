@@ -4,13 +4,13 @@ import { openSshSession } from '../../src/plugin-sdk/installers/ssh-session.ts'
 
 const agentDirectory = '/run/portolan-agent'
 
-/** Runs a shell script as root in a guest. @returns what it printed. @throws ProviderError when nobody can log in, Error when the script fails. */
-export async function inGuest(cloud: DemoCloud, vmId: string, script: string): Promise<string> {
+/** Runs a shell script as root in a guest, which may take so long to let anybody in, and again so long without a word. @returns what it printed. @throws ProviderError when nobody can log in, Error when the script fails. */
+export async function inGuest(cloud: DemoCloud, vmId: string, script: string, patienceMs = 400_000): Promise<string> {
   const { fromControlPlane } = await cloud.connection.network.reachability({ vmId, guestPort: 22 })
   if (!fromControlPlane) throw new Error('The guest has no way in.')
-  const session = await openSshSession({ endpoint: fromControlPlane, ...readGuestAccess() }, AbortSignal.timeout(400_000))
+  const session = await openSshSession({ endpoint: fromControlPlane, ...readGuestAccess() }, AbortSignal.timeout(patienceMs))
   try {
-    const { exitCode, stdout, stderr } = await session.run(script, { idleTimeoutMs: 400_000 })
+    const { exitCode, stdout, stderr } = await session.run(script, { idleTimeoutMs: patienceMs })
     if (exitCode !== 0) throw new Error(`The script ended with ${exitCode} in the guest: ${stderr}`)
     return stdout.trim()
   } finally {

@@ -15,6 +15,10 @@ export interface MortalLibvirt {
   killDaemon(): Promise<void>
   /** Everything that runs ends at once, /run is lost, and the host boots. */
   losePower(): Promise<void>
+  /** Its first half: the host is off. */
+  cutPower(): Promise<void>
+  /** Its second half: the host boots. */
+  restorePower(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -52,6 +56,17 @@ export async function startMortalLibvirt(directory: string): Promise<MortalLibvi
     // The pool is active by itself: its directory is there.
     await virsh('net-start', 'default')
   }
+  const cutPower = async () => {
+    const bridges = await bridgesHere()
+    await endHost(host)
+    // Bridges belong to the namespace, and would not outlive a real host.
+    for (const bridge of bridges) await promisify(execFile)('ip', ['link', 'delete', bridge]).catch(() => undefined)
+  }
+  const bridgesHere = async () => {
+    const names = (await virsh('net-list', '--name')).split('\n').filter(Boolean)
+    const definitions = await Promise.all(names.map((name) => virsh('net-dumpxml', name)))
+    return definitions.flatMap((xml) => /bridge name='([^']+)'/.exec(xml)?.[1] ?? [])
+  }
   await boot()
   return {
     uri,
@@ -60,11 +75,10 @@ export async function startMortalLibvirt(directory: string): Promise<MortalLibvi
       process.kill(await daemonPid(), 'SIGKILL')
       await answers()
     },
+    cutPower,
+    restorePower: boot,
     async losePower() {
-      const bridge = /bridge name='([^']+)'/.exec(await virsh('net-dumpxml', 'default'))?.[1] ?? ''
-      await endHost(host)
-      // Bridges belong to the namespace, and would not outlive a real host.
-      await promisify(execFile)('ip', ['link', 'delete', bridge])
+      await cutPower()
       await boot()
     },
     async stop() {
