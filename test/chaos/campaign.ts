@@ -13,6 +13,8 @@ export interface CampaignOptions {
   patience: number
   /** Only this one. */
   fault?: string
+  /** Aborted: all machines end, and what was run so far counts. */
+  signal?: AbortSignal
   /** JSON lines of RunResult, added to. */
   stateFile?: string
   say(line: string): void
@@ -41,6 +43,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
   }
   try {
     for (const run of options.runs) {
+      options.signal?.throwIfAborted()
       const plan = planRun(options.seed, run, options.fault)
       const before = finished.find((result) => result.plan.run === run)
       if (before) {
@@ -52,7 +55,14 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
       )
       say(`run ${run}, seed ${plan.seed}: from ${plan.from}; ${story.join('; ')}`)
       open ??= await openChaosSite()
-      const result = await oneRun(plan, { site: open, commit: options.commit, patience: options.patience, say })
+      const result = await oneRun(plan, {
+        site: open,
+        commit: options.commit,
+        patience: options.patience,
+        say,
+        ...(options.signal && { signal: options.signal }),
+      })
+      options.signal?.throwIfAborted()
       results.push(result)
       if (options.stateFile) await appendFile(options.stateFile, `${JSON.stringify(result)}\n`)
       say(

@@ -17,6 +17,8 @@ export interface RunOptions {
   commit: string
   /** Time-outs are so many times as long: for busy machines. */
   patience: number
+  /** Aborted: the run ends as it stands. */
+  signal?: AbortSignal
   say(line: string): void
 }
 
@@ -43,24 +45,30 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
   const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
   const stage = createStage(scenario, site)
   const watch = watchLiveCopies(scenario)
-  try {
+  const story = async () => {
     const { migration, message } = await scenario.start()
     if (!migration) throw new Error(`The migration was refused: ${message}`)
     const id = migration.id
     say(`run ${plan.run}: the migration begins ${Math.round(performance.now() - begun)} ms after the run`)
-    await Promise.all(
-      plan.faults.map((fault, index) =>
-        injectAndHeal(stage, id, fault, (phase) => {
-          result.injectedIn[index] = phase
-          say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
-        }),
-      ),
-    )
-
     const timeoutMs = endsWithinMs * options.patience
+    const injections = plan.faults.map((fault, index) =>
+      injectAndHeal(stage, id, fault, timeoutMs, (phase) => {
+        result.injectedIn[index] = phase
+        say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
+      }),
+    )
+    // Whatever becomes of one, the other one is healed too.
+    for (const injected of await Promise.allSettled(injections)) if (injected.status === 'rejected') throw injected.reason
     if (stage.databaseWasLost()) await concludeFromRecords(stage, timeoutMs, result)
     else await conclude(stage, id, timeoutMs, result)
     say(`run ${plan.run}: ${result.outcome}`)
+  }
+  const aborted = new Promise<never>((_, reject) =>
+    options.signal?.addEventListener('abort', () => reject(new Error('It was interrupted.'))),
+  )
+  aborted.catch(() => {})
+  try {
+    await Promise.race([story(), aborted])
   } catch (error) {
     result.unresolved++
     result.findings.push(String(error))
@@ -79,10 +87,17 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
 }
 
 /** Waits for the fault's phase, also while the control plane is away, and for its moment; nothing is injected into a migration that has ended. */
-async function injectAndHeal(stage: Stage, id: string, planned: PlannedFault, injecting: (phase: string) => void): Promise<void> {
+async function injectAndHeal(
+  stage: Stage,
+  id: string,
+  planned: PlannedFault,
+  timeoutMs: number,
+  injecting: (phase: string) => void,
+): Promise<void> {
   const fault = faults.find(({ name }) => name === planned.name)!
   const at = phases.indexOf(planned.phase)
-  for (;;) {
+  for (const deadline = performance.now() + timeoutMs; ;) {
+    if (performance.now() > deadline) throw new Error(`The migration did not come to ${planned.phase} within ${timeoutMs} ms.`)
     const present = await stage.scenario.migration(id).catch(() => null)
     if (stage.databaseWasLost() || (present && hasEnded(present))) return
     if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break

@@ -41,7 +41,11 @@ if (values.help || runs.some(Number.isNaN) || !Number.isSafeInteger(shard) || !N
 await ensureSetup({ log: say, tests: true })
 await enterPrivateNetwork()
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
+const interrupted = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => interrupted.abort(new Error(`Interrupted by ${signal}.`)))
 const totals = await runCampaign({
+  signal: interrupted.signal,
   seed: values.seed,
   runs,
   commit,
