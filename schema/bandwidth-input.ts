@@ -44,13 +44,13 @@ export const BandwidthLimitInput = builder.inputType('BandwidthLimitInput', {
 export function toBandwidthSchedule(input: typeof BandwidthLimitInput.$inferInput, path: readonly string[]): BandwidthSchedule {
   const { limitBytesPerSecond, windows } = input
   const schedule: BandwidthSchedule = {
-    ...(limitBytesPerSecond !== null && limitBytesPerSecond !== undefined && { limitBytesPerSecond: Number(limitBytesPerSecond) }),
+    ...(limitBytesPerSecond !== null && limitBytesPerSecond !== undefined && { limitBytesPerSecond }),
     windows: windows.map(({ days, from, to, timeZone, limitBytesPerSecond: limit }) => ({
       ...(days.length > 0 && { days }),
       from,
       to,
       timeZone,
-      limitBytesPerSecond: Number(limit),
+      limitBytesPerSecond: limit,
     })),
   }
   const fault = faultInBandwidthSchedule(schedule)

@@ -1,7 +1,7 @@
 /** What the API parses of anybody who reaches its port: requests, bodies, variables, scalars, WebSocket messages. */
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { GraphQLError, isScalarType } from 'graphql'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from 'vitest'
 import { WebSocket } from 'ws'

@@ -1,5 +1,5 @@
 /** What agents and control plane parse of each other: frames, their payloads, the greeting, requests. */
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect } from 'vitest'
 import { digestBytes } from '../../src/transfer/block-digest.ts'
 import { isControlMethod, parseBootstrap, parseEnrolmentAnswer, parseParams, parseRequest } from '../../src/transfer/control-messages.ts'

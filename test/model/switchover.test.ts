@@ -55,7 +55,7 @@ test.for(['SWAP_ARM_AND_FREEZE', 'SWAP_SUSPEND_AND_SEAL'])('%s would do as well'
 
 test('docs/protocol.md names every mutant of the model, and the invariant that it breaks', () => {
   const page = readFileSync(join(import.meta.dirname, '../../docs/protocol.md'), 'utf8')
-  const inModel = new Set([...readFileSync(model, 'utf8').matchAll(/MUTANT_(\w+)/g)].map((match) => match[1]))
+  const inModel = new Set([...readFileSync(model, 'utf8').matchAll(/MUTANT_(\w+)/g)].map((match) => match[1]!))
   inModel.delete('')
   expect([...inModel].toSorted()).toEqual(Object.keys(mutants).toSorted())
   for (const [name, { violates }] of Object.entries(mutants)) expect(page).toMatch(new RegExp(`\\| \`${name}\` \\| ${violates} \\|`))

@@ -15,7 +15,13 @@ interface Member {
   name: string
   state: string
   refusal: { message: string } | null
-  migration: { phase: string; problem: string | null; queuePosition: number | null; exposedAt: string | null; error: { message: string } | null } | null
+  migration: {
+    phase: string
+    problem: string | null
+    queuePosition: number | null
+    exposedAt: string | null
+    error: { message: string } | null
+  } | null
 }
 interface Group {
   state: string

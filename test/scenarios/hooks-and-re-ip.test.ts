@@ -1,7 +1,7 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { workloadEndpoint } from '../../src/cli/demo-migration.ts'
 import { inGuest } from '../support/in-guest.ts'
 import { hasEnded, openScenario, type ScenarioMigration, type ScenarioSite } from '../support/scenario-site.ts'
@@ -58,9 +58,10 @@ describe('a guest with hooks that gets another address', () => {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
     scenario = await openScenario({ from: 'west', webhooks: { allow: ['127.0.0.1'] } })
     await inGuest(scenario.source, scenario.vm.vmId, withOwnNetworkConfiguration)
-    await expect
-      .poll(() => inGuest(scenario.source, scenario.vm.vmId, interfaceName).catch(() => null), { timeout: 120_000, interval: 1_000 })
-      .toBe('lan0')
+    await vi.waitFor(async () => expect(await inGuest(scenario.source, scenario.vm.vmId, interfaceName)).toBe('lan0'), {
+      timeout: 120_000,
+      interval: 1_000,
+    })
     await scenario
       .api()
       .run('mutation Secret($input: SetWebhookSecretInput!) { setWebhookSecret(input: $input) { __typename ... on Error { message } } }', {

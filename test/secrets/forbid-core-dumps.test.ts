@@ -35,7 +35,7 @@ test('neither the process nor its children leave a core file', async (context) =
 
   await run(`${forbid} spawnSync(process.execPath, ['-e', 'process.abort()']); process.abort()`)
   expect(await readdir(directory)).toEqual([])
-  context.annotate(`without it: ${withoutIt.join(', ') || 'nothing'}`)
+  await context.annotate(`without it: ${withoutIt.join(', ') || 'nothing'}`)
 })
 
 test('the limit is hard, the filter keeps all memory out, and both are inherited', async () => {

@@ -24,18 +24,16 @@ beforeAll(async () => {
     ...values,
   })
   await api.db.write((orm) => [
-    orm
-      .insert(migrationGroups)
-      .values({
-        id: 'g1',
-        name: 'wave',
-        state: 'RUNNING',
-        desired: 'RUN',
-        cutoverPolicy: 'MANUAL',
-        cutoverAt: at,
-        createdAt: at,
-        updatedAt: at,
-      }),
+    orm.insert(migrationGroups).values({
+      id: 'g1',
+      name: 'wave',
+      state: 'RUNNING',
+      desired: 'RUN',
+      cutoverPolicy: 'MANUAL',
+      cutoverAt: at,
+      createdAt: at,
+      updatedAt: at,
+    }),
     orm
       .insert(migrationGroupMembers)
       .values([

@@ -38,7 +38,7 @@ export function sampleOperation(kind: 'query' | 'mutation' | 'subscription', fie
 }
 
 function sample(type: GraphQLInputType): unknown {
-  if (isNonNullType(type)) return sample(type.ofType as GraphQLInputType)
+  if (isNonNullType(type)) return sample(type.ofType)
   if (isListType(type)) return []
   if (isEnumType(type)) return type.getValues()[0]?.name
   if (!isInputObjectType(type)) return samples[type.name]

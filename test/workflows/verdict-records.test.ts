@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { recordKinds } from '../../src/domain/migration-record.ts'
 import { decideVerdict } from '../../src/domain/verdict.ts'

@@ -3,7 +3,7 @@
  * path and the smallest input that still fails: `PORTOLAN_TEST_SEED=<seed> npm test -- test/fuzz` replays it.
  */
 import { createHash } from 'node:crypto'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { test } from 'vitest'
 
 const runSeed = process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10)

@@ -47,7 +47,7 @@ export async function auditedDatabase(existingDirectory?: string) {
     async tamper(...statements: string[]) {
       const client = createClient({ url: pathToFileURL(join(directory, 'portolan.db')).href })
       const { rows } = await client.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'audit%'")
-      for (const { name } of rows) await client.execute(`DROP TRIGGER ${String(name)}`)
+      for (const { name } of rows) await client.execute(`DROP TRIGGER ${name as string}`)
       for (const statement of statements) await client.execute(statement)
       client.close()
     },

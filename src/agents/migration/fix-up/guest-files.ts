@@ -40,7 +40,7 @@ export function guestFiles(root: string, { inPlace }: { inPlace: boolean }): Gue
     resolve,
     read,
     exists: async (path) => (await lstat(await resolve(path)).catch(() => null)) !== null,
-    list: async (path) => (await readdir(await resolve(path)).catch(() => [])).toSorted(),
+    list: async (path) => (await readdir(await resolve(path)).catch((): string[] => [])).toSorted(),
     async write(path, content, mode = 0o644) {
       if ((await read(path)) === content) return false
       const target = await resolve(path)

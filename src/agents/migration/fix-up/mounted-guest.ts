@@ -77,7 +77,8 @@ async function mountRoot(
 /** The landing image keeps what isn't in its kernel beside it. Elsewhere there is nothing to insert; and one that is there already is refused. */
 async function insertFileSystems(): Promise<void> {
   const directory = '/modules/file-systems'
-  for (const name of (await readdir(directory).catch(() => [])).toSorted()) await runTool('insmod', [join(directory, name)]).catch(() => {})
+  for (const name of (await readdir(directory).catch((): string[] => [])).toSorted())
+    await runTool('insmod', [join(directory, name)]).catch(() => {})
 }
 
 /** The guest's tools ask the kernel what there is. The devices are those of the landing image, whose disk is the guest's. */
