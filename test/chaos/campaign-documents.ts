@@ -13,6 +13,10 @@ export const reconcile = `mutation Reconcile($input: ReconcileMigrationsInput!) 
   reconcileMigrations(input: $input) { ... on ReconcileMigrationsSuccess { reconciliations { id } } ... on Error { code message } }
 }`
 
+export const attest = `mutation Attest($input: AttestSourceDeadInput!) {
+  attestSourceDead(input: $input) { ... on AttestSourceDeadSuccess { attestation { id } } ... on Error { code message } }
+}`
+
 export interface Verdict {
   uniqueId: string | null
   verdict: 'MIGRATED' | 'NOT_MIGRATED' | 'UNKNOWN'

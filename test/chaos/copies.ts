@@ -28,7 +28,7 @@ async function publicEndpoint(cloud: DemoCloud, uniqueId: string): Promise<Endpo
   return host === undefined ? null : { host, port: 8080 }
 }
 
-export async function answers({ host, port }: Endpoint): Promise<boolean> {
+async function answers({ host, port }: Endpoint): Promise<boolean> {
   try {
     return (await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(answerWithinMs) })).ok
   } catch {

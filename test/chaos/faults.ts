@@ -1,11 +1,13 @@
 /** The faults of the campaign, as data. Each is injected into one run, and gives the function that heals it. */
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
 import { machinePorts, setBridgePorts } from '../support/bridge-ports.ts'
 import { inGuest, signalAgent } from '../support/in-guest.ts'
 import { killControlPlane, killEngine } from '../support/kill.ts'
+import { attest } from './campaign-documents.ts'
 import { machineProcesses } from './processes.ts'
 import type { Stage } from './stage.ts'
 
@@ -15,7 +17,7 @@ export interface Fault {
   needs?: 'east' | 'west'
   /** Two faults that act on the same thing are never in one run. */
   acts?: 'SITE' | 'DATABASE'
-  inject(stage: Stage, fault: { healAfterMs: number }): Promise<() => Promise<unknown>>
+  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<() => Promise<unknown>>
 }
 
 export const faults: readonly Fault[] = [
@@ -55,6 +57,19 @@ export const faults: readonly Fault[] = [
     async inject({ scenario, site }) {
       await site.cutPower(scenario.source)
       return () => site.restorePower(scenario.source)
+    },
+  },
+  {
+    name: 'power loss of the source host, which somebody attests to be dead though it returns',
+    acts: 'SITE',
+    async inject({ scenario, site }, { migrationId }) {
+      await site.cutPower(scenario.source)
+      return async () => {
+        // Whether that is refused, or nobody is there to take it: it must not do harm.
+        const input = { idempotencyKey: randomUUID(), migrationId, statement: 'Its host burns, as far as anybody can see.' }
+        await scenario.api().run(attest, { input }).catch(nothing)
+        await site.restorePower(scenario.source)
+      }
     },
   },
   {

@@ -105,7 +105,7 @@ async function injectAndHeal(
   }
   await delay(planned.delayMs)
   injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
-  const heal = await fault.inject(stage, planned)
+  const heal = await fault.inject(stage, { healAfterMs: planned.healAfterMs, migrationId: id })
   await delay(planned.healAfterMs)
   await heal()
 }
