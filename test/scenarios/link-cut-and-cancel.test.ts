@@ -9,7 +9,7 @@ import { networkInterfaces, setBridgePorts } from '../support/bridge-ports.ts'
 import { inGuest, tracesInSource } from '../support/in-guest.ts'
 import { diskImage, hasEnded, openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
-/** One busy source VM, whose migrations are paused, cut off and cancelled in the middle of a round. However each ends, the source goes on, and nothing is left behind. */
+/** One busy source VM, whose migrations are paused, cut off and cancelled in the middle of a round. However each ends, the source goes on; the copy is kept, off, and nothing else. */
 let scenario: ScenarioSite
 let before: Awaited<ReturnType<typeof everything>>
 let id: string
@@ -36,6 +36,15 @@ async function everything() {
   }
 }
 
+async function theCopyIsKeptUntilItIsDiscarded() {
+  const { virtualMachines } = await scenario.destination.connection.discoverTopology({})
+  expect(virtualMachines.map(({ uniqueId, power }) => ({ uniqueId, power }))).toEqual([
+    { uniqueId: scenario.vm.uniqueId, power: 'STOPPED' },
+  ])
+  await steer('discardMigration')
+  await scenario.until(id, hasEnded)
+}
+
 async function nothingIsLeftAndTheSourceGoesOn() {
   // What clears up in the guest after the agent looks once a second.
   await vi.waitFor(async () => expect(await everything()).toEqual(before), { timeout: 120_000, interval: 1_000 })
@@ -59,7 +68,7 @@ async function startUntilMidRound() {
 
 const inMidRound = () => scenario.until(id, ({ currentRound: round }) => round?.state === 'RUNNING' && Number(round.scannedBytes) > 0)
 
-async function steer(mutation: 'pauseMigration' | 'resumeMigration' | 'cancelMigration') {
+async function steer(mutation: 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'discardMigration') {
   const name = mutation[0]!.toUpperCase() + mutation.slice(1)
   const document = `mutation Steer($input: ${name}Input!) { ${mutation}(input: $input) { __typename ... on Error { message } } }`
   const answer = await scenario.api().run(document, { input: { idempotencyKey: randomUUID(), migrationId: id } })
@@ -96,17 +105,19 @@ test('resumed, and cut off for 5 s in the middle of a round, it goes on where it
   expect(later.rounds.nodes.find(({ round }) => round === cut!.round)!.state).not.toBe('FAILED')
 })
 
-test('cancelled while it copies, it leaves nothing behind', async () => {
+test('cancelled while it copies, it stands still once that is answered, and leaves nothing but its copy', async () => {
   await steer('cancelMigration')
-  expect(await scenario.until(id, hasEnded)).toMatchObject({ state: 'CANCELLED' })
+  expect(await scenario.migration(id)).toMatchObject({ state: 'CANCELLED' })
+  await theCopyIsKeptUntilItIsDiscarded()
   await nothingIsLeftAndTheSourceGoesOn()
 })
 
-test('cut off for good, it fails with an error that says so, and leaves nothing behind', async () => {
+test('cut off for good, it fails with an error that says so, and leaves nothing but its copy', async () => {
   await startUntilMidRound()
   await setBridgePorts('down')
   const failed = await scenario.until(id, hasEnded)
   expect(failed).toMatchObject({ state: 'FAILED', error: { code: 'AGENT_UNREACHABLE' } })
   expect(failed.error!.message).toContain(`for ${linkMs / 1000} s`)
+  await theCopyIsKeptUntilItIsDiscarded()
   await nothingIsLeftAndTheSourceGoesOn()
 })

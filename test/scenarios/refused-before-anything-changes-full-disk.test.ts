@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { connectCloud, validateMigration } from '../../src/cli/demo-documents.ts'
 import { workloadEndpoint } from '../../src/cli/demo-migration.ts'
 import { inGuest } from '../support/in-guest.ts'
-import { openScenario, type ScenarioSite } from '../support/scenario-site.ts'
+import { hasEnded, openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
 /**
  * A destination on a small file system: refused at pre-flight where that can be known, else a typed failure with everything undone. And a guest whose kernel keeps tracefs shut:
@@ -79,7 +79,7 @@ test('a file system that is too small is found at pre-flight', async () => {
   await expectSourceWrites()
 })
 
-test('a file system that others fill up during the copy: the migration fails, and what was copied is removed', async () => {
+test('a file system that others fill up during the copy: the migration fails, and what was copied is kept, off, until it is discarded', async () => {
   const { stateDirectory, destinationCloudId } = await cloudOn(1024 * mebibyte, 'filling')
   const { migration } = await scenario.start({ destinationCloudId })
   await scenario.until(migration!.id, ({ phase, state }) => phase === 'CONNECT_AGENTS' || state === 'FAILED')
@@ -91,6 +91,11 @@ test('a file system that others fill up during the copy: the migration fails, an
     state: 'FAILED',
     error: { code: 'INSUFFICIENT_CAPACITY', message: expect.stringMatching(/destination.*\./), remedy: expect.stringMatching(/Free/) },
   })
+  expect(await readdir(join(stateDirectory, 'machines'))).toHaveLength(1)
+  const discard = `mutation Discard($input: DiscardMigrationInput!) { discardMigration(input: $input) { ... on Error { message } } }`
+  const input = { idempotencyKey: randomUUID(), migrationId: migration!.id }
+  expect(await scenario.api().run(discard, { input })).toEqual({ discardMigration: {} })
+  await scenario.until(migration!.id, hasEnded)
   expect(await readdir(join(stateDirectory, 'machines'))).toEqual([])
   expect(await inGuest(scenario.source, scenario.vm.vmId, 'ls -d /run/portolan-agent 2>/dev/null || true')).toBe('')
   await expectSourceWrites()

@@ -139,7 +139,7 @@ export async function openScenario(
 
 /** Whether nothing more will happen to it by itself. */
 export function hasEnded({ state }: Pick<ScenarioMigration, 'state'>): boolean {
-  return state === 'COMPLETED' || state === 'FAILED' || state === 'CANCELLED'
+  return ['COMPLETED', 'FAILED', 'CANCELLED', 'ROLLED_BACK'].includes(state)
 }
 
 /** Where a tool outside the guest finds the first disk of a VM. */

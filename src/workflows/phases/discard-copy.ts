@@ -1,6 +1,5 @@
 import { done, type Phase } from '../phase.ts'
 import { providerIdOf } from '../row-ids.ts'
-import { fenceIdOf } from './arm-fence.ts'
 
 export const discardCopy: Phase = {
   name: 'DISCARD_COPY',
@@ -11,9 +10,7 @@ export const discardCopy: Phase = {
     const { destinationCloudId, destinationVirtualMachineId } = migration
     if (destinationVirtualMachineId) {
       const vmId = providerIdOf(destinationCloudId, destinationVirtualMachineId)
-      const { destination, fencing } = await context.destination()
-      // After a rollback it is fenced.
-      await fencing?.release({ operationId: context.operationId('release'), vmId, fenceId: fenceIdOf(context), signal })
+      const { destination } = await context.destination()
       await destination.delete({ operationId: context.operationId('delete'), vmId, signal })
     }
     await context.store.write(migration, { patch: { copyKept: false, destinationVirtualMachineId: null } })

@@ -48,8 +48,7 @@ export const instantiateDestination: Phase = {
     const { virtualMachines } = await destination.discoverTopology({ signal })
     const vm = virtualMachines.find(({ id, uniqueId }) => (begun.vmId ? id === begun.vmId : uniqueId === begun.uniqueId))
     const worthKeeping = begun.takenUp || (await context.store.bytesSent(migration)) > 0
-    if (vm && worthKeeping)
-      await destination.virtualMachines.stop({ operationId: context.operationId('stop'), vmId: vm.id, force: true, signal })
+    if (vm && worthKeeping) await powerOff(context, vm.id)
     else if (vm) await destination.destination.delete({ operationId: context.operationId('delete'), vmId: vm.id, signal })
     const copyKept = vm !== undefined && worthKeeping
     await context.store.write(migration, {
@@ -57,6 +56,18 @@ export const instantiateDestination: Phase = {
     })
     await context.settings.refreshTopology(migration.destinationCloudId, signal)
   },
+}
+
+async function powerOff(context: PhaseContext, vmId: string): Promise<void> {
+  const { virtualMachines } = await context.destination()
+  const { signal } = context
+  try {
+    await virtualMachines.stop({ operationId: context.operationId('stop'), vmId, force: true, signal })
+  } catch (error) {
+    // A full site can't write down that it did it. That it is off is what counts.
+    if (!(error instanceof ProviderError && error.code === 'INSUFFICIENT_CAPACITY')) throw error
+    if ((await virtualMachines.describe({ vmId, signal })).power !== 'STOPPED') throw error
+  }
 }
 
 async function recordAbandoned(context: PhaseContext): Promise<void> {
