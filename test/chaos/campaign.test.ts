@@ -1,6 +1,6 @@
-import { execFileSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import { runCampaign } from './campaign.ts'
+import { programCommit } from './program-commit.ts'
 import { isClean } from './result.ts'
 
 /** Other runs every day; a failing one says how to have it again. All ten in `npm run test:full`. */
@@ -14,7 +14,7 @@ test(
     const totals = await runCampaign({
       seed: process.env['PORTOLAN_TEST_SEED'] ?? new Date().toISOString().slice(0, 10),
       runs: Array.from({ length: runs }, (_, run) => run),
-      commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim(),
+      commit: programCommit(),
       patience: 2,
       say(line) {
         said.push(line)

@@ -10,11 +10,11 @@
  *   --json         the last line, on standard output, holds all counts; a line on standard error tells what happens either way
  * The exit code is 0 only when all counts are zero.
  */
-import { execFileSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { ensureSetup } from '../../setup/setup.ts'
 import { enterPrivateNetwork } from '../../src/cli/private-site/enter-private-network.ts'
 import { runCampaign } from './campaign.ts'
+import { programCommit } from './program-commit.ts'
 
 const { values } = parseArgs({
   options: {
@@ -40,19 +40,18 @@ if (values.help || runs.some(Number.isNaN) || !Number.isSafeInteger(shard) || !N
 
 await ensureSetup({ log: say, tests: true })
 await enterPrivateNetwork()
-const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
 const interrupted = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(signal, () => interrupted.abort(new Error(`Interrupted by ${signal}.`)))
-const totals = await runCampaign({
+const { clean, ...totals } = await runCampaign({
   signal: interrupted.signal,
   seed: values.seed,
   runs,
-  commit,
+  commit: programCommit(),
   patience: Number(values.patience),
   say,
   ...(values.fault && { fault: values.fault }),
   ...(values.state && { stateFile: values.state }),
 })
 if (values.json) process.stdout.write(`${JSON.stringify(totals)}\n`)
-process.exitCode = totals.clean ? 0 : 1
+process.exitCode = clean ? 0 : 1
