@@ -3,7 +3,7 @@ import { rotating } from './test/support/rotating.ts'
 
 // graphql must come from one module only; without these conditions Vite resolves a second copy.
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
-const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/campaign.test.ts']
+const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/{campaign,chaos-site}.test.ts']
 
 /** Each of these breaks real migrations for minutes: one of them a run, by the seed; all of them in `npm run test:full`, or when named. */
 const faultScenarios = [
@@ -12,6 +12,8 @@ const faultScenarios = [
   'source-frozen',
   'link-cut-and-cancel',
   'refused-before-anything-changes-full-disk',
+  'verdict-after-database-lost',
+  'destination-agent-lost',
 ].map((name) => `test/scenarios/${name}.test.ts`)
 const named = process.argv.some((argument) => faultScenarios.some((file) => file.includes(argument)))
 const notThisTime = named ? [] : faultScenarios.filter((file) => !rotating(faultScenarios).includes(file))
