@@ -57,8 +57,15 @@ export async function openChaosSite(): Promise<ChaosSite> {
       demo,
       ...hostFaults(directory, libvirt, link),
       async fillDisk() {
-        const { stdout } = await run('df', ['--output=used', '-B1', disk])
-        await resize(Number(stdout.trim().split('\n')[1]))
+        // Not smaller than what is on it, which may just be growing.
+        for (let attempt = 1; ; attempt++) {
+          const { stdout } = await run('df', ['--output=used', '-B1', disk])
+          try {
+            return void (await resize(Number(stdout.trim().split('\n')[1])))
+          } catch (error) {
+            if (attempt === 20) throw error
+          }
+        }
       },
       async freeDisk() {
         await resize(diskBytes)
