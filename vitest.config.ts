@@ -3,7 +3,7 @@ import { rotating } from './test/support/rotating.ts'
 
 // graphql must come from one module only; without these conditions Vite resolves a second copy.
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
-const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/{campaign,chaos-site}.test.ts']
+const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/campaign.test.ts']
 
 /** Each of these breaks real migrations for minutes: one of them a run, by the seed; all of them in `npm run test:full`, or when named. */
 const faultScenarios = [
