@@ -76,7 +76,7 @@ test('boot-test the target without stopping the source', async () => {
   await expect.poll(async () => (await read()).tests[0]?.state, { timeout: 300_000, interval: 1_000 }).toMatch(/PASSED|FAILED/)
   const [tested] = (await read()).tests
   expect(tested).toMatchObject({ state: 'PASSED', problem: null })
-  expect(tested!.console).toMatch(/Linux/)
+  expect(tested!.console).toMatch(/workload: port 8080/)
   expect(await machines()).toHaveLength(1)
   expect(await sourcePower()).toBe('RUNNING')
   const before = scenario.records.acknowledged()
@@ -88,6 +88,7 @@ test('operator-chosen cutover while syncing goes on: it comes when asked for, wi
   const ended = await scenario.until(id, hasEnded)
   expect(ended).toMatchObject({ state: 'COMPLETED', verified: true })
   scenario.records.moveTo(workloadEndpoint(ended, 8080))
+  await scenario.records.stop()
   expect(await scenario.records.count()).toBe(scenario.records.acknowledged())
   expect(await sourcePower()).toBe('STOPPED')
 })
