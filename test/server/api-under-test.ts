@@ -37,7 +37,7 @@ export interface ApiUnderTest {
 }
 
 /** Of the servers that `startApi` starts. */
-export const sealKeyBytes = Buffer.alloc(32, 7)
+const sealKeyBytes = Buffer.alloc(32, 7)
 
 interface Answer<Data> {
   data: Data
