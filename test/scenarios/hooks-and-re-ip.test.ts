@@ -12,10 +12,10 @@ import { hasEnded, openScenario, type ScenarioMigration, type ScenarioSite } fro
  */
 const secret = 'the key of the scenario'
 const fixed = { address: '10.0.2.15/24', gateway: '10.0.2.2', dnsServers: ['10.0.2.3'] }
-const interfaceName = 'for i in /sys/class/net/*; do [ -e "$i/device" ] && basename "$i"; done'
+const interfaceName = 'for i in /sys/class/net/*; do if [ -e "$i/device" ]; then basename "$i"; fi; done'
 
 /** Makes of the tiny guest one that takes its interfaces' names from udev's rules and their addresses from /etc/network/interfaces, at each boot; and renames its interface now, as a person would. */
-const withOwnNetworkConfiguration = String.raw`mkdir -p /etc/network
+const withOwnNetworkConfiguration = String.raw`mkdir -p /etc/network/if-pre-up.d /etc/network/if-up.d
 printf 'auto lo\niface lo inet loopback\n\nauto lan0\niface lan0 inet dhcp\n' >/etc/network/interfaces
 cd /usr/local/lib/guest
 mv dhcp dhcp-client
@@ -120,7 +120,7 @@ describe('a guest with hooks that gets another address', () => {
     const { migration } = await scenario
       .api()
       .run<{ migration: { events: { nodes: { message: string }[] } } }>(
-        'query Events($id: ID!) { migration(id: $id) { events(first: 200) { nodes { message } } } }',
+        'query Events($id: ID!) { migration(id: $id) { events(first: 100, orderBy: NEWEST_FIRST) { nodes { message } } } }',
         { id: moved.id },
       )
     const messages = migration.events.nodes.map(({ message }) => message).join('\n')
