@@ -3,7 +3,7 @@
 const problem = '... on Error { code message remedy }'
 
 export const migrationFields = `
-  id state phase diskBytes bytesSent rateBytesPerSecond etaMs bottleneck estimatedRemainingMs verified durationMs transport
+  id state phase problem diskBytes bytesSent rateBytesPerSecond etaMs bottleneck estimatedRemainingMs verified durationMs transport
   currentRound { round totalBytes scannedBytes changedBytes }
   downtime { freezeMs transferMs verifyMs bootMs healthMs totalMs }
   error { message remedy }
@@ -30,6 +30,10 @@ export const startMigration = `mutation Start($input: StartMigrationInput!) {
 
 export const cutOverMigration = `mutation CutOver($input: CutOverMigrationInput!) {
   cutOverMigration(input: $input) { ... on CutOverMigrationSuccess { migration { id } } ${problem} }
+}`
+
+export const migrationVerdicts = `query Verdicts($ids: [ID!]!) {
+  migrationVerdicts(migrationIds: $ids) { verdict row message safeActions evidence { site message } }
 }`
 
 export const migrationProgress = `subscription Progress($id: ID!) { migrationProgress(migrationId: $id) { ${migrationFields} } }`

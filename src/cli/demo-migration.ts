@@ -11,6 +11,8 @@ export interface DemoMigration {
   id: string
   state: 'PENDING' | 'RUNNING' | 'PAUSED' | 'COMPLETED' | 'FAILED' | 'CANCELLED' | 'ROLLED_BACK'
   phase: string
+  /** What it waits for at present: one sentence. */
+  problem: string | null
   diskBytes: number | string | null
   bytesSent: number | string
   rateBytesPerSecond: number | null
@@ -71,6 +73,8 @@ export async function migrate(
     permittedDowntimeMs: number
     say: (line: string) => void
     progress: (line: string) => void
+    /** Sees each state before anything else happens with it. */
+    watch?: (migration: DemoMigration) => Promise<void>
   },
 ): Promise<DemoMigration> {
   const { say, progress } = options
@@ -101,6 +105,7 @@ export async function migrate(
     ended.signal,
   )) {
     progress(progressLine(migrationProgress))
+    await options.watch?.(migrationProgress)
     if (migrationProgress.phase === 'READY_TO_CUT_OVER' && !cutOverAsked) {
       cutOverAsked = true
       say(`ready: what remains would take ${((migrationProgress.estimatedRemainingMs ?? 0) / 1000).toFixed(1)} s; cutting over`)

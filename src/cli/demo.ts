@@ -3,6 +3,7 @@
  *   --from east --to west   the direction (default); `--from west --to east` reverses it
  *   --tiny                  a smaller guest that boots faster
  *   --keep                  leaves all running until Ctrl-C, and prints the address of GraphiQL and the token
+ *   --fault source-host     the source's host dies in mid-switchover: the verdict with its evidence, and the recovery (from east, tiny guest)
  *   --json                  the last line is one JSON object
  */
 import { spawn } from 'node:child_process'
@@ -13,6 +14,7 @@ import { parseArgs } from 'node:util'
 import { artifacts } from '../../setup/artifacts.ts'
 import { ensureSetup } from '../../setup/setup.ts'
 import { startControlPlane } from './control-plane-process.ts'
+import { createSourceHostFault } from './demo-fault.ts'
 import { connectCloud, migrate, readClouds, resultOf, workloadEndpoint } from './demo-migration.ts'
 import { summary, type DemoResult } from './demo-report.ts'
 import { demoPlugins, openDemoSite } from './demo-site.ts'
@@ -33,12 +35,22 @@ const { values: options } = parseArgs({
     tiny: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    fault: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 })
 const directions = ['east', 'west']
-if (options.help || !directions.includes(options.from) || !directions.includes(options.to) || options.from === options.to) {
-  process.stderr.write('usage: npm run demo -- [--from east --to west | --from west --to east] [--tiny] [--keep] [--json]\n')
+const faultIsPossible = options.fault === undefined || (options.fault === 'source-host' && options.from === 'east')
+if (
+  options.help ||
+  !faultIsPossible ||
+  !directions.includes(options.from) ||
+  !directions.includes(options.to) ||
+  options.from === options.to
+) {
+  process.stderr.write(
+    'usage: npm run demo -- [--from east --to west | --from west --to east] [--tiny] [--keep] [--json] [--fault source-host (from east)]\n',
+  )
   process.exit(options.help ? 0 : 2)
 }
 
@@ -98,7 +110,7 @@ async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]
   const destination = options.to === 'east' ? site.east : site.west
 
   say(`booting the source VM in ${source.name}: a Debian disk with its own boot loader`)
-  const booting = site.bootSource(source, options.tiny ? artifacts().tinyImage : artifacts().debianImage)
+  const booting = site.bootSource(source, options.tiny || options.fault ? artifacts().tinyImage : artifacts().debianImage)
   booting.catch(() => {})
   const controlPlane = await startControlPlane(directory, {
     api: { host: '127.0.0.1', port: 0 },
@@ -133,6 +145,7 @@ async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]
     permittedDowntimeMs,
     say: (line) => say(`${elapsed()} ${line}`),
     progress: (line) => showProgress(line),
+    ...(options.fault && createSourceHostFault(api, String(source.options['stateDirectory']), (line) => say(`${elapsed()} ${line}`))),
   })
   records.moveTo(workloadEndpoint(migration, 8080))
   await new Promise((done) => setTimeout(done, 2_000))

@@ -36,7 +36,6 @@ export type ScenarioMigration = Omit<DemoMigration, 'rounds'> & {
   switchover: number
   currentRound: { state: RoundState } | null
   rounds: { nodes: (DemoMigration['rounds']['nodes'][number] & { state: RoundState; mode: 'FULL' | 'CHANGED' })[] }
-  problem: string | null
   error: { code: string; message: string; remedy: string } | null
 }
 type RoundState = 'RUNNING' | 'DONE' | 'FAILED'
@@ -48,7 +47,7 @@ export interface StartPayload {
 }
 
 const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
-const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover problem error { code } currentRound { state } rounds(first: 100) { nodes { state mode } } } }`
+const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover error { code } currentRound { state } rounds(first: 100) { nodes { state mode } } } }`
 
 /** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
 export async function openScenario(
