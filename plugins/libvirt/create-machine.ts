@@ -103,7 +103,7 @@ function requirePlausible(vm: NewVirtualMachine): void {
   if (fault)
     throw refuse(
       `libvirt can't have a virtual machine with the name ${JSON.stringify(vm.name.slice(0, 100))}: a name ${fault}. Nothing was created.`,
-      'Choose another name.',
+      'Choose another name; nothing was made.',
       'name',
     )
   if (vm.disks.length === 0 || vm.disks.length > 20)

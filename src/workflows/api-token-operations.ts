@@ -54,7 +54,7 @@ function requireName(name: string): void {
   throw new PortolanError(
     'INVALID_INPUT',
     'The name of a token is 1 to 100 visible characters, without a space at its ends; no token was made.',
-    { retryable: false, remedy: 'Choose another name.', path: ['input', 'name'] },
+    { retryable: false, remedy: 'Choose another name; nothing was made.', path: ['input', 'name'] },
   )
 }
 

@@ -109,7 +109,7 @@ function requireName(name: string): void {
     'The name of a cloud is 1 to 100 visible characters, without a space at its ends; nothing was stored.',
     {
       retryable: false,
-      remedy: 'Choose another name.',
+      remedy: 'Choose another name; nothing was made.',
       path: ['input', 'name'],
     },
   )
