@@ -1,5 +1,6 @@
 /** What a reconciliation does at the clouds, one action at a time. Each may be repeated; each says in a sentence what it did. */
 import { randomUUID } from 'node:crypto'
+import { attemptFenceId, isFenceOfAttempt } from '../domain/fence-id.ts'
 import { recordKey, type RecordKind } from '../domain/migration-record.ts'
 import type { SafeAction } from '../domain/verdict-actions.ts'
 import { ProviderError, type ProviderConnection, type SiteRecord } from '../plugin-sdk/index.ts'
@@ -14,10 +15,16 @@ interface Copy {
 /** Throws what the provider throws; CONFLICT of ABANDON means that the attempt was committed meanwhile. */
 export async function perform(action: SafeAction, verdict: MachineVerdict, signal: AbortSignal): Promise<string> {
   const { migrationId, attempt, uniqueId } = verdict
-  const fenceId = `${migrationId}.${attempt}`
-  const operation = { operationId: `reconcile.${fenceId}.${action}.${randomUUID()}`, signal }
+  const attemptId = attemptFenceId({ id: migrationId, attempt })
+  const operation = { operationId: `reconcile.${attemptId}.${action}.${randomUUID()}`, signal }
   const source = () => copyOf(verdict.source)
   const destination = () => copyOf(verdict.destination)
+
+  /** The one of the attempt that is armed there, whichever switchover armed it. */
+  const fenceIdAt = async (connection: ProviderConnection, vmId: string) => {
+    const armed = (await connection.fencing?.confirm({ vmId, signal }))?.fenceId
+    return armed && isFenceOfAttempt(armed, attemptId) ? armed : attemptId
+  }
 
   switch (action) {
     case 'ABANDON':
@@ -33,7 +40,7 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
       return "The rollback that had fenced the destination's machine was recorded there."
     case 'RELEASE_FENCE': {
       const { connection, vmId } = source()
-      await connection.fencing?.release({ ...operation, vmId, fenceId })
+      await connection.fencing?.release({ ...operation, vmId, fenceId: await fenceIdAt(connection, vmId) })
       return "The source's fence was released."
     }
     case 'RESUME_SOURCE': {
@@ -48,7 +55,7 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
     }
     case 'FENCE_SOURCE': {
       const { connection, vmId } = source()
-      await connection.fencing?.fence({ ...operation, vmId, fenceId })
+      await connection.fencing?.fence({ ...operation, vmId, fenceId: await fenceIdAt(connection, vmId) })
       return 'The source was fenced: it does not run, and nothing starts it.'
     }
     case 'START_DESTINATION': {

@@ -8,6 +8,7 @@ import { attestations } from '../database/tables/attestation.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { reconciliations } from '../database/tables/reconciliation.ts'
+import { attemptFenceId } from '../domain/fence-id.ts'
 import { isEnded } from '../domain/operator-actions.ts'
 import { decideVerdict, decidingAttempt } from '../domain/verdict.ts'
 import { safeActions, type SafeAction, type VerdictStanding } from '../domain/verdict-actions.ts'
@@ -64,7 +65,7 @@ export function createVerdictReader(dependencies: {
     const { judged, disputed } = attemptFor(subject, site, elsewhere, own)
     const row = (await database.select().from(migrations).where(eq(migrations.id, judged.migrationId)))[0]
     const decided = decideVerdict(site.records.problem === null ? judged.records : null)
-    const fenceId = `${judged.migrationId}.${judged.attempt}`
+    const fenceId = attemptFenceId({ id: judged.migrationId, attempt: judged.attempt })
     const known = row?.sourceCloudId ?? (judged.sourceCloudId && sites.has(judged.sourceCloudId) ? judged.sourceCloudId : null)
     const limits = { signal, timeoutMs }
     const [source, destination] = await Promise.all([

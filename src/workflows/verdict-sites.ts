@@ -1,4 +1,5 @@
 /** Asks sites what they hold, changing nothing. A site that doesn't answer in time costs its time-out, and keeps no other one waiting. */
+import { isFenceOfAttempt } from '../domain/fence-id.ts'
 import { recordKeyPrefix } from '../domain/migration-record.ts'
 import type { CopyFence, CopyPower } from '../domain/verdict-actions.ts'
 import { ProviderError, type ProviderConnection, type SiteRecord, type VirtualMachineDescription } from '../plugin-sdk/index.ts'
@@ -71,7 +72,7 @@ export async function readFence(
   if (!state) return { fence: 'NONE', power: 'ABSENT', readAt, message: 'The provider answers that there is no such machine.' }
   const { power } = state
   if (state.fenceId === null || !state.armed) return { fence: 'NONE', power, readAt, message: `No fence is armed; its power is ${power}.` }
-  if (state.fenceId !== fenceId)
+  if (!isFenceOfAttempt(state.fenceId, fenceId))
     return { fence: 'FOREIGN', power, readAt, message: `The fence ${state.fenceId} of another attempt is armed; its power is ${power}.` }
   return state.fenced
     ? { fence: 'FENCED', power, readAt, message: `This attempt's fence is in force; its power is ${power}.` }

@@ -33,7 +33,7 @@ async function start({ east, west, database, directory }: VerdictStage): Promise
 test('a reconciliation that waits for a source goes on after a restart, and ends when the source is back', async () => {
   stage = await setVerdictStage()
   const { east, west, database } = stage
-  east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${migrationId}.1`, closed: false } })
+  east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${migrationId}.1.2`, closed: false } })
   west.machines['copy'] = machine({ exposed: false })
   putRecords(west, ['started', 'placeholder', 'COMMITTED'])
   workflows = await start(stage)

@@ -17,7 +17,7 @@ import { migrationRequest, operator } from './support/migration-settings-for-tes
 import { isRead, machine, migrationId, putRecords, setVerdictStage, uniqueId, type VerdictStage } from './verdict-stage.ts'
 
 const admin = { tokenId: 'admin', role: 'ADMIN' as const }
-const armed = { id: `${migrationId}.1`, closed: false }
+const armed = { id: `${migrationId}.1.2`, closed: false }
 const outcomeKey = `migration.${migrationId}.1.outcome`
 
 let stage: VerdictStage

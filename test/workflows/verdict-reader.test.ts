@@ -13,7 +13,7 @@ beforeEach(async () => {
   stage = await setVerdictStage()
   await stage.connect('east', 'west')
   reader = createVerdictReader({ ...stage, timeoutMs: 60 })
-  stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${migrationId}.1`, closed: false } })
+  stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${migrationId}.1.2`, closed: false } })
   stage.west.machines['copy'] = machine({ exposed: false })
 })
 afterEach(() => stage.close())

@@ -1,3 +1,4 @@
+import { switchoverFenceId } from '../../domain/fence-id.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { sourceVmId } from './phase-facts.ts'
 
@@ -32,9 +33,8 @@ export const armFence: Phase = {
   },
 }
 
-/** Names one switchover's fence, so that what comes late of an older one does nothing to it. */
 export function fenceIdOf({ migration }: PhaseContext): string {
-  return `${migration.id}.${migration.attempt}.${migration.switchover}`
+  return switchoverFenceId(migration)
 }
 
 export async function releaseSource(context: PhaseContext): Promise<void> {

@@ -1,0 +1,14 @@
+/** Names the fence of one switchover, so that what comes late of an older one does nothing to it. */
+export function switchoverFenceId(of: { id: string; attempt: number; switchover: number }): string {
+  return `${attemptFenceId(of)}.${of.switchover}`
+}
+
+/** Where nobody knows which switchover it was: a reconciliation fences under this name, unless a fence of the attempt is armed already. */
+export function attemptFenceId({ id, attempt }: { id: string; attempt: number }): string {
+  return `${id}.${attempt}`
+}
+
+/** Whether it is the fence of any switchover of the attempt that `attemptId` names. */
+export function isFenceOfAttempt(fenceId: string, attemptId: string): boolean {
+  return fenceId === attemptId || fenceId.startsWith(`${attemptId}.`)
+}
