@@ -21,7 +21,7 @@ const WebhookInput = builder.inputType('WebhookInput', {
     url: t.string({
       required: true,
       description:
-        'http or https, at most 2,048 characters, without user name and password. Visible to every viewer. The machine of the control plane itself and link-local addresses are refused unless its configuration allows them.',
+        'An http or https address of at most 2,048 characters, without user name and password. Visible to every viewer. The machine of the control plane itself and link-local addresses are refused unless its configuration allows them.',
     }),
     secretName: t.string({ required: true, description: 'The secret that it is signed with: see `setWebhookSecret`.' }),
   }),
