@@ -2,7 +2,7 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Operation, ProviderError } from '../../src/plugin-sdk/index.ts'
-import { syncPath, writeDurably } from './durable-file.ts'
+import { asRoomAllows, syncPath, writeDurably } from './durable-file.ts'
 import { withLock } from './machine-lock.ts'
 import type { Machine, MachineDisk } from './machine.ts'
 import { atSite, machinesOf, requireStateDirectory } from './state-directory.ts'
@@ -75,7 +75,7 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
     let machine = found
     const save = async (changes: Partial<Machine>) => {
       machine = { ...machine, ...changes }
-      await writeDurably(join(directory, 'vm.json'), JSON.stringify(machine, null, 2))
+      await asRoomAllows(`what became of ${found.vmId}`, () => writeDurably(join(directory, 'vm.json'), JSON.stringify(machine, null, 2)))
     }
     const current = {
       get machine() {

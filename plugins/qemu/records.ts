@@ -4,7 +4,7 @@ import { link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseSiteRecord, type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
-import { syncPath } from './durable-file.ts'
+import { asRoomAllows, syncPath } from './durable-file.ts'
 import { atSite } from './state-directory.ts'
 
 const longestFileName = 200
@@ -15,28 +15,29 @@ export async function openRecords(directory: string): Promise<ProviderConnection
   const stateDirectory = join(directory, '..')
   await syncPath(stateDirectory)
   return {
-    async put({ operationId, record }) {
-      const path = join(directory, fileName(record.key))
-      // Named by the operation: a repeat of an interrupted put writes over what that left.
-      const partialPath = join(directory, `.${createHash('sha256').update(`${record.key}\0${operationId}`).digest('hex')}.partial`)
-      const file = await atSite(stateDirectory, () => open(partialPath, 'w', 0o600))
-      try {
-        await file.writeFile(JSON.stringify(record))
-        await file.sync()
-      } finally {
-        await file.close()
-      }
-      try {
-        // Unlike a rename, a link never replaces a record that is there.
-        await link(partialPath, path)
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-        if (!isDeepStrictEqual((await readRecord(path)).content, record.content)) throw otherContent(record.key)
-      } finally {
-        await rm(partialPath, { force: true })
-      }
-      await syncPath(directory)
-    },
+    put: ({ operationId, record }) =>
+      asRoomAllows(`the record ${record.key}`, async () => {
+        const path = join(directory, fileName(record.key))
+        // Named by the operation: a repeat of an interrupted put writes over what that left.
+        const partialPath = join(directory, `.${createHash('sha256').update(`${record.key}\0${operationId}`).digest('hex')}.partial`)
+        const file = await atSite(stateDirectory, () => open(partialPath, 'w', 0o600))
+        try {
+          await file.writeFile(JSON.stringify(record))
+          await file.sync()
+        } finally {
+          await file.close()
+        }
+        try {
+          // Unlike a rename, a link never replaces a record that is there.
+          await link(partialPath, path)
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+          if (!isDeepStrictEqual((await readRecord(path)).content, record.content)) throw otherContent(record.key)
+        } finally {
+          await rm(partialPath, { force: true })
+        }
+        await syncPath(directory)
+      }),
 
     async list({ keyPrefix }) {
       const names = (await atSite(stateDirectory, () => readdir(directory))).filter((name) => name.endsWith('.json'))
