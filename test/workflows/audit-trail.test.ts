@@ -153,14 +153,14 @@ test('a database that was put back to an older state is found by the witness, wh
 
 test('two control planes on one database write one chain', async () => {
   const program = fileURLToPath(new URL('./support/audit-writer.ts', import.meta.url))
-  const writers = ['one', 'two'].map((prefix) => spawn(process.execPath, [program, trail.directory, '30', prefix]))
+  const writers = ['one', 'two'].map((prefix) => spawn(process.execPath, [program, trail.directory, '12', prefix]))
   const said = writers.map(({ stdout }) => text(stdout))
   await Promise.all(writers.map(({ stderr }) => once(stderr, 'data')))
   for (const { stdin } of writers) stdin.end()
   expect(await Promise.all(said)).toEqual(['', ''])
-  expect(await trail.verify()).toEqual({ entries: 60, broken: null })
+  expect(await trail.verify()).toEqual({ entries: 24, broken: null })
   const written = (await entries()).map(({ subjectId }) => subjectId)
-  expect([written.filter((prefix) => prefix === 'one').length, written.filter((prefix) => prefix === 'two').length]).toEqual([30, 30])
+  expect([written.filter((prefix) => prefix === 'one').length, written.filter((prefix) => prefix === 'two').length]).toEqual([12, 12])
 })
 
 /** With what is still in its log. */
