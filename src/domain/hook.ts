@@ -5,7 +5,7 @@
  * - A command runs in the source guest, by the migration agent: once it is connected (AFTER CONNECT_AGENTS) until the freeze begins (BEFORE FREEZE).
  * - After the commit there is only forward: such a hook may be tried again, and can't fail the migration.
  */
-import type { MigrationPhase } from './migration.ts'
+import { phasesBetween, type MigrationPhase } from './migration.ts'
 
 export const hookMoments = ['BEFORE', 'AFTER'] as const
 export type HookMoment = (typeof hookMoments)[number]
@@ -38,20 +38,7 @@ const forwardOnly: ReadonlySet<MigrationPhase> = new Set(['EXPOSE', 'RETIRE_SOUR
 const wholePhaseUnderLease: ReadonlySet<MigrationPhase> = new Set(['SEND_REMAINDER', 'COMPARE_ROOTS'])
 const withAgentThroughout: ReadonlySet<MigrationPhase> = new Set(['TRACK_CHANGES', 'SYNC', 'READY_TO_CUT_OVER', 'ARM_FENCE'])
 /** Where a migration goes through in any case; other phases belong to its ways back. */
-const onTheWay: ReadonlySet<MigrationPhase> = new Set([
-  ...(['PRE_FLIGHT', 'INSTANTIATE_DESTINATION', 'INSTALL_AGENTS', 'CONNECT_AGENTS', 'TRACK_CHANGES', 'SYNC', 'READY_TO_CUT_OVER'] as const),
-  ...([
-    'ARM_FENCE',
-    'FREEZE',
-    'SEND_REMAINDER',
-    'COMPARE_ROOTS',
-    'SUSPEND_SOURCE',
-    'SEAL_COPY',
-    'FIX_UP_GUEST',
-    'BOOT_DESTINATION',
-  ] as const),
-  ...(['HEALTH_CHECK', 'FENCE_SOURCE', 'COMMIT', 'EXPOSE', 'RETIRE_SOURCE', 'CLEAN_UP'] as const),
-])
+const onTheWay: ReadonlySet<MigrationPhase> = new Set(phasesBetween('PRE_FLIGHT', 'CLEAN_UP').filter((phase) => phase !== 'ADMISSION'))
 
 /** Whether nothing that happens there leads back. */
 export function isAfterCommit(phase: MigrationPhase, when: HookMoment): boolean {

@@ -43,6 +43,11 @@ export const migrationPhases = [
 ] as const
 export type MigrationPhase = (typeof migrationPhases)[number]
 
+/** Both ends included, in the order of `migrationPhases`. */
+export function phasesBetween(first: MigrationPhase, last: MigrationPhase): readonly MigrationPhase[] {
+  return migrationPhases.slice(migrationPhases.indexOf(first), migrationPhases.indexOf(last) + 1)
+}
+
 /** FORWARD through the list of phases; BACK_TO_SYNC undoes a voided switchover; BACK_TO_START undoes everything, before the commit only. */
 export const migrationDirections = ['FORWARD', 'BACK_TO_SYNC', 'BACK_TO_START'] as const
 export type MigrationDirection = (typeof migrationDirections)[number]

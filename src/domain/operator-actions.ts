@@ -1,5 +1,5 @@
 import { PortolanError } from './errors.ts'
-import type { DesiredState, MigrationDirection, MigrationPhase, MigrationState } from './migration.ts'
+import { phasesBetween, type DesiredState, type MigrationDirection, type MigrationPhase, type MigrationState } from './migration.ts'
 
 export interface MigrationStanding {
   id: string
@@ -16,30 +16,9 @@ export type OperatorAction = 'PAUSE' | 'RESUME' | 'CUT_OVER' | 'CANCEL'
 /** What begins with one that has ended. */
 export type AfterEndAction = 'RETRY' | 'DISCARD' | 'ROLL_BACK'
 
-const switchover: ReadonlySet<MigrationPhase> = new Set([
-  'ARM_FENCE',
-  'FREEZE',
-  'SEND_REMAINDER',
-  'COMPARE_ROOTS',
-  'SUSPEND_SOURCE',
-  'SEAL_COPY',
-  'FIX_UP_GUEST',
-  'BOOT_DESTINATION',
-  'HEALTH_CHECK',
-  'FENCE_SOURCE',
-])
+const switchover: ReadonlySet<MigrationPhase> = new Set(phasesBetween('ARM_FENCE', 'FENCE_SOURCE'))
 /** From COMMIT on there is no way back: the record may be at the destination already. A rollback goes forward only, too. */
-const forwardOnly: ReadonlySet<MigrationPhase> = new Set([
-  'COMMIT',
-  'EXPOSE',
-  'RETIRE_SOURCE',
-  'CLEAN_UP',
-  'STOP_DESTINATION',
-  'RECORD_ROLLBACK',
-  'RELEASE_SOURCE',
-  'START_SOURCE',
-  'DISCARD_COPY',
-])
+const forwardOnly: ReadonlySet<MigrationPhase> = new Set(phasesBetween('COMMIT', 'DISCARD_COPY'))
 
 export function isEnded(state: MigrationState): boolean {
   return state === 'COMPLETED' || state === 'FAILED' || state === 'CANCELLED' || state === 'ROLLED_BACK'
