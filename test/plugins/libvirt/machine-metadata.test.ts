@@ -14,6 +14,7 @@ const metadata: MachineMetadata = {
   createdBy: 'op "1"',
   bootedBy: 'op<2>',
   landing: { kernelPath: '/a & b/kernel', initrdPath: '/initrd', commandLine: 'console=ttyS0 x="y"' },
+  diskPools: [{ index: 1, pool: 'fast & "near"' }],
   ownNics: [nic],
   fence: { fenceId: 'm "7".1', fenced: true, autostart: true, disks: [{ own: disk, sizeBytes: 4096 }] },
   operations: ['op "1"', 'op<2>'],
