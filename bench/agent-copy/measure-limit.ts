@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rolldown } from 'rolldown'
 import { blockBytes, maxExtentBlocks } from '../../src/transfer/block-grain.ts'
-import { plainCode, type Guest } from './guest.ts'
+import type { Guest } from './guest.ts'
 
 export interface AgentLimit {
   readMibPerSecond: number
@@ -20,7 +20,8 @@ export async function prepareLimit(source: Guest, agentDirectory: string, direct
   return async () => {
     const size = Number(await source.run(`cat /sys/block/${source.diskDevice}/size`)) * 512
     const extents = Math.floor(size / (maxExtentBlocks * blockBytes))
-    const command = `${plainCode} ${agentDirectory}/lib/ld-linux-x86-64.so.2 --library-path ${agentDirectory}/lib ${agentDirectory}/node ${agentDirectory}/agent-limit.mjs /dev/${source.diskDevice} ${extents}`
+    // Started as the agent is, with all that its launcher knows about the guest.
+    const command = `cd ${agentDirectory} && sed s/agent.mjs/agent-limit.mjs/ run >run-limit && sh ./run-limit /dev/${source.diskDevice} ${extents}`
     return JSON.parse(await source.run(command)) as AgentLimit
   }
 }

@@ -32,6 +32,11 @@ describe('compression', () => {
     expect(ZSTD).toBeGreaterThan(20)
   })
 
+  test('is used where it makes no difference to the speed, since less goes over the link', async () => {
+    const { RAW, ZSTD } = await copyWith({ RAW: 105, ZSTD: 100 }, 300)
+    expect(ZSTD).toBeGreaterThan(RAW * 4)
+  })
+
   test('keeps no extent that would not shrink, and stops trying for a while', async () => {
     expect(await copyWith({ RAW: 10, ZSTD: 18 }, 10, randomBytes(mebibyte))).toEqual({ RAW: 10, ZSTD: 0 })
   })

@@ -17,6 +17,8 @@ const skipAfterFailure = 8
 const trialBytes = 16 * 1024 * 1024
 /** What arrives first in a turn was sent in the turn before. */
 const settlingBytes = 8 * 1024 * 1024
+/** Of two ways about as fast, the one that sends less: others use the link too. */
+const rawAdvantage = 1.1
 /** The winner's turn lasts so many trials, until the loser is tried again: what limits the copy may have changed. */
 const trialsForWinner = 8
 
@@ -35,7 +37,7 @@ export function createCompression(peerUnpacks: boolean, now: () => number = () =
   function nextTurn(): void {
     speed[turn] = turnBytes / Math.max(1, now() - measuredFrom)
     const wasTrial = turnBytes === trialBytes
-    const winner = (speed.RAW ?? Infinity) > (speed.ZSTD ?? Infinity) ? 'RAW' : 'ZSTD'
+    const winner = (speed.RAW ?? Infinity) > (speed.ZSTD ?? Infinity) * rawAdvantage ? 'RAW' : 'ZSTD'
     const untried = speed.RAW === null ? 'RAW' : speed.ZSTD === null ? 'ZSTD' : null
     const loser = winner === 'RAW' ? 'ZSTD' : 'RAW'
     turn = untried ?? (wasTrial ? winner : loser)
