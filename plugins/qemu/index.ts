@@ -21,7 +21,7 @@ import { power } from './power.ts'
 import { openRecords } from './records.ts'
 import { requireTools } from './required-tools.ts'
 import type { Site } from './site.ts'
-import { makeStateDirectory } from './state-directory.ts'
+import { makeStateDirectory, requireStateDirectory } from './state-directory.ts'
 import { makeStorages, removeDisks } from './storages.ts'
 import { testBoot } from './test-boot.ts'
 import { discoverTopology } from './topology.ts'
@@ -30,10 +30,13 @@ export default definePlugin({
   id: 'qemu',
   apiVersion: contractVersion,
   options: qemuOptions,
-  async connect(options, { signal, log }) {
+  async connect(options, { known, signal, log }) {
     await requireTools(options, signal)
-    await makeStateDirectory(options.stateDirectory)
-    await makeStorages(options)
+    if (known) await requireStateDirectory(options.stateDirectory)
+    else {
+      await makeStateDirectory(options.stateDirectory)
+      await makeStorages(options)
+    }
     const site: Site = {
       options,
       log,

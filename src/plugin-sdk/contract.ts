@@ -18,7 +18,17 @@ export interface Plugin<Options = unknown> {
   apiVersion: { major: number; minor: number }
   /** Any Standard Schema. An unknown option must be refused. */
   options: StandardSchemaV1<unknown, Options>
-  connect(options: Options, context: { signal: AbortSignal; log: PluginLog }): Promise<ProviderConnection>
+  connect(options: Options, context: ConnectContext): Promise<ProviderConnection>
+}
+
+export interface ConnectContext {
+  /**
+   * The site was connected before, as at every start of the control plane and after every crash of the plugin. Where what it is known by is missing then (a file system
+   * that isn't mounted), connecting throws UNREACHABLE: a site that is made anew in its place would say that no VM and no record is there.
+   */
+  known?: boolean
+  signal: AbortSignal
+  log: PluginLog
 }
 
 export type PluginLog = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>) => void

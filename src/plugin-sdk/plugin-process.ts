@@ -60,7 +60,7 @@ function perform(request: Exclude<ToPlugin, { kind: 'cancel' | 'ping' | 'dieBefo
     case 'validate':
       return validate(request.options)
     case 'connect':
-      return connect(request.options, signal)
+      return connect(request, signal)
     case 'call':
       return call(request.path, request.args, signal)
   }
@@ -122,8 +122,8 @@ async function validated(options: unknown): Promise<unknown> {
   )
 }
 
-async function connect(options: unknown, signal: AbortSignal): Promise<ConnectionShape> {
-  connection = await loaded().connect(await validated(options), { signal, log })
+async function connect({ options, known }: { options: unknown; known: boolean }, signal: AbortSignal): Promise<ConnectionShape> {
+  connection = await loaded().connect(await validated(options), { known, signal, log })
   const shape: ConnectionShape = { functions: [], values: [] }
   describe(connection, [], shape)
   return shape

@@ -15,7 +15,7 @@ export interface OpenedConnection {
 /** What this needs of the plugin registry. */
 export interface PluginConnector {
   /** Throws ProviderError: NOT_FOUND (no such plugin), INVALID_OPTIONS, UNAUTHORIZED, UNREACHABLE... The connection outlives a crash of the plugin's process. */
-  connect(pluginId: string, options: unknown, context: { signal: AbortSignal; log: PluginLog }): Promise<OpenedConnection>
+  connect(pluginId: string, options: unknown, context: { known: boolean; signal: AbortSignal; log: PluginLog }): Promise<OpenedConnection>
 }
 
 export interface CloudConnections {
@@ -69,7 +69,7 @@ export function createCloudConnections(dependencies: {
       }
       if (!kept) {
         const options: unknown = JSON.parse(sealKey.unseal(sealedOptions, sealContext(cloudId)))
-        const made = { sealedOptions, opened: plugins.connect(pluginId, options, { signal, log }) }
+        const made = { sealedOptions, opened: plugins.connect(pluginId, options, { known: true, signal, log }) }
         connections.set(cloudId, made)
         // A failed attempt isn't kept: the next caller tries anew, with a signal of its own.
         made.opened.catch(() => connections.get(cloudId) === made && connections.delete(cloudId))
@@ -77,7 +77,7 @@ export function createCloudConnections(dependencies: {
       }
       return (await kept.opened).connection
     },
-    open: (pluginId, options, signal) => plugins.connect(pluginId, options, { signal, log }),
+    open: (pluginId, options, signal) => plugins.connect(pluginId, options, { known: false, signal, log }),
     adopt(cloudId, sealedOptions, opened) {
       connections.set(cloudId, { sealedOptions, opened: Promise.resolve(opened) })
     },

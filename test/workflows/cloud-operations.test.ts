@@ -21,11 +21,14 @@ let database: Database
 let connections: CloudConnections
 let operations: CloudOperations
 let failure: Error | null
+/** Of each connection made, whether the plugin was told that its site was there before. */
+let known: boolean[]
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'portolan-clouds-'))
   database = await openDatabase({ dataDirectory: directory })
   failure = null
+  known = []
   const { east } = createFakeClouds(createFakeWorld(), {
     healthPort: 1,
     hook: () => {
@@ -34,7 +37,8 @@ beforeEach(async () => {
   })
   const sealKey = sealKeyOf(Buffer.alloc(32, 7))
   const plugins = {
-    async connect(_pluginId: string, options: unknown) {
+    async connect(_pluginId: string, options: unknown, context: { known: boolean }) {
+      known.push(context.known)
       if ((options as { password: string }).password !== secret)
         throw new ProviderError('UNAUTHORIZED', 'The password is wrong.', {
           retryable: false,
@@ -86,6 +90,13 @@ test('a cloud that goes away is said to be unreachable, and what was known of it
   failure = null
   await refresh('three')
   expect(await database.select().from(clouds)).toMatchObject([{ state: 'CONNECTED', problem: null }])
+})
+
+test('only who connects a cloud may find it new: a control plane that starts expects what was there', async () => {
+  const { cloudId } = await connect('one')
+  await connections.drop(cloudId)
+  await operations.refreshTopology(operator, { idempotencyKey: 'two', cloudId })
+  expect(known).toEqual([false, true])
 })
 
 test('a disconnected cloud keeps its row but no credentials, and is the same cloud when it is connected again', async () => {

@@ -20,7 +20,7 @@ export interface LoadedPlugin {
   /** Throws ProviderError INVALID_OPTIONS with the option's path. */
   validateOptions(options: unknown): Promise<void>
   /** A process of its own for each connection. Throws what the plugin's connect throws, as ProviderError. */
-  connect(options: unknown, context?: { signal?: AbortSignal; log?: PluginLog }): Promise<PluginConnection>
+  connect(options: unknown, context?: { known?: boolean; signal?: AbortSignal; log?: PluginLog }): Promise<PluginConnection>
 }
 
 export interface LoadContext {
@@ -67,11 +67,11 @@ export async function loadPlugin(specifier: string, context: LoadContext): Promi
         await child.kill()
       }
     },
-    connect(options, { signal, log = context.log } = {}) {
+    connect(options, { known = false, signal, log = context.log } = {}) {
       const redact = redactorFor(options)
       const redactedLog = redacting(log, redact, declaration.id)
       const startLoaded = async (startSignal?: AbortSignal) => (await start(redactedLog, startSignal, redact)).child
-      return openPluginConnection(startLoaded, options, { limits, signal, log: redactedLog })
+      return openPluginConnection(startLoaded, options, { limits, known, signal, log: redactedLog })
     },
   }
 }

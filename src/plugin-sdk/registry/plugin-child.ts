@@ -16,7 +16,8 @@ const withheldVariable = /^(PORTOLAN_(?!CACHE$)|DATABASE_|RESTATE_)/
 
 export type PluginRequest =
   | { kind: 'load'; url: string }
-  | { kind: 'validate' | 'connect'; options: unknown }
+  | { kind: 'validate'; options: unknown }
+  | { kind: 'connect'; options: unknown; known: boolean }
   | { kind: 'call'; path: string[]; args: unknown[] }
 
 export interface PluginChild {

@@ -54,7 +54,7 @@ const longestBackOffMs = 15_000
 export async function openPluginConnection(
   start: (signal?: AbortSignal) => Promise<PluginChild>,
   options: unknown,
-  context: { limits: CallLimits; signal?: AbortSignal | undefined; log: PluginLog },
+  context: { limits: CallLimits; known: boolean; signal?: AbortSignal | undefined; log: PluginLog },
 ): Promise<PluginConnection> {
   const { limits, log } = context
   let current: Promise<PluginChild> | undefined
@@ -78,7 +78,7 @@ export async function openPluginConnection(
     })
     try {
       const answered = (await child.request(
-        { kind: 'connect', options },
+        { kind: 'connect', options, known: context.known || shape !== undefined },
         { timeoutMs: limits.connectTimeoutMs, graceMs: limits.graceMs, signal },
       )) as ConnectionShape
       shape ??= answered

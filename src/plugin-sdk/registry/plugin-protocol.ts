@@ -7,7 +7,7 @@ import { ProviderError, type ProviderErrorCode, providerErrorCodes } from '../er
 export type ToPlugin =
   | { kind: 'load'; id: number; url: string }
   | { kind: 'validate'; id: number; options: unknown }
-  | { kind: 'connect'; id: number; options: unknown }
+  | { kind: 'connect'; id: number; options: unknown; known: boolean }
   | { kind: 'call'; id: number; path: string[]; args: unknown[] }
   /** Aborts the signal of that request, which is settled all the same. */
   | { kind: 'cancel'; id: number }

@@ -20,14 +20,14 @@ export default definePlugin({
   id: 'example',
   apiVersion: contractVersion,
   options: z.strictObject({ directory: z.string(), apiToken: z.string().default(''), failToConnect: z.boolean().default(false) }),
-  async connect(options, { log }) {
+  async connect(options, { known, log }) {
     if (options.failToConnect)
       throw new ProviderError('UNAUTHORIZED', 'The example cloud refused the token.', {
         retryable: false,
         remedy: 'Get another.',
         path: ['options', 'apiToken'],
       })
-    await appendFile(join(options.directory, 'connects'), `${process.pid}\n`)
+    await appendFile(join(options.directory, 'connects'), `${process.pid} ${known ? 'known' : 'new'}\n`)
     log('info', 'connected', { apiToken: options.apiToken, nested: { list: [`token=${options.apiToken}`] } })
 
     const misbehaviours: Record<string, (query: Query) => unknown> = {

@@ -127,6 +127,13 @@ describe('a plugin that dies', () => {
     expect(await connects()).toBe(2)
   })
 
+  test('is told that its site was there before when it is started again', async () => {
+    const connected = await connect()
+    await expect(describeVm(connected, 'crash')).rejects.toMatchObject({ code: 'PLUGIN_CRASHED' })
+    await pidOf(connected)
+    expect(await readFile(join(directory, 'connects'), 'utf8')).toMatch(/^\d+ new\n\d+ known\n$/)
+  })
+
   test('takes its other calls with it, each with the same error, and is started once for all', async () => {
     const connected = await connect()
     const calls = [describeVm(connected, 'hang'), describeVm(connected, 'hang'), describeVm(connected, 'crash')]

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bootDisk } from './support/bare-metal.ts'
@@ -19,7 +19,7 @@ afterEach(async () => {
 
 async function putBack() {
   if (!existsSync(away)) return
-  await rm(cloud.stateDirectory, { force: true })
+  await rm(cloud.stateDirectory, { force: true, recursive: true })
   await rename(away, cloud.stateDirectory)
 }
 
@@ -62,6 +62,18 @@ test.each([
   await putBack()
   expect((await virtualMachines.describe({ vmId })).power).toBe('STOPPED')
   expect(await records.list({ keyPrefix: '' })).toEqual([record])
+})
+
+test.each([
+  ['is gone', async () => {}],
+  ['is the empty place where its file system was mounted', () => mkdir(cloud.stateDirectory)],
+])('a cloud that was known before is not made anew where its state directory %s', async (_, putInPlace) => {
+  await rename(cloud.stateDirectory, away)
+  await putInPlace()
+  await expect(connect(cloud.stateDirectory, {}, true)).rejects.toMatchObject({ code: 'UNREACHABLE', retryable: true })
+  expect(await readdir(cloud.stateDirectory).catch(() => [])).toEqual([])
+  await putBack()
+  await connect(cloud.stateDirectory, {}, true)
 })
 
 test('a cloud whose state directory is hidden by a file can not be connected, and nothing is made', async () => {

@@ -31,8 +31,9 @@ export async function openCloud(options: Record<string, unknown> = {}): Promise<
 }
 
 /** Another connection to the same state, as another plugin process has it. */
-export async function connect(stateDirectory: string, options: Record<string, unknown> = {}): Promise<ProviderConnection> {
+export async function connect(stateDirectory: string, options: Record<string, unknown> = {}, known = false): Promise<ProviderConnection> {
   return qemu.connect(qemuOptions.parse({ stateDirectory, accelerator: 'tcg', ...options }), {
+    known,
     signal: new AbortController().signal,
     log: () => undefined,
   })
