@@ -16,6 +16,7 @@ const faultScenarios = [
   'destination-agent-lost',
   'group',
   'hooks-and-re-ip',
+  'writes-too-fast',
 ].map((name) => `test/scenarios/${name}.test.ts`)
 // Not its command, whose name is a part of a file's.
 const filters = process.argv.slice(2).filter((argument) => argument !== 'run' && !argument.startsWith('-'))

@@ -4,6 +4,7 @@ import { and, asc, desc, eq, sql } from 'drizzle-orm'
 import type { Change, Database } from '../database/client.ts'
 import { activeMigrations, migrationEvents, migrations, migrationSteps, rounds } from '../database/tables/migration.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
+import { activityOf } from '../domain/phase-activity.ts'
 
 export type MigrationRow = typeof migrations.$inferSelect
 export type StepRow = typeof migrationSteps.$inferSelect
@@ -25,7 +26,7 @@ export interface MigrationStore {
   /** One transaction. A step that isn't there is made. */
   write(migration: MigrationRow, what: { patch?: MigrationPatch; step?: StepPatch; round?: RoundRow; events?: NewEvent[] }): Promise<void>
   /** Moves on to `phase` unless the operator cancelled; false then, and nothing was written. */
-  enter(migration: MigrationRow, phase: MigrationPhase, events: NewEvent[]): Promise<boolean>
+  enter(migration: MigrationRow, phase: { name: MigrationPhase; timeoutMs: number | null }, events: NewEvent[]): Promise<boolean>
   /** The final write: state, end and the lock's release. */
   end(migration: MigrationRow, patch: MigrationPatch, event: NewEvent): Promise<void>
   /** The newest round of the present attempt. */
@@ -70,14 +71,16 @@ export function createMigrationStore(database: Database): MigrationStore {
         changesOf(migration.id, events),
       )
     },
-    async enter(migration, phase, events) {
+    async enter(migration, { name: phase, timeoutMs }, events) {
+      // Said at once: the first word of the phase's heartbeat comes later.
+      const activity = activityOf(phase, { elapsedMs: 0, timeoutMs })
       return database.transaction(
         async (tx) => {
           const [row] = await tx.select({ desired: migrations.desired }).from(migrations).where(eq(migrations.id, migration.id))
           if (row?.desired === 'CANCEL') return false
           await tx
             .update(migrations)
-            .set({ phase, problem: null, activity: null, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
+            .set({ phase, problem: null, activity, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
             .where(eq(migrations.id, migration.id))
           await upsertStep(tx, migration, { phase, state: 'DOING' })
           for (const event of events) await insertEvent(tx, migration, event)

@@ -50,9 +50,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const phase = list[position]
     if (!phase) return complete(migration)
     if (step?.state !== 'DOING') {
-      const entered = await store.enter(migration, phase.name, [
-        { kind: 'PHASE_STARTED', phase: phase.name, message: `${phase.name} begins.` },
-      ])
+      const entered = await store.enter(migration, phase, [{ kind: 'PHASE_STARTED', phase: phase.name, message: `${phase.name} begins.` }])
       if (!entered) return cancel(migration)
     }
     const entered = await store.read(migration.id)

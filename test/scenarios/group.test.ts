@@ -71,12 +71,12 @@ afterAll(() => scenario?.close())
 
 const nodeOf = (name: string) => ended.members.nodes.find((node) => node.name === name)!
 
-test('both are moved, the one that the other depends on first', () => {
+test('groups, dependencies, scheduling: both are moved, the one that the other depends on first', () => {
   expect(ended, JSON.stringify({ ended, seen })).toMatchObject({ state: 'COMPLETED' })
   expect(Date.parse(nodeOf('db').migration!.exposedAt!)).toBeLessThan(Date.parse(nodeOf('web').migration!.exposedAt!))
 })
 
-test('the second waited for its slot while the first was copied, then for the first to be moved, and said so', () => {
+test('concurrency limits: the second waited for its slot while the first was copied, then for the first to be moved, and said so', () => {
   expect([...problems].join('\n')).toMatch(/web: It is number 1 in the queue: it waits for a slot of cloud/)
   expect(seen).toContainEqual({ db: 'RUNNING', web: 'WAITING_FOR_SLOT' })
   const whileDbCutOver = seen.filter(({ db }) => db === 'RUNNING').map(({ web }) => web)

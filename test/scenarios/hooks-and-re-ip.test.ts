@@ -99,7 +99,7 @@ describe('a guest with hooks that gets another address', () => {
     expect(await scenario.records.count()).toBe(scenario.records.acknowledged())
   })
 
-  test('the copy has the address that was asked for, not by DHCP, and its interface its name', async () => {
+  test('static IP and NIC names lost: the copy has the address that was asked for, not by DHCP, and its interface its name', async () => {
     expect(await inGuest(scenario.destination, destinationId, interfaceName)).toBe('lan0')
     const address = await inGuest(scenario.destination, destinationId, 'ip -4 -o address show dev lan0; ip -4 route show default')
     expect(address).toContain('inet 10.0.2.15/24')

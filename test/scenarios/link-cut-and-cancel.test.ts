@@ -112,7 +112,7 @@ test('cancelled while it copies, it stands still once that is answered, and leav
   await nothingIsLeftAndTheSourceGoesOn()
 })
 
-test('cut off for good, it fails with an error that says so, and leaves nothing but its copy', async () => {
+test('stuck for ever without a time-out: cut off for good, it fails with an error that says so, and leaves nothing but its copy', async () => {
   await startUntilMidRound()
   await setBridgePorts('down')
   const failed = await scenario.until(id, hasEnded)

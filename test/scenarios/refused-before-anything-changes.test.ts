@@ -349,7 +349,7 @@ describe('hostile names', () => {
 
 /** Last: what it ends does not come back. */
 describe('a cloud that goes away', () => {
-  test('is said to be unreachable, none of its virtual machines to be stopped; what needs it waits or is refused', async () => {
+  test('missing read as stopped: it is said to be unreachable, none of its virtual machines to be stopped; what needs it waits or is refused', async () => {
     const image = join(scenario.directory, 'empty.raw')
     const uniqueId = randomUUID()
     const { virtualMachines } = scenario.destination.connection

@@ -30,12 +30,12 @@ describe.each([{ from: 'east' }, { from: 'west' }] as const)('a busy VM moves fr
   })
   afterAll(() => scenario?.close())
 
-  test('it completes, verified, with the same root on both sides', () => {
+  test('"succeeded" with an empty or wrong disk: it completes only when verified, with the same root on both sides', () => {
     expect(moved).toMatchObject({ state: 'COMPLETED', verified: true, error: null })
     expect(moved.sourceRoot).toBe(moved.destinationRoot)
   })
 
-  test('from outside, no 64 KiB block of the copied disk differs from the source', () => {
+  test('wrong assumptions about zeros and sparse disks: from outside, no 64 KiB block of the copied disk differs from the source', () => {
     expect(differing).toEqual([])
   })
 

@@ -45,7 +45,7 @@ describe('the control plane dies in mid-switchover, and its database is lost', (
     ['the source host dies with it', killSource],
     ['the source is left suspended and frozen', null],
   ] as const)(
-    'before the commit, and %s: NOT_MIGRATED, the machine goes on at the source with every acknowledged record',
+    'a failed migration stopped a healthy VM, before the commit, and %s: NOT_MIGRATED, the machine goes on at the source with every acknowledged record',
     async (_, fault) => {
       const { site, api, cloudId } = await faultInSwitchover(fault)
       await connectCloud(api, site.source)
@@ -62,7 +62,7 @@ describe('the control plane dies in mid-switchover, and its database is lost', (
     },
   )
 
-  test("after the commit, its site gone: MIGRATED, live on an administrator's word, and the source that returns is fenced", async () => {
+  test("a good migration judged failed, after the commit, its site gone: MIGRATED, live on an administrator's word, and the source that returns is fenced", async () => {
     const { site, api, cloudId, migrationId } = await faultInSwitchover(killSource, ['HEALTH_CHECK'])
     await commitAsTheLastDeedOfTheDead(site, migrationId)
     expect(await verdictOf(api, cloudId)).toMatchObject({

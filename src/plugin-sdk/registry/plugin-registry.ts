@@ -9,7 +9,11 @@ export interface PluginRegistry {
   /** Throws ProviderError NOT_FOUND for an id that no plugin has, and what the plugin's validateOptions throws. */
   validateOptions(pluginId: string, options: unknown): Promise<void>
   /** Throws ProviderError NOT_FOUND for an id that no plugin has, INVALID_OPTIONS, and what connecting throws. */
-  connect(pluginId: string, options: unknown, context?: { known?: boolean; signal?: AbortSignal; log?: PluginLog }): Promise<PluginConnection>
+  connect(
+    pluginId: string,
+    options: unknown,
+    context?: { known?: boolean; signal?: AbortSignal; log?: PluginLog },
+  ): Promise<PluginConnection>
   /** Closes every connection that is open, and ends the plugins' processes. */
   close(): Promise<void>
 }
