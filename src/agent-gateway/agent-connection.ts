@@ -21,6 +21,8 @@ export function openAgentConnection(
   let greeted = false
   let budget = limits.messagesPerSecond
   let refilledAt = performance.now()
+  let heardAt = performance.now()
+  let saysThatItLives = false
 
   const connection: AgentConnection = {
     start(handlers) {
@@ -49,18 +51,28 @@ export function openAgentConnection(
     return budget >= 0
   }
 
+  // A host that lost its power says no goodbye, and TCP waits for a quarter of an hour for what it sent to be taken.
+  const watch = setInterval(() => {
+    if (saysThatItLives && performance.now() - heardAt > limits.silenceMs) socket.destroy()
+  }, limits.silenceMs / 4)
+  watch.unref()
+  socket.on('close', () => clearInterval(watch))
+
   const lines = readLines(
     socket,
     { maxLineBytes: limits.maxLineBytes, partialLineMs: limits.partialLineMs },
     {
       violation: on.refuse,
       line(line) {
+        heardAt = performance.now()
         try {
           if (!withinRate()) throw new TypeError(`more than ${limits.messagesPerSecond} messages in a second`)
           const message = parseAgentMessage(line)
           if (!greeted) {
             greeted = true
             on.first(message, connection)
+          } else if ('alive' in message) {
+            saysThatItLives = true
           } else if (sink && !('hello' in message)) {
             sink(message)
           } else {

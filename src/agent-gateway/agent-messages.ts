@@ -108,6 +108,8 @@ const agentMessage = z.union([
   z.object({ response: z.object({ id: requestId, error: failure }) }),
   z.object({ response: z.object({ id: requestId, result: z.unknown() }) }),
   z.object({ progress }),
+  // Every few seconds, whatever else there is to say. Agents of before don't.
+  z.object({ alive: z.literal(true) }),
 ])
 export type AgentMessage = z.infer<typeof agentMessage>
 

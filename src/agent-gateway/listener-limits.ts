@@ -6,6 +6,8 @@ export interface ListenerLimits {
   greetingMs: number
   /** From a line's first byte to its newline. */
   partialLineMs: number
+  /** Nothing came for so long from an agent that says every few seconds that it lives. */
+  silenceMs: number
   /** Before a certificate was accepted. */
   maxEnrolLineBytes: number
   maxLineBytes: number
@@ -22,6 +24,7 @@ export const defaultListenerLimits: ListenerLimits = {
   handshakeMs: 10_000,
   greetingMs: 10_000,
   partialLineMs: 30_000,
+  silenceMs: 20_000,
   maxEnrolLineBytes: 16_384,
   maxLineBytes: 1_048_576,
   maxUnsentBytes: 4_194_304,

@@ -3,6 +3,7 @@ import { and, eq } from 'drizzle-orm'
 import type { Transaction } from '../database/client.ts'
 import { reconciliations } from '../database/tables/reconciliation.ts'
 import { PortolanError } from '../domain/errors.ts'
+import { conclude } from '../domain/verdict-actions.ts'
 import { translated } from './failure.ts'
 import type { Idempotency } from './idempotency.ts'
 import type { Actor, Operations } from './operations.ts'
@@ -48,7 +49,7 @@ export function createReconciliationOperations(dependencies: {
   }
 }
 
-/** One row an attempt, however often it is asked for. One that has ended is taken up again, as another run; one that hasn't goes on. */
+/** One row an attempt, however often it is asked for. One that has ended is taken up again, as another run, where there is something to do; one that hasn't goes on. */
 export async function takeUp(
   tx: Transaction,
   verdict: Reconcilable,
@@ -73,6 +74,7 @@ export async function takeUp(
   }
   const [there] = await tx.select().from(reconciliations).where(where)
   if (there && there.state !== 'DONE' && there.state !== 'FAILED') return there
+  if (there?.state === 'DONE' && conclude(standing).state === 'DONE') return there
   const [row] = there
     ? await tx
         .update(reconciliations)

@@ -140,6 +140,22 @@ describe('the listener', () => {
     expect(await slow.next()).toMatchObject({ refused: { code: 'PROTOCOL' } })
   })
 
+  test('takes an agent for lost that said that it lives and then falls silent, and no other', async () => {
+    await reopenGateway({ silenceMs: 300 })
+    const [source, destination] = await Promise.all(
+      (['SOURCE', 'DESTINATION'] as const).map(async (role) => {
+        const bootstrap = agents.bootstrap(role, gateway.addresses)
+        const agent = await dial(bootstrap, await enrolled(bootstrap))
+        agent.send({ hello: helloOf(bootstrap) })
+        return { agent, session: await agents.agent(role, waiting) }
+      }),
+    )
+    source!.agent.send({ alive: true })
+    await once(source!.agent.socket.resume(), 'close')
+    await expect.poll(() => source!.session.connected).toBe(false)
+    expect(destination!.session.connected).toBe(true)
+  })
+
   test('refuses a line beyond the limit, smaller before a certificate than after', async () => {
     const bootstrap = bootstrapOf()
     const stranger = await dial(bootstrap)

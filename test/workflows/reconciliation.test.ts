@@ -217,16 +217,30 @@ describe('migrated: the destination is the live copy', () => {
 })
 
 describe('once, however often it is sent', () => {
-  test('with one key or with several it is one reconciliation, and nothing is done twice', async () => {
-    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+  test.each([
+    ['migrated', ['started', 'placeholder', 'COMMITTED'] as const],
+    ['not migrated', ['started', 'placeholder'] as const],
+  ])('%s: with one key or with several it is one reconciliation, and nothing is done twice', async (_, records) => {
+    putRecords(stage.west, [...records])
     const [one, again, other] = [await ask(), await ask(), await ask('another')]
     expect(again).toEqual(one)
     expect(other).toEqual(one)
     await runToItsEnd()
+    const ended = await row()
     const calls = changing()
+    expect(await ask('later')).toEqual(one)
+    expect(await runToItsEnd()).toEqual(ended)
+    expect(changing()).toEqual(calls)
+  })
+
+  test('one that has ended is taken up again where there is something to do again', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+    await ask()
+    await runToItsEnd()
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED', fence: null })
     await ask('later')
     expect(await runToItsEnd()).toMatchObject({ state: 'DONE', run: 2 })
-    expect(changing()).toEqual(calls)
+    expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
   })
 
   test('several processes that are handed it at once join', async () => {

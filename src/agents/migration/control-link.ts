@@ -27,6 +27,8 @@ const maxPauseMs = 2000
 /** A control plane that vanished without a word is noticed by TCP's keep-alive, and dialled again. */
 const keepAliveMs = 5000
 const rememberedAnswers = 256
+/** The control plane takes a connection on which nothing comes for four times as long for a lost one. */
+const aliveEveryMs = 5_000
 
 /**
  * Has the control plane certify the key of this guest, which is born here, and kept at `keyPath` (in RAM) so that a restarted agent can enrol again: the token
@@ -127,7 +129,9 @@ export function openControlLink(
       broken,
     )
     send({ hello })
+    const pulse = setInterval(() => send({ alive: true }), aliveEveryMs)
     await ended
+    clearInterval(pulse)
     if (socket === connection) socket = null
   }
 
