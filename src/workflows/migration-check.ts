@@ -12,7 +12,7 @@ import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import { placementFindings } from '../domain/placement.ts'
 import { preFlightFindings } from '../domain/pre-flight.ts'
-import { nameFault, ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
+import { nameFault, ProviderError, type HostDescription, type ProviderConnection } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import type { MigrationArtifacts } from './migration-settings.ts'
 import { providerIdOf, rowIdOf } from './row-ids.ts'
@@ -77,7 +77,10 @@ export function createMigrationCheck(dependencies: {
       ])
       const { nameRule } = destination.virtualMachines
       const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
-      const hosts = topology.regions.flatMap(({ zones }) => zones.flatMap((zone) => zone.hosts))
+      const isOwnCopy = ({ id }: { id: string }) => rowIdOf(request.destinationCloudId, id) === ownCopyRowId
+      const allHosts = topology.regions.flatMap(({ zones }) => zones.flatMap((zone) => zone.hosts))
+      // A copy that was kept has its room already, and some providers count it as taken.
+      const hosts = topology.virtualMachines.some(isOwnCopy) ? allHosts.map(withoutFreeDisk) : allHosts
       const networkMap = request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
         sourceNetworkId: providerIdOf(sourceCloudId, sourceNetworkId),
         destinationNetworkId: providerIdOf(request.destinationCloudId, destinationNetworkId),
@@ -98,7 +101,7 @@ export function createMigrationCheck(dependencies: {
           name: destinationName,
           hosts,
           networkIds: topology.networks.map(({ id }) => id),
-          virtualMachines: topology.virtualMachines.filter(({ id }) => rowIdOf(request.destinationCloudId, id) !== ownCopyRowId),
+          virtualMachines: topology.virtualMachines.filter((candidate) => !isOwnCopy(candidate)),
           nameFault: nameFault(nameRule, vm.name),
           namesAreUnique: nameRule?.unique ?? false,
         },
@@ -113,6 +116,10 @@ export function createMigrationCheck(dependencies: {
       return vm.power === 'RUNNING' ? [...found, ...(await guestFindings(source, sourceVmId, artifacts, signal))] : found
     },
   }
+}
+
+function withoutFreeDisk({ freeDiskBytes: _free, storages, ...host }: HostDescription): HostDescription {
+  return { ...host, ...(storages && { storages: storages.map(({ freeBytes: _freeBytes, ...storage }) => storage) }) }
 }
 
 /** A guest that can't be looked into is a finding, not an error: the other findings are worth having. */

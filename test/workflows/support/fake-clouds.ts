@@ -233,7 +233,9 @@ function description(id: string, uniqueId: string, power: VirtualMachineDescript
 }
 
 function topology(name: string, virtualMachines: VirtualMachineDescription[]): Topology {
-  const host = { id: 'host', name: `${name}-host`, architecture: 'x86_64' as const, cpuCount: 4, memoryBytes: 64 * gibibyte }
+  // Room for one machine, which counts as taken from the beginning on.
+  const freeDiskBytes = Math.max(0, 2 * gibibyte * (1 - virtualMachines.length))
+  const host = { id: 'host', name: `${name}-host`, architecture: 'x86_64' as const, cpuCount: 4, memoryBytes: 64 * gibibyte, freeDiskBytes }
   return {
     regions: [{ id: 'region', name: `${name}-region`, zones: [{ id: 'zone', name: `${name}-zone`, hosts: [host] }] }],
     networks: [{ id: 'net', name: `${name}-net`, subnets: [], controlPlaneFromGuest: '192.168.0.1' }],
