@@ -615,7 +615,6 @@ describe('a test boot', () => {
       const { id, end } = await held()
       await stage.operations.testMigration(operator, key(`test-${way}`, id))
       await eventually(() => expect(Object.keys(stage.world.look().machines)).toHaveLength(2))
-      stage.health.status = way === 'cutOverMigration' ? 500 : 200
       await stage.operations[way](operator, key(way, id))
       await end
       expect((await stage.testsOf(id))[0]).toMatchObject({ state: 'FAILED' })
