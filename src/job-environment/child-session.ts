@@ -1,0 +1,79 @@
+/** The conversation with one child over its channel: lines of JSON, both ways. */
+import { connect } from 'node:net'
+import { createInterface } from 'node:readline'
+import { encodeToChild, parseFromChild, type FromChild, type ToChild } from '../transfer/child-messages.ts'
+
+export interface ChildSession {
+  send(message: ToChild): void
+  /** Settles with the first message that `picks` chooses. Rejects when the session ends, and after the time. */
+  expect<Picked extends FromChild>(picks: (message: FromChild) => message is Picked, timeoutMs: number, what: string): Promise<Picked>
+  /** Settles when the channel has closed, or the child said what it may not; with the reason. */
+  readonly ended: Promise<string>
+  close(): void
+}
+
+const connectTimeoutMs = 10_000
+
+/** @param onMessage is given each message that nothing has expected. */
+export async function openChildSession(options: {
+  path: string
+  signal: AbortSignal
+  onMessage: (message: FromChild) => void
+}): Promise<ChildSession> {
+  const socket = connect({ path: options.path })
+  const expectations = new Set<(message: FromChild) => boolean>()
+  const { promise: ended, resolve: end } = Promise.withResolvers<string>()
+  socket.once('close', () => end('The channel to the child closed.'))
+  socket.on('error', (error) => end(`The channel to the child failed: ${error.message}`))
+  await new Promise<void>((done, fail) => {
+    const timer = setTimeout(() => fail(new Error('The channel to the child took no connection.')), connectTimeoutMs)
+    socket.once('connect', () => (clearTimeout(timer), done()))
+    void ended.then((reason) => (clearTimeout(timer), fail(new Error(reason))))
+  }).catch((error: unknown) => {
+    socket.destroy()
+    throw error
+  })
+  const abort = () => {
+    end('The session was ended from here.')
+    socket.destroy()
+  }
+  options.signal.addEventListener('abort', abort, { once: true })
+  void ended.then(() => options.signal.removeEventListener('abort', abort))
+  if (options.signal.aborted) abort()
+
+  const lines = createInterface({ input: socket, crlfDelay: Infinity })
+  lines.on('line', (line) => {
+    let message: FromChild
+    try {
+      message = parseFromChild(line)
+    } catch (error) {
+      end(`The child said what is no message of its protocol: ${error instanceof Error ? error.message : String(error)}`)
+      socket.destroy()
+      return
+    }
+    for (const expectation of expectations) if (expectation(message)) return
+    options.onMessage(message)
+  })
+
+  return {
+    send(message) {
+      if (!socket.destroyed) socket.write(encodeToChild(message))
+    },
+    expect(picks, timeoutMs, what) {
+      return new Promise((done, fail) => {
+        const expectation = (message: FromChild) => {
+          if (!picks(message)) return false
+          settle()
+          done(message)
+          return true
+        }
+        const timer = setTimeout(() => (settle(), fail(new Error(`The child did not say ${what} within ${timeoutMs} ms.`))), timeoutMs)
+        const settle = () => (clearTimeout(timer), expectations.delete(expectation))
+        expectations.add(expectation)
+        void ended.then((reason) => (settle(), fail(new Error(reason))))
+      })
+    },
+    ended,
+    close: abort,
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Work that goes on between an engine's steps: a step waits for a slice of time, and the next one finds the work again. After a restart it begins anew, from what is in
+ * the database.
+ */
+import { wait } from './wait.ts'
+
+export interface BackgroundRuns {
+  /** Starts the work unless it is under way, and waits a slice. True once it has ended; rejects with what it threw, and the next call starts it anew. */
+  advance(key: string, work: (signal: AbortSignal) => Promise<void>): Promise<boolean>
+  /** Ends all of it with the reason. */
+  close(reason: Error): Promise<void>
+}
+
+export function createBackgroundRuns(sliceMs: number): BackgroundRuns {
+  const shutdown = new AbortController()
+  const running = new Map<string, Promise<void>>()
+  return {
+    async advance(key, work) {
+      shutdown.signal.throwIfAborted()
+      let run = running.get(key)
+      if (!run) {
+        run = work(shutdown.signal).finally(() => running.delete(key))
+        running.set(key, run)
+      }
+      const slice = new AbortController()
+      try {
+        return await Promise.race([run.then(() => true), wait(sliceMs, slice.signal).then(() => false)])
+      } finally {
+        slice.abort()
+      }
+    },
+    async close(reason) {
+      shutdown.abort(reason)
+      await Promise.allSettled(running.values())
+    },
+  }
+}

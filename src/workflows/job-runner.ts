@@ -1,0 +1,347 @@
+/**
+ * Takes a job through its life: chooses the parent, forks the children, has their operating environment run the tasks, and removes them. The single writer of its rows.
+ *
+ * What is under way is held in this process only; what ended is in the database. So a restart removes the children that are left, forks others, and runs what
+ * hadn't ended: at most the tasks in flight run twice.
+ */
+import { randomUUID } from 'node:crypto'
+import { and, desc, eq, inArray } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
+import { hosts } from '../database/tables/topology.ts'
+import { PortolanError } from '../domain/errors.ts'
+import { isJobEnded, isTaskEnded } from '../domain/job.ts'
+import { partition } from '../domain/job-partition.ts'
+import { selectParent, type ParentCandidate } from '../domain/parent-selection.ts'
+import { runJob, type ForkedChild } from '../job-environment/job-environment.ts'
+import type { ChildLimits, PluginLog } from '../plugin-sdk/index.ts'
+import { createBackgroundRuns } from './background-runs.ts'
+import type { CloudConnections } from './cloud-connections.ts'
+import { failureOf } from './failure.ts'
+import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import { createJobStore, type Gathering, type JobRow, type JobTaskRow } from './job-store.ts'
+import { copyId } from './parent-vm-runner.ts'
+import { wait } from './wait.ts'
+
+export interface JobRunner {
+  /** Works on the job for a slice of time. Null once it has ended, else the next step's name. Rejects on faults of the database: ask again. */
+  advance(jobId: string): Promise<string | null>
+  close(): Promise<void>
+}
+
+/** A copy of the parent that children are forked from. */
+interface Place extends ForkingCloud {
+  parentId: string
+  /** How many children fit there. */
+  room: number
+}
+
+const mostChildren = 256
+/** Children a core, where the job leaves their number open. */
+const childrenPerCore = 2
+/** QEMU's own memory beside the guest's: translated code, and the device model. */
+const processBytes = 192 * 1024 ** 2
+const removalAttempts = 30
+
+export function createJobRunner(dependencies: {
+  database: Database
+  connections: CloudConnections
+  timings: { sliceMs: number; pollMs: number }
+  log: PluginLog
+}): JobRunner {
+  const { database, connections, timings, log } = dependencies
+  const store = createJobStore(database)
+  const runs = createBackgroundRuns(timings.sliceMs)
+
+  async function run(jobId: string, shutdown: AbortSignal): Promise<void> {
+    const job = await store.read(jobId)
+    if (isJobEnded(job.state)) return
+    await removeChildren(jobId, shutdown)
+    await store.resetTasks(jobId)
+    const cancel = new AbortController()
+    const watching = watchForCancel(jobId, cancel, AbortSignal.any([shutdown, cancel.signal]))
+    try {
+      await work(job, AbortSignal.any([shutdown, cancel.signal]))
+      await end(jobId, { state: 'SUCCEEDED', problemCode: null, problemMessage: null, problemRemedy: null }, shutdown)
+    } catch (error) {
+      shutdown.throwIfAborted()
+      if (cancel.signal.aborted) return await end(jobId, { state: 'CANCELLED' }, shutdown)
+      const { code, message, remedy } = failureOf(error)
+      await end(jobId, { state: 'FAILED', problemCode: code, problemMessage: message, problemRemedy: remedy }, shutdown)
+    } finally {
+      cancel.abort()
+      await watching
+    }
+  }
+
+  async function watchForCancel(jobId: string, cancel: AbortController, signal: AbortSignal): Promise<void> {
+    try {
+      for (;;) {
+        if ((await store.read(jobId)).desired === 'CANCEL') return cancel.abort(new Error('The job was cancelled.'))
+        await wait(timings.pollMs, signal)
+      }
+    } catch {
+      // The job has ended, or the control plane is ending.
+    }
+  }
+
+  async function end(jobId: string, patch: Partial<JobRow>, shutdown: AbortSignal): Promise<void> {
+    await removeChildren(jobId, shutdown)
+    await store.write(jobId, { ...patch, endedAt: new Date() }, [{ kind: 'STATE_CHANGED', message: `The job is ${patch.state}.` }])
+  }
+
+  /** Nothing of a job outlives it: children of which nobody knows whether they are gone are asked for again and again. */
+  async function removeChildren(jobId: string, signal: AbortSignal): Promise<void> {
+    for (const child of await store.liveChildren(jobId)) {
+      for (let attempt = 1; ; attempt++)
+        try {
+          const { fork } = await connections.connection(child.cloudId, signal)
+          await fork?.deleteChild({ operationId: `delete-${child.id}`, childId: child.id, signal })
+          break
+        } catch (error) {
+          signal.throwIfAborted()
+          const { code, message } = failureOf(error)
+          if (code === 'NOT_FOUND' || attempt === removalAttempts) {
+            await store.write(jobId, {}, [{ kind: 'NOTICE', message: `The child ${child.id} could not be removed: ${message}`, childId: child.id }])
+            break
+          }
+          await wait(1_000, signal)
+        }
+      await store.putChild({ ...child, state: 'DELETED', endedAt: new Date() })
+    }
+  }
+
+  async function work(job: JobRow, signal: AbortSignal): Promise<void> {
+    const { request, id: jobId } = job
+    const rows = await store.tasks(jobId)
+    const { parentRow, places } = await chosenParent(job, signal)
+    const open = rows.filter(({ state }) => !isTaskEnded(state))
+    const components = componentsOf(rows)
+    const openComponents = new Set(open.map(({ component }) => component)).size
+    const room = places.reduce((sum, place) => sum + place.room, 0)
+    const useful = (await coresOf(places)) * childrenPerCore
+    const children = Math.min(request.children ?? useful, room, Math.max(openComponents, 1), mostChildren)
+    if (children < 1) throw noRoom(parentRow.name)
+    const { oversized } = partition(
+      rows.map(({ index, interactsWith }) => ({ index, interactsWith })),
+      children,
+    )
+    await store.write(
+      jobId,
+      {
+        state: 'RUNNING',
+        startedAt: job.startedAt ?? new Date(),
+        problemCode: null,
+        problemMessage: null,
+        problemRemedy: null,
+        imbalance: oversized
+          ? `The largest component has ${oversized.tasks} tasks, more than a child's even share of ${oversized.evenShare}: the job takes as long as these.`
+          : null,
+      },
+      [
+        {
+          kind: 'PARTITIONED',
+          message: `${open.length} tasks in ${openComponents} components for ${children} ${children === 1 ? 'child' : 'children'}${request.children !== null && children < request.children ? ` (of ${request.children} that were asked for: ${room} fit now)` : ''}.`,
+        },
+      ],
+    )
+    const program = await store.program(jobId)
+    const gathering = store.gather(jobId)
+    const seats = seatsOf(places, children)
+    const lost = new Set<string>()
+    const failed = new AbortController()
+    gathering.failed.catch((error: unknown) => failed.abort(error))
+    let ordinal = await store.nextOrdinal(jobId)
+    try {
+      await runJob({
+        components,
+        tasks: new Map(open.map(({ index, input, interactsWith }) => [index, { input, interactsWith }])),
+        ended: new Set(rows.filter(({ state }) => isTaskEnded(state)).map(({ index }) => index)),
+        counted: new Map(open.map(({ index, kills }) => [index, { failures: 0, kills }])),
+        retries: request.retries,
+        onPoisonTask: request.onPoisonTask,
+        program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
+        peers: 'INTERACTING',
+        children,
+        fork: (place, forkSignal) => forkChild(job, seats[place]!, ordinal++, limitsOf(job, parentRow.recipe.memoryBytes), forkSignal),
+        remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),
+        report: reportInto(gathering, lost),
+        signal: AbortSignal.any([signal, failed.signal]),
+      })
+    } finally {
+      await gathering.close()
+    }
+  }
+
+  async function forkChild(job: JobRow, { cloudId, fork, parentId }: Place, ordinal: number, limits: ChildLimits, signal: AbortSignal): Promise<ForkedChild> {
+    const id = randomUUID()
+    // Written first: a child that nobody knows of would stay.
+    await store.putChild({ id, jobId: job.id, cloudId, ordinal, state: 'FORKING' })
+    const { channel, mac } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: false, signal })
+    return { id, channelPath: channel.path, name: `child-${ordinal}`, mac }
+  }
+
+  async function removeChild(jobId: string, childId: string, state: 'LOST' | 'DELETED', gathering: Gathering): Promise<void> {
+    const [child] = (await store.liveChildren(jobId)).filter(({ id }) => id === childId)
+    if (!child) return
+    try {
+      const { fork } = await connections.connection(child.cloudId, AbortSignal.timeout(60_000))
+      await fork?.deleteChild({ operationId: `delete-${childId}`, childId })
+      gathering.child(childId, { state, endedAt: new Date() })
+    } catch (error) {
+      // It stays written down as one that lives, and is removed with the job.
+      log('warn', `The child ${childId} of the job ${jobId} could not be removed yet: ${String(error)}`)
+    }
+  }
+
+  /** The one that the job began with, or the best of those that are ready. While one is being built that might do, the job waits. */
+  async function chosenParent(job: JobRow, signal: AbortSignal) {
+    for (;;) {
+      const clouds = await forkingClouds(dependencies, job.request.cloudIds, signal)
+      const rows = await database.select().from(parentVms).where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
+      const known = await candidates(rows, clouds, signal)
+      if (job.parentVmId !== null && job.parentGeneration !== null) {
+        const places = await placesOf({ id: job.parentVmId, generation: job.parentGeneration }, clouds, signal)
+        const [parentRow] = await database.select().from(parentVms).where(eq(parentVms.id, job.parentVmId))
+        if (parentRow && places.length > 0) return { parentRow, places }
+      }
+      const selection = selectParent(known, { ...job.request.requirements, ...job.request })
+      if ('parentVmId' in selection) {
+        const parentRow = rows.find(({ id }) => id === selection.parentVmId)!
+        const places = await placesOf(parentRow, clouds, signal)
+        await store.write(job.id, { parentVmId: parentRow.id, parentGeneration: parentRow.generation, parentReason: selection.reason }, [
+          { kind: 'PARENT_CHOSEN', message: selection.reason },
+        ])
+        return { parentRow, places }
+      }
+      const building = rows.filter(({ state }) => state !== 'READY')
+      const { requirement, message } = selection.unmet
+      if (building.length === 0 && requirement !== 'CAPACITY') throw noParent(message)
+      const waitsFor = building.length > 0 ? `It waits for ${building.map(({ name }) => JSON.stringify(name)).join(', ')}, which is being built.` : 'It waits for room.'
+      await store.write(job.id, { problemCode: 'NO_PARENT_MATCHES', problemMessage: `${message} ${waitsFor}`, problemRemedy: 'Wait, or cancel the job.' })
+      await wait(1_000, signal)
+    }
+  }
+
+  async function candidates(rows: readonly (typeof parentVms.$inferSelect)[], clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<ParentCandidate[]> {
+    const found: ParentCandidate[] = []
+    for (const row of rows) {
+      if (row.state !== 'READY' || row.offers === null) continue
+      const copies = (await placesOf(row, clouds, signal)).map(({ cloudId, room }) => ({ cloudId, freeChildren: room }))
+      found.push({ parentVmId: row.id, name: row.name, recipe: row.recipe, offers: row.offers, createdAt: row.createdAt, copies })
+    }
+    return found
+  }
+
+  async function placesOf(parent: { id: string; generation: number }, clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<Place[]> {
+    const copies = await database
+      .select()
+      .from(parentVmCopies)
+      .where(and(eq(parentVmCopies.parentVmId, parent.id), eq(parentVmCopies.generation, parent.generation), eq(parentVmCopies.state, 'READY')))
+      .orderBy(desc(parentVmCopies.cloudId))
+    const places: Place[] = []
+    for (const cloud of clouds) {
+      if (!copies.some(({ cloudId }) => cloudId === cloud.cloudId)) continue
+      const parentId = copyId(parent)
+      const { children } = await cloud.fork.capacity({ parentId, signal })
+      places.push({ ...cloud, parentId, room: children })
+    }
+    return places
+  }
+
+  async function coresOf(places: readonly Place[]): Promise<number> {
+    const rows = await database
+      .select({ cpuCount: hosts.cpuCount })
+      .from(hosts)
+      .where(
+        inArray(
+          hosts.cloudId,
+          places.map(({ cloudId }) => cloudId),
+        ),
+      )
+    return Math.max(
+      1,
+      rows.reduce((sum, { cpuCount }) => sum + cpuCount, 0),
+    )
+  }
+
+  return {
+    async advance(jobId) {
+      return (await runs.advance(jobId, (signal) => run(jobId, signal))) ? null : 'RUN'
+    },
+    close: () => runs.close(new Error('The control plane is ending; the job goes on when it is back.')),
+  }
+}
+
+function componentsOf(rows: readonly JobTaskRow[]): number[][] {
+  const components: number[][] = []
+  for (const { index, component } of rows) (components[component] ??= []).push(index)
+  return components
+}
+
+/** Where each child goes: as many to a cloud as its share of the room. */
+function seatsOf(places: readonly Place[], children: number): Place[] {
+  const left = places.map((place) => ({ place, room: place.room }))
+  return Array.from({ length: children }, () => {
+    const roomiest = left.reduce((one, other) => (other.room > one.room ? other : one))
+    roomiest.room--
+    return roomiest.place
+  })
+}
+
+function limitsOf({ request: { privileges } }: JobRow, parentBytes: number): ChildLimits {
+  const { networkId, cpuShare, memoryBytes, diskBytes, maxLifetimeMs } = privileges
+  return {
+    memoryBytes: memoryBytes ?? parentBytes + processBytes,
+    cpuShare,
+    diskBytes,
+    network: networkId === null ? 'NONE' : { networkId },
+    maxLifetimeMs,
+  }
+}
+
+/** @param lost is told who was. */
+function reportInto(gathering: Gathering, lost: Set<string>): Parameters<typeof runJob>[0]['report'] {
+  return {
+    started(childId, indices) {
+      const startedAtMs = Date.now()
+      for (const index of indices) gathering.task(index, { state: 'RUNNING', childId, startedAtMs, attempts: 1 })
+      gathering.child(childId, { state: 'BUSY' })
+    },
+    done(childId, index, output, durationMs, tasksDone) {
+      gathering.task(index, { state: 'DONE', output, durationMs: Math.round(durationMs), endedAtMs: Date.now() })
+      gathering.child(childId, { tasksDone })
+    },
+    stumbled(index, { kind, why }) {
+      gathering.task(index, { state: 'PENDING', error: why, kills: kind === 'killed' ? 1 : 0 })
+    },
+    ended(index, end, why) {
+      gathering.task(index, { state: end, error: why, endedAtMs: Date.now() })
+      gathering.event({ kind: end === 'FAILED' ? 'TASK_FAILED' : 'TASK_SKIPPED', message: why, taskIndex: index })
+    },
+    log: (index, text) => gathering.log(index, text),
+    childReady(childId, readyMs) {
+      gathering.child(childId, { state: 'READY', forkMs: Math.round(readyMs) })
+      gathering.event({ kind: 'CHILD_READY', message: `A child was forked and ready after ${Math.round(readyMs)} ms.`, childId })
+    },
+    childLost(childId, why) {
+      lost.add(childId)
+      gathering.child(childId, { lossReason: why })
+      gathering.event({ kind: 'CHILD_LOST', message: why, childId })
+    },
+  }
+}
+
+function noRoom(name: string): PortolanError {
+  return new PortolanError('INSUFFICIENT_CAPACITY', `No child of the parent VM ${JSON.stringify(name)} fits into the memory that is free. No task was run.`, {
+    retryable: true,
+    remedy: 'Wait until other jobs have ended, free memory on the hosts, or name other clouds; then submit the job again.',
+  })
+}
+
+function noParent(message: string): PortolanError {
+  return new PortolanError('NO_PARENT_MATCHES', `${message} No task was run.`, {
+    retryable: false,
+    remedy: 'Ask for less, or register a parent VM that offers it: see the query parentVms.',
+  })
+}
