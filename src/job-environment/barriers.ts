@@ -10,9 +10,8 @@ export interface Barriers {
   arrive(index: number, name: string, size: number): { open: number[]; problem?: string }
   /** It waits no longer: its child is gone, or it has ended. */
   left(index: number): void
-  isWaiting(index: number): boolean
-  /** What is waited for, one sentence a barrier, by name. */
-  describe(): string[]
+  /** Where it waits; null where it doesn't. */
+  waitOf(index: number): { name: string; size: number } | null
 }
 
 export function createBarriers(): Barriers {
@@ -48,14 +47,10 @@ export function createBarriers(): Barriers {
     left(index) {
       for (const [name, { tasks }] of waiting) if (tasks.delete(index) && tasks.size === 0) waiting.delete(name)
     },
-    isWaiting: (index) => [...waiting.values()].some(({ tasks }) => tasks.has(index)),
-    describe: () =>
-      [...waiting]
-        .toSorted(([one], [other]) => (one < other ? -1 : 1))
-        .map(([name, { size, tasks }]) => {
-          const present = [...tasks].toSorted((one, other) => one - other)
-          return `"${name}" has ${present.length} of ${size} (${present.length === 1 ? 'task' : 'tasks'} ${present.slice(0, 10).join(', ')}${present.length > 10 ? ' …' : ''})`
-        }),
+    waitOf(index) {
+      for (const [name, { size, tasks }] of waiting) if (tasks.has(index)) return { name, size }
+      return null
+    },
   }
 }
 

@@ -42,6 +42,8 @@ export async function openChildSession(options: {
   if (options.signal.aborted) abort()
 
   const lines = createInterface({ input: socket, crlfDelay: Infinity })
+  // It says again what the socket has said.
+  lines.on('error', () => {})
   lines.on('line', (line) => {
     let message: FromChild
     try {

@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { findStandstill } from '../domain/barrier-cycles.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { FromChild } from '../transfer/child-messages.ts'
 import { createBarriers } from './barriers.ts'
@@ -119,14 +120,13 @@ export async function runJob(options: {
 
   function noticeStandstill(): void {
     if (forking > 0) return
-    const running = [...sessions.keys()].flatMap((childId) => dispatcher.running(childId) ?? [])
-    if (running.length === 0 || !running.every((run) => run.tasks.every((index) => barriers.isWaiting(index)))) return
-    fail(
-      new PortolanError('BARRIERS_STUCK', `Every task that runs waits at a barrier that none of them will open: ${barriers.describe().join('; ')}.`, {
-        retryable: false,
-        remedy: 'Let tasks that wait for each other interact, so that they run at one time, and give each barrier the number of those that come to it.',
-      }),
-    )
+    const running = [...sessions.keys()].flatMap((childId) => dispatcher.running(childId)?.tasks ?? [])
+    const waits = running.map((index) => ({ index, wait: barriers.waitOf(index) }))
+    // While one runs, others may follow it that come to a barrier.
+    const standstill = waits.some(({ wait }) => wait === null)
+      ? null
+      : findStandstill(waits.map(({ index, wait }) => ({ index, wait: { at: 'BARRIER', ...wait! } })))
+    if (standstill) fail(stuck(standstill.message))
   }
 
   /** Of the child's own tasks only. */
@@ -302,6 +302,13 @@ function programRefused(message: string): PortolanError {
   return new PortolanError('PROGRAM_FAILED', `The program could not be loaded in a child: ${message}`, {
     retryable: false,
     remedy: 'Correct the program and submit the job again. No task was run.',
+  })
+}
+
+function stuck(message: string): PortolanError {
+  return new PortolanError('BARRIERS_STUCK', message, {
+    retryable: false,
+    remedy: 'Let tasks that wait for each other interact, so that they run at one time, and give each barrier the number of those that come to it.',
   })
 }
 

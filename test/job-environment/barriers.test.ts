@@ -6,9 +6,9 @@ test('tasks go on together when the last has come, and may meet there again', ()
   for (let round = 0; round < 2; round++) {
     expect(barriers.arrive(2, 'start', 3)).toEqual({ open: [] })
     expect(barriers.arrive(0, 'start', 3)).toEqual({ open: [] })
-    expect(barriers.isWaiting(2)).toBe(true)
+    expect(barriers.waitOf(2)).toEqual({ name: 'start', size: 3 })
     expect(barriers.arrive(1, 'start', 3)).toEqual({ open: [0, 1, 2] })
-    expect(barriers.isWaiting(2)).toBe(false)
+    expect(barriers.waitOf(2)).toBeNull()
   }
 })
 
@@ -30,12 +30,4 @@ test('two numbers for one barrier are a problem that names both', () => {
   expect(barriers.arrive(5, 'start', 2).problem).toBe(
     'Task 5 waits at the barrier "start" for 2 tasks, and task 4 there for 3: all must name one number.',
   )
-})
-
-test('what is waited for is told by name, in order', () => {
-  const barriers = createBarriers()
-  barriers.arrive(1, 'b', 2)
-  barriers.arrive(0, 'a', 3)
-  barriers.arrive(2, 'a', 3)
-  expect(barriers.describe()).toEqual(['"a" has 2 of 3 (tasks 0, 2)', '"b" has 1 of 2 (task 1)'])
 })
