@@ -21,6 +21,8 @@ export function createBackgroundRuns(sliceMs: number): BackgroundRuns {
       if (!run) {
         run = work(shutdown.signal).finally(() => running.delete(key))
         running.set(key, run)
+        // Between two slices nobody waits: what fails then is begun anew by the next one.
+        run.catch(() => {})
       }
       const slice = new AbortController()
       try {

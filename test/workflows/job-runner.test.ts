@@ -1,0 +1,251 @@
+/** A job's workflow alone, driven by hand, on children that are scripted: what a crash, a cancel and a lack of parents make of it. */
+import { randomUUID } from 'node:crypto'
+import { eq } from 'drizzle-orm'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Database } from '../../src/database/client.ts'
+import { jobChildren, jobEvents, jobPrograms, jobs, jobTaskLogs, jobTasks } from '../../src/database/tables/job.ts'
+import { parentVmCopies, parentVms } from '../../src/database/tables/parent-vm.ts'
+import type { JobRequest } from '../../src/domain/job.ts'
+import { partition } from '../../src/domain/job-partition.ts'
+import type { ForkCapability, ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { createJobRunner, type JobRunner } from '../../src/workflows/job-runner.ts'
+import { scriptedChildren, type Deed } from '../job-environment/support/scripted-children.ts'
+import { storeMachines, temporaryDatabase } from './support/group-stage.ts'
+
+let stage: Awaited<ReturnType<typeof temporaryDatabase>>
+let database: Database
+let children: ReturnType<typeof scriptedChildren>
+let runners: JobRunner[]
+let room: number
+let running: Map<string, string>
+
+beforeEach(async () => {
+  stage = await temporaryDatabase()
+  database = stage.database
+  await storeMachines(database, 1)
+  children = scriptedChildren()
+  runners = []
+  room = 8
+  running = new Map()
+})
+afterEach(async () => {
+  await Promise.all(runners.map((runner) => runner.close()))
+  children[Symbol.dispose]()
+  await stage.remove()
+})
+
+/** The cloud `east` forks scripted children, and remembers them as a real one does. */
+const fork: ForkCapability = {
+  isolation: { unprivilegedUser: false, sandbox: false, cgroup: null },
+  bootParent: () => Promise.reject(new Error('not here')),
+  saveParent: () => Promise.reject(new Error('not here')),
+  describeParents: async () => [],
+  deleteParent: async () => {},
+  capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8 }),
+  async forkChild({ childId }) {
+    const forked = await children.fork(0)
+    running.set(childId, forked.id)
+    return { channel: { path: forked.channelPath }, mac: null }
+  },
+  resumeChild: async () => {},
+  listChildren: async () => [],
+  async deleteChild({ childId }) {
+    const scripted = running.get(childId)
+    running.delete(childId)
+    if (scripted) await children.remove(scripted)
+  },
+}
+
+function newRunner(): JobRunner {
+  const runner = createJobRunner({
+    database,
+    connections: {
+      connection: (cloudId: string) =>
+        cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
+    } as Parameters<typeof createJobRunner>[0]['connections'],
+    timings: { sliceMs: 200, pollMs: 20 },
+    log: () => {},
+  })
+  runners.push(runner)
+  return runner
+}
+
+async function drive(runner: JobRunner, jobId: string): Promise<void> {
+  for (let next: string | null = 'BEGIN'; next !== null; ) next = await runner.advance(jobId)
+}
+
+async function storeParent(): Promise<string> {
+  const id = randomUUID()
+  const now = new Date()
+  const privileges = { network: false, cpuShare: 1, diskBytes: 1e9, maxLifetimeMs: 3_600_000 }
+  await database.write((orm) => [
+    orm.insert(parentVms).values({
+      id,
+      name: `parent ${id}`,
+      recipe: { runtime: 'NODE', packages: ['nodejs'], imagePath: null, warmUp: null, memoryBytes: 2 ** 28, cpuCount: 1, privileges },
+      recipeDigest: 'digest',
+      offers: { runtime: 'NODE', runtimeVersion: '18.20.4', libraries: {} },
+      state: 'READY',
+      engineId: 'engine',
+      createdAt: now,
+      updatedAt: now,
+    }),
+    orm.insert(parentVmCopies).values({ parentVmId: id, generation: 1, cloudId: 'east', state: 'READY' }),
+  ])
+  return id
+}
+
+const request: JobRequest = {
+  requirements: { parentVmId: null, runtime: 'NODE', runtimeVersion: null, libraries: [] },
+  privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 1e6, maxLifetimeMs: 60_000 },
+  children: 3,
+  retries: 0,
+  taskTimeoutMs: 10_000,
+  onPoisonTask: 'FAIL',
+  cloudIds: null,
+}
+
+async function storeJob(deeds: Deed[], overrides: Partial<JobRequest> = {}, interactsWith: number[][] = []): Promise<string> {
+  const jobId = randomUUID()
+  const now = new Date()
+  const tasks = deeds.map((_, index) => ({ index, interactsWith: interactsWith[index] ?? [] }))
+  const { components } = partition(tasks, 1)
+  const componentOf = new Map(components.flatMap((members, component) => members.map((index) => [index, component])))
+  await database.write((orm) => [
+    orm.insert(jobs).values({
+      id: jobId,
+      name: 'squares',
+      state: 'PENDING',
+      desired: 'RUN',
+      request: { ...request, ...overrides },
+      engineId: 'engine',
+      tasksTotal: deeds.length,
+      components: components.length,
+      createdAt: now,
+      updatedAt: now,
+    }),
+    orm.insert(jobPrograms).values({ jobId, source: 'source', shared: {} }),
+    orm.insert(jobTasks).values(
+      tasks.map(({ index, interactsWith: others }) => ({
+        jobId,
+        index,
+        state: 'PENDING' as const,
+        component: componentOf.get(index)!,
+        interactsWith: others,
+        input: deeds[index],
+      })),
+    ),
+  ])
+  return jobId
+}
+
+const read = async (jobId: string) => (await database.select().from(jobs).where(eq(jobs.id, jobId)))[0]!
+const tasksOf = (jobId: string) => database.select().from(jobTasks).where(eq(jobTasks.jobId, jobId)).orderBy(jobTasks.index)
+const childrenOf = (jobId: string) => database.select().from(jobChildren).where(eq(jobChildren.jobId, jobId))
+const answers = (count: number): Deed[] => Array.from({ length: count }, (_, index) => ({ answer: { square: index * index } }))
+
+test('a job is done: every output is stored, the parent is named with the reason, and no child is left', async () => {
+  const parentId = await storeParent()
+  const jobId = await storeJob([...answers(50), { say: 'a word' }, { answer: null }])
+  await drive(newRunner(), jobId)
+  const job = await read(jobId)
+  expect(job).toMatchObject({ state: 'SUCCEEDED', parentVmId: parentId, parentReason: expect.stringContaining('the only one of 1') as string })
+  const tasks = await tasksOf(jobId)
+  expect(tasks.slice(0, 50).map(({ output }) => output)).toEqual(Array.from({ length: 50 }, (_, index) => ({ square: index * index })))
+  expect(tasks.every(({ state, attempts, endedAt }) => state === 'DONE' && attempts === 1 && endedAt !== null)).toBe(true)
+  expect(tasks[51]!.output).toBeNull()
+  expect(await database.select().from(jobTaskLogs)).toMatchObject([{ jobId, index: 50, text: 'a word', truncated: false }])
+  expect((await childrenOf(jobId)).map(({ state }) => state)).toEqual(['DELETED', 'DELETED', 'DELETED'])
+  expect(running.size).toBe(0)
+  const events = await database.select().from(jobEvents).where(eq(jobEvents.jobId, jobId)).orderBy(jobEvents.sequence)
+  expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, place) => place + 1))
+  expect(events.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['PARENT_CHOSEN', 'PARTITIONED', 'CHILD_READY', 'STATE_CHANGED']))
+})
+
+test('a restart of the control plane runs again only what had not ended, on new children, and removes the old ones', async () => {
+  await storeParent()
+  const jobId = await storeJob([...answers(30), { hang: true }])
+  const first = newRunner()
+  const driven = drive(first, jobId).catch(() => {})
+  await vi.waitFor(async () => expect((await tasksOf(jobId)).filter(({ state }) => state === 'DONE')).toHaveLength(30))
+  await first.close()
+  await driven
+  expect(await read(jobId)).toMatchObject({ state: 'RUNNING' })
+  const before = children.executions.length
+  await database.write((orm) => [
+    orm
+      .update(jobTasks)
+      .set({ input: { answer: 'at last' } })
+      .where(eq(jobTasks.index, 30)),
+  ])
+  await drive(newRunner(), jobId)
+  expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED' })
+  expect(children.executions.slice(before).map(({ index }) => index)).toEqual([30])
+  expect((await tasksOf(jobId))[30]).toMatchObject({ state: 'DONE', output: 'at last', attempts: 2 })
+  expect(running.size).toBe(0)
+  expect((await childrenOf(jobId)).every(({ state }) => state === 'DELETED')).toBe(true)
+})
+
+test('a child that dies is shown as lost with the reason, and its successor is another', async () => {
+  await storeParent()
+  const jobId = await storeJob([{ dieOnce: true }], { children: 1 })
+  await drive(newRunner(), jobId)
+  const [lost, successor] = (await childrenOf(jobId)).toSorted((a, b) => a.ordinal - b.ordinal)
+  expect(lost).toMatchObject({ ordinal: 1, state: 'LOST', lossReason: 'The channel to the child closed.' })
+  expect(successor).toMatchObject({ ordinal: 2, state: 'DELETED', tasksDone: 1 })
+  expect((await tasksOf(jobId))[0]).toMatchObject({ state: 'DONE', attempts: 2, kills: 1 })
+})
+
+describe('a job ends', () => {
+  test('when it is cancelled: what was done stays, and no child is left', async () => {
+    await storeParent()
+    const jobId = await storeJob([{ answer: 1 }, { hang: true }])
+    const driven = drive(newRunner(), jobId)
+    await vi.waitFor(async () => expect((await tasksOf(jobId))[0]!.state).toBe('DONE'))
+    await database.write((orm) => [orm.update(jobs).set({ desired: 'CANCEL' }).where(eq(jobs.id, jobId))])
+    await driven
+    expect(await read(jobId)).toMatchObject({ state: 'CANCELLED', problemCode: null })
+    expect((await tasksOf(jobId))[0]).toMatchObject({ state: 'DONE', output: 1 })
+    expect(running.size).toBe(0)
+  })
+
+  test('with the name of the task that failed', async () => {
+    await storeParent()
+    const jobId = await storeJob([{ fail: 'no luck' }])
+    await drive(newRunner(), jobId)
+    expect(await read(jobId)).toMatchObject({ state: 'FAILED', problemCode: 'TASK_FAILED', problemMessage: 'Task 0 failed once: no luck' })
+    expect((await tasksOf(jobId))[0]).toMatchObject({ state: 'FAILED', error: 'Task 0 failed once: no luck' })
+  })
+
+  test('where no parent offers what it asks for, with the requirement', async () => {
+    await storeParent()
+    const jobId = await storeJob(answers(1), { requirements: { ...request.requirements, runtime: 'PYTHON' } })
+    await drive(newRunner(), jobId)
+    expect(await read(jobId)).toMatchObject({
+      state: 'FAILED',
+      problemCode: 'NO_PARENT_MATCHES',
+      problemMessage: 'No parent VM that is ready offers the runtime PYTHON. No task was run.',
+    })
+  })
+})
+
+test('a job waits where no child fits now, says so, and goes on when there is room', async () => {
+  await storeParent()
+  room = 0
+  const jobId = await storeJob(answers(3))
+  const driven = drive(newRunner(), jobId)
+  await vi.waitFor(async () => expect((await read(jobId)).problemMessage).toMatch(/room for a child now.*It waits for room/))
+  room = 2
+  await driven
+  expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED', problemCode: null })
+  expect(await childrenOf(jobId)).toHaveLength(2)
+})
+
+test('a component that is too large for its share is said so', async () => {
+  await storeParent()
+  const jobId = await storeJob(answers(6), {}, [[1], [2], [3], [], [], []])
+  await drive(newRunner(), jobId)
+  expect((await read(jobId)).imbalance).toBe(
+    "The largest component has 4 tasks, more than a child's even share of 2: the job takes as long as these.",
+  )
+})
