@@ -21,6 +21,10 @@ export const errorCodes = [
   'HEALTH_CHECK_FAILED',
   'NOT_CONVERGING',
   'HOOK_FAILED',
+  'NO_PARENT_MATCHES',
+  'PROGRAM_FAILED',
+  'TASK_FAILED',
+  'BARRIERS_STUCK',
   'PLUGIN_CRASHED',
   'INTERNAL',
 ] as const
