@@ -26,6 +26,10 @@ const ErrorCodeEnum = describedEnum<ErrorCode>('ErrorCode', 'What went wrong, fo
   ROOTS_DIFFER: "The copy's hash tree differs from the source's.",
   HEALTH_CHECK_FAILED: 'The destination did not pass its health check while isolated.',
   NOT_CONVERGING: 'The guest writes faster than the copy can follow.',
+  NO_PARENT_MATCHES: 'No parent VM offers what the job requires; `message` names the requirement that none meets.',
+  PROGRAM_FAILED: "A job's program could not be loaded, or broke a rule of its children's environment.",
+  TASK_FAILED: 'A task of the job failed as often as it may, or killed its child as often as it may; `message` names it.',
+  BARRIERS_STUCK: 'Tasks of the job wait for each other for ever; `message` names them and their barriers.',
   PLUGIN_CRASHED: "The plugin's process died; it is started again.",
   INTERNAL: 'A fault of Portolan itself; its log has the details under the reference given.',
 })
@@ -58,6 +62,7 @@ class ConflictError extends ApiError {}
 class PreFlightError extends ApiError {}
 class CloudError extends ApiError {}
 class MigrationError extends ApiError {}
+class JobError extends ApiError {}
 
 type ErrorClass = new (error: ErrorLike) => ApiError
 
@@ -85,6 +90,10 @@ const classOf: Record<ErrorCode, ErrorClass> = {
   ROOTS_DIFFER: MigrationError,
   HEALTH_CHECK_FAILED: MigrationError,
   NOT_CONVERGING: MigrationError,
+  NO_PARENT_MATCHES: JobError,
+  PROGRAM_FAILED: JobError,
+  TASK_FAILED: JobError,
+  BARRIERS_STUCK: JobError,
   INTERNAL: MigrationError,
 }
 
@@ -110,12 +119,17 @@ function errorType(type: ErrorClass, name: string, description: string) {
 errorType(InvalidInputError, 'InvalidInputError', 'The input has to be corrected; nothing was changed.')
 errorType(NotFoundError, 'NotFoundError', 'What the input names does not exist; nothing was changed.')
 errorType(ConflictError, 'ConflictError', 'What exists or happens already stands against it; nothing was changed.')
-errorType(PreFlightError, 'PreFlightError', 'The migration is not possible as asked; nothing was changed.')
+errorType(PreFlightError, 'PreFlightError', 'What was asked for is not possible there; nothing was changed.')
 errorType(CloudError, 'CloudError', 'A cloud refused, failed or did not answer.')
 errorType(
   MigrationError,
   'MigrationError',
   'A migration failed while it ran; the source was left or brought back into service unless `message` says otherwise.',
+)
+errorType(
+  JobError,
+  'JobError',
+  'A job can not be done as asked, or failed while it ran; its children are removed, and the results that it had are kept.',
 )
 
 const errorTypes = [...new Set(errorCodes.map((code) => classOf[code]))]

@@ -70,7 +70,7 @@ function barriersIn(waits: ReadonlyMap<number, TaskWait>): { missing: number; me
   }
   return [...byName.values()]
     .map(({ size, members }) => ({ missing: size - members.length, members }))
-    .sort((a, b) => a.missing - b.missing)
+    .toSorted((a, b) => a.missing - b.missing)
 }
 
 /** Each that is stuck waits for others that are stuck elsewhere: following the lowest of them leads into a circle, or to one that waits for nobody there is. */

@@ -71,7 +71,7 @@ test('each mutation takes one input with an idempotency key, and answers its suc
     const payload = isNonNullType(mutation.type) ? mutation.type.ofType : undefined
     const members = isUnionType(payload) ? payload.getTypes().map((type) => type.name) : []
     expect(members).toContain(`${mutation.name[0]!.toUpperCase()}${mutation.name.slice(1)}Success`)
-    expect(members.filter((name) => name.endsWith('Error'))).toHaveLength(6)
+    expect(members.filter((name) => name.endsWith('Error'))).toHaveLength(7)
   }
 })
 
