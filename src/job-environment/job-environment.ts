@@ -40,8 +40,8 @@ export interface JobReport {
   stumbled(index: number, blame: Blame): void
   ended(index: number, end: 'FAILED' | 'SKIPPED', why: string): void
   log(index: number, text: string): void
-  /** From the call that forked it to the program being ready there. */
-  childReady(childId: string, readyMs: number): void
+  /** From the call that forked it to its first answer, which is that it has its identity. */
+  childReady(childId: string, forkMs: number): void
   childLost(childId: string, why: string): void
 }
 
@@ -207,6 +207,7 @@ export async function runJob(options: {
         entropy: randomBytes(entropyBytes).toString('base64'),
       })
       await session.expect((message) => message.type === 'IDENTIFIED', handshakeTimeoutMs, 'that it has its identity')
+      report.childReady(child.id, performance.now() - since)
       session.send({ type: 'PROGRAM', ...program })
       const answer = await session.expect(
         (message) => message.type === 'PROGRAM_READY' || message.type === 'PROGRAM_FAILED',
@@ -214,7 +215,6 @@ export async function runJob(options: {
         'that it has the program',
       )
       if (answer.type === 'PROGRAM_FAILED') return fail(programRefused(answer.message))
-      report.childReady(child.id, performance.now() - since)
       sessions.set(child.id, {
         ...session,
         tasksDone: 0,

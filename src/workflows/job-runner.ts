@@ -42,6 +42,7 @@ const childrenPerCore = 2
 /** QEMU's own memory beside the guest's: translated code, and the device model. */
 const processBytes = 192 * 1024 ** 2
 const removalAttempts = 30
+const memoryEveryMs = 1_000
 
 export function createJobRunner(dependencies: {
   database: Database
@@ -151,6 +152,8 @@ export function createJobRunner(dependencies: {
     const lost = new Set<string>()
     const failed = new AbortController()
     gathering.failed.catch((error: unknown) => failed.abort(error))
+    const measured = new AbortController()
+    const measuring = measureMemory(places, gathering, AbortSignal.any([signal, measured.signal]))
     let ordinal = await store.nextOrdinal(jobId)
     try {
       await runJob({
@@ -169,7 +172,22 @@ export function createJobRunner(dependencies: {
         signal: AbortSignal.any([signal, failed.signal]),
       })
     } finally {
+      measured.abort(new Error('The job is over.'))
+      await measuring
       await gathering.close()
+    }
+  }
+
+  /** A look at the children's memory now and then, for whoever watches. */
+  async function measureMemory(places: readonly Place[], gathering: Gathering, signal: AbortSignal): Promise<void> {
+    try {
+      for (;;) {
+        await wait(memoryEveryMs, signal)
+        for (const { fork } of places)
+          for (const { childId, memoryBytes } of await fork.listChildren({ signal })) if (memoryBytes > 0) gathering.child(childId, { memoryBytes })
+      }
+    } catch (error) {
+      if (!signal.aborted) log('warn', `The children's memory can't be read: ${String(error)}`)
     }
   }
 
@@ -320,9 +338,9 @@ function reportInto(gathering: Gathering, lost: Set<string>): Parameters<typeof 
       gathering.event({ kind: end === 'FAILED' ? 'TASK_FAILED' : 'TASK_SKIPPED', message: why, taskIndex: index })
     },
     log: (index, text) => gathering.log(index, text),
-    childReady(childId, readyMs) {
-      gathering.child(childId, { state: 'READY', forkMs: Math.round(readyMs) })
-      gathering.event({ kind: 'CHILD_READY', message: `A child was forked and ready after ${Math.round(readyMs)} ms.`, childId })
+    childReady(childId, forkMs) {
+      gathering.child(childId, { state: 'READY', forkMs: Math.round(forkMs) })
+      gathering.event({ kind: 'CHILD_READY', message: `A child was forked, and answered after ${Math.round(forkMs)} ms.`, childId })
     },
     childLost(childId, why) {
       lost.add(childId)
