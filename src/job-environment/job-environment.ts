@@ -47,6 +47,8 @@ export interface JobReport {
 
 const handshakeTimeoutMs = 30_000
 const programTimeoutMs = 60_000
+/** The runtime ends a task that waits too long by itself; one that computes too long can only be ended with its child. */
+const overdueMs = 1_000
 const mostMessageBytes = 32 * 1024 ** 2
 const forkAttempts = 5
 const entropyBytes = 256
@@ -270,7 +272,7 @@ export async function runJob(options: {
   const watch = setInterval(() => {
     for (const [childId, session] of sessions) {
       const run = dispatcher.running(childId)
-      if (run && performance.now() - run.startedAtMs > program.taskTimeoutMs)
+      if (run && performance.now() - run.startedAtMs > program.taskTimeoutMs + overdueMs)
         session.end({ kind: 'failed', why: `it did not end within ${program.taskTimeoutMs} ms` }, 'A task there did not end in time.')
     }
   }, Math.min(250, Math.max(20, program.taskTimeoutMs / 4)))
