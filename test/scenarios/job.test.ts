@@ -1,0 +1,140 @@
+/** Jobs on real children, forked from a real parent with Debian's Node in it, through the API alone. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { killControlPlane, killEngine } from '../support/kill.ts'
+import { openJobSite, type JobSite } from '../support/job-site.ts'
+
+let site: JobSite
+
+beforeAll(async () => {
+  site = await openJobSite()
+  await site.parent('node', { runtime: 'NODE', packages: ['node-lodash'], warmUp: "require('lodash'); Math.random(); require('crypto').randomUUID()", memoryBytes: 268_435_456, cpuCount: 1 })
+})
+afterAll(() => site?.close())
+
+const tasks = (count: number, input: (index: number) => unknown = (index) => index) =>
+  Array.from({ length: count }, (_, index) => ({ input: input(index) }))
+
+test('a job of many tasks runs in the warmed runtime of several children, and gives one output in order', async () => {
+  const job = await site.run({
+    program: "const { chunk } = require('lodash')\nmodule.exports = async (input) => chunk([input, input * input, 0], 2)[0]",
+    tasks: tasks(300),
+    children: 3,
+  })
+  expect(job).toMatchObject({ state: 'SUCCEEDED', done: 300, parentUnchanged: true })
+  expect(job.outputs).toEqual(Array.from({ length: 300 }, (_, index) => [index, index * index]))
+  expect(job.children.nodes.map(({ state }) => state)).toEqual(['DELETED', 'DELETED', 'DELETED'])
+  expect(await site.childProcesses()).toEqual([])
+})
+
+test('siblings draw different random numbers, identifiers and keys inside the warmed runtime', async () => {
+  const children = 8
+  const job = await site.run({
+    // Each waits for the others, so that every one of them runs in a child of its own.
+    program: `const crypto = require('crypto'); const { promisify } = require('util')
+      module.exports = async (index, context) => {
+        await context.barrier('all', ${children})
+        const { publicKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } })
+        return {
+          math: Math.random(), uuid: crypto.randomUUID(), bytes: crypto.randomBytes(16).toString('hex'),
+          pooled: (await promisify(crypto.randomBytes)(16)).toString('hex'), int: crypto.randomInt(2 ** 47),
+          key: publicKey, kernel: require('fs').readFileSync('/proc/sys/kernel/random/uuid', 'utf8'), host: require('os').hostname(),
+          machine: require('fs').readFileSync('/etc/machine-id', 'utf8'), clock: Math.abs(Date.now() - ${Date.now()}) < 600_000,
+        }
+      }`,
+    tasks: tasks(children),
+    children,
+  })
+  expect(job.problem).toBeNull()
+  const drawn = job.outputs as Record<string, unknown>[]
+  for (const source of ['math', 'uuid', 'bytes', 'pooled', 'int', 'key', 'kernel', 'host', 'machine'])
+    expect(new Set(drawn.map((output) => output[source])), source).toHaveProperty('size', children)
+  expect(drawn.every(({ clock }) => clock === true)).toBe(true)
+})
+
+describe('what dies on the way', () => {
+  const slow = { program: 'module.exports = async (n) => { const end = Date.now() + 250; while (Date.now() < end); return n }', children: 2 }
+
+  test('a child that is killed costs the tasks in flight, and each result counts once', async () => {
+    const { job } = await site.submit({ ...slow, tasks: tasks(40) })
+    await site.until(job!.id, ({ done }) => done >= 5)
+    process.kill((await site.childProcesses())[0]!, 'SIGKILL')
+    const ended = await site.until(job!.id, ({ state }) => state === 'SUCCEEDED')
+    expect(ended.done).toBe(40)
+    expect(ended.children.nodes.filter(({ state }) => state === 'LOST')).toHaveLength(1)
+    expect((await site.outputs(job!.id)).map(({ output }) => output)).toEqual(Array.from({ length: 40 }, (_, index) => index))
+  })
+
+  test('the control plane and its engine: the job goes on by itself, and no child of before is left', async () => {
+    const { job } = await site.submit({ ...slow, tasks: tasks(40) })
+    await site.until(job!.id, ({ done }) => done >= 5)
+    const before = await site.childProcesses()
+    await killEngine(site.controlPlane())
+    await killControlPlane(site.controlPlane())
+    await site.restartControlPlane()
+    const ended = await site.until(job!.id, ({ state }) => state === 'SUCCEEDED')
+    expect(ended).toMatchObject({ done: 40, parentUnchanged: true })
+    expect((await site.childProcesses()).filter((pid) => before.includes(pid))).toEqual([])
+    expect(await site.childProcesses()).toEqual([])
+  })
+})
+
+describe('a program', () => {
+  test('that does not parse is refused by the first child, with the line', async () => {
+    const job = await site.run({ program: 'module.exports = async () => {\n  return 1 +\n}', tasks: tasks(3), children: 2 })
+    expect(job).toMatchObject({ state: 'FAILED', problem: { code: 'PROGRAM_FAILED', message: expect.stringContaining('SyntaxError') as string } })
+  })
+
+  test('that loops for ever fails by its task, within its time', async () => {
+    const job = await site.run({ program: 'module.exports = async (n) => { while (n === 1); return n }', tasks: tasks(3), children: 2, taskTimeoutMs: 1_000, onPoisonTask: 'SKIP' })
+    expect(job).toMatchObject({ state: 'SUCCEEDED', done: 2 })
+    expect(job.outputs).toEqual([0, null, 2])
+  })
+
+  test('that ends its runtime, fills its memory or its disk, or forks without end harms no other task', async () => {
+    const deeds = [
+      "require('child_process').execFileSync('/bin/sh', ['-c', 'kill -9 1 ' + process.pid])",
+      "const all = []; for (;;) all.push(Buffer.alloc(1 << 24, 1))",
+      "const file = require('fs').openSync('/fill', 'w'); try { for (;;) require('fs').writeSync(file, Buffer.alloc(1 << 20, 1)) } finally { require('fs').unlinkSync('/fill') }",
+      "require('child_process').execFileSync('/bin/sh', ['-c', 'f() { f | f & }; f; sleep 5'], { timeout: 3_000 })",
+    ]
+    const job = await site.run(
+      {
+        program: `module.exports = async (deed) => deed === null ? 'well' : eval('(() => {' + deed + '})()')`,
+        tasks: [...deeds.map((input) => ({ input })), ...tasks(6, () => null)],
+        children: 2,
+        taskTimeoutMs: 8_000,
+        onPoisonTask: 'SKIP',
+        privileges: { diskBytes: 33_554_432 },
+      },
+      240_000,
+    )
+    expect(job.state).toBe('SUCCEEDED')
+    expect(job.outputs.slice(4)).toEqual(Array.from({ length: 6 }, () => 'well'))
+    expect(await site.childProcesses()).toEqual([])
+  })
+
+  test('that tries as root reaches no network', async () => {
+    const job = await site.run({
+      program: `const { execFileSync } = require('child_process')
+        module.exports = async () => {
+          try { execFileSync('/portolan/busybox', ['ip', 'addr', 'add', '10.0.2.15/24', 'dev', 'eth0']); execFileSync('/portolan/busybox', ['ip', 'link', 'set', 'eth0', 'up']) } catch {}
+          return await new Promise((done) => {
+            const socket = require('net').connect({ host: '10.0.2.2', port: 22, timeout: 2_000 })
+            socket.on('connect', () => done('connected')).on('timeout', () => done('nothing')).on('error', (error) => done(error.code))
+          })
+        }`,
+      tasks: tasks(1),
+    })
+    expect(job.state).toBe('SUCCEEDED')
+    expect(['nothing', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT']).toContain(job.outputs[0])
+  })
+})
+
+test('tasks in several children that wait for each other for ever are found and named', async () => {
+  const job = await site.run({
+    program: "module.exports = async (n, context) => context.barrier(n === 0 ? 'left' : 'right', 2)",
+    tasks: tasks(2),
+    children: 2,
+  })
+  expect(job).toMatchObject({ state: 'FAILED', problem: { code: 'BARRIERS_STUCK', message: expect.stringMatching(/"left".*"right"/) as string } })
+})
