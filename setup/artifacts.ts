@@ -4,6 +4,7 @@
  *   <cache>/debian/disk.raw              full Debian with systemd
  *   <cache>/tiny/disk.raw                the same userland with a small init
  *   <cache>/landing/{kernel,initrd}      what a destination boots while its disks are filled
+ *   <cache>/parent-base/{kernel,initrd}  what a parent VM boots before its disk
  *   <cache>/agent-bundle/                agent.mjs, node, lib/*.so*, run (launcher), and all of them packed as bundle.tar.gz
  *   <cache>/browser/{chromium,lib,fonts.conf} only where the tests were set up
  *   <cache>/keys/                        SSH keys of the guests, 0600
@@ -19,6 +20,8 @@ export interface Artifacts {
   /** The same, smaller and quicker to boot. */
   tinyImage: string
   landing: { kernelPath: string; initrdPath: string; commandLine: string; memoryBytes: number }
+  /** What a parent VM boots before its own disk, whose init takes over. */
+  parentBase: { kernelPath: string; initrdPath: string }
   /** Holds `run` (start it as `./run <role> <bootstrap.json>`), agent.mjs, node, lib/, and bundle.tar.gz with all of these. */
   agentBundleDirectory: string
   /** For the tests only: a headless Chromium, and the environment in which it finds its libraries and fonts. */
@@ -48,6 +51,7 @@ export function artifacts(directory: string = cacheDirectory()): Artifacts {
       commandLine: 'console=ttyS0 quiet panic=-1 mitigations=off audit=0 no_timer_check',
       memoryBytes: guestMemoryBytes,
     },
+    parentBase: { kernelPath: join(directory, 'parent-base', 'kernel'), initrdPath: join(directory, 'parent-base', 'initrd') },
     agentBundleDirectory: join(directory, 'agent-bundle'),
     browser: {
       executablePath: join(directory, 'browser', 'chromium'),

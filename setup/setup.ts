@@ -15,6 +15,7 @@ import { guestImage } from './steps/guest-image.ts'
 import { guestTree } from './steps/guest-tree.ts'
 import { keys } from './steps/keys.ts'
 import { landing, landingBase } from './steps/landing.ts'
+import { parentBase } from './steps/parent-base.ts'
 
 export interface SetupOptions {
   /** Told what is built, and how long it took; nothing when all is there. */
@@ -44,6 +45,7 @@ export async function ensureSetup({ log, signal, tests = false, agentEntry }: Se
     landingBase,
     agentBundle(agentEntry),
     landing,
+    parentBase,
     ...(tests ? [browser] : []),
   ]
   const work = async () => {

@@ -1,0 +1,80 @@
+/** The guest's end of the channel: one JSON message a line, both ways, many lines in one write. */
+import { openSync, read, writeSync } from 'node:fs'
+
+const newline = 10
+/** A virtio port gives no more than a page at a time. */
+const readBytes = 65_536
+/** How long to wait where nobody is connected: then a read ends at once, as at the end of a file. */
+const absentMs = 2
+/** More than this is written even though something else may follow at once. */
+const gatherBytes = 65_536
+
+/** `path` is a device, or `fd:3` for what was inherited, whose end is the end of the process. */
+export function openPort(path, onMessage) {
+  const inherited = path.startsWith('fd:')
+  const fd = inherited ? Number(path.slice(3)) : openSync(path, 'r+')
+  const buffer = Buffer.allocUnsafeSlow(readBytes)
+  let pieces = []
+  let gathered = []
+  let gatheredBytes = 0
+  let scheduled = false
+
+  const next = () => read(fd, buffer, 0, readBytes, null, received)
+
+  function received(error, length) {
+    if (error && error.code !== 'EAGAIN' && error.code !== 'EINTR') throw error
+    if (!error && length > 0) {
+      split(buffer.subarray(0, length))
+      return next()
+    }
+    if (inherited && !error) process.reallyExit(0)
+    setTimeout(next, absentMs)
+  }
+
+  function split(chunk) {
+    let from = 0
+    for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, from)) {
+      const line = chunk.toString('utf8', from, end)
+      from = end + 1
+      if (pieces.length === 0) onMessage(JSON.parse(line))
+      else {
+        pieces.push(Buffer.from(chunk.subarray(0, end)))
+        const whole = Buffer.concat(pieces).toString('utf8')
+        pieces = []
+        onMessage(JSON.parse(whole))
+      }
+    }
+    if (from < chunk.length) pieces.push(Buffer.from(chunk.subarray(from)))
+  }
+
+  function flush() {
+    scheduled = false
+    if (gathered.length === 0) return
+    let rest = Buffer.from(gathered.join(''), 'utf8')
+    gathered = []
+    gatheredBytes = 0
+    while (rest.length > 0) {
+      try {
+        rest = rest.subarray(writeSync(fd, rest))
+      } catch (error) {
+        if (error.code !== 'EAGAIN' && error.code !== 'EINTR') throw error
+      }
+    }
+  }
+
+  next()
+  return {
+    /** Queues a message, given as JSON text; it leaves with the next `flush`, at the latest at the end of this turn of the event loop. */
+    post(json) {
+      gathered.push(json, '\n')
+      gatheredBytes += json.length
+      if (gatheredBytes > gatherBytes) flush()
+      else if (!scheduled) {
+        scheduled = true
+        setImmediate(flush)
+      }
+    },
+    /** Writes what is queued, and returns when the machine's host has it. */
+    flush,
+  }
+}
