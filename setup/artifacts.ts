@@ -5,7 +5,7 @@
  *   <cache>/tiny/disk.raw                the same userland with a small init
  *   <cache>/landing/{kernel,initrd}      what a destination boots while its disks are filled
  *   <cache>/parent-base/{kernel,initrd}  what a parent VM boots before its disk
- *   <cache>/agent-bundle/                agent.mjs, node, lib/*.so*, run (launcher), and all of them packed as bundle.tar.gz
+ *   <cache>/agent-bundle/                agent.mjs, node, lib/*.so*, run (launcher); and to be sent: node.zst, the others with unpack/ as bundle.tar
  *   <cache>/browser/{chromium,lib,fonts.conf} only where the tests were set up
  *   <cache>/keys/                        SSH keys of the guests, 0600
  */
@@ -22,7 +22,7 @@ export interface Artifacts {
   landing: { kernelPath: string; initrdPath: string; commandLine: string; memoryBytes: number }
   /** What a parent VM boots before its own disk, whose init takes over. */
   parentBase: { kernelPath: string; initrdPath: string }
-  /** Holds `run` (start it as `./run <role> <bootstrap.json>`), agent.mjs, node, lib/, and bundle.tar.gz with all of these. */
+  /** Holds `run` (start it as `./run <role> <bootstrap.json>`), agent.mjs, node and lib/, and what is sent into a guest: bundle.tar and node.zst. */
   agentBundleDirectory: string
   /** For the tests only: a headless Chromium, and the environment in which it finds its libraries and fonts. */
   browser: { executablePath: string; environment: Record<string, string> }

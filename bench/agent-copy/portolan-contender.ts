@@ -26,7 +26,9 @@ export async function createPortolanContender(
     log: (level, message) => void (level === 'warn' || level === 'error' ? process.stderr.write(`${message}\n`) : undefined),
   })
   for (const guest of [source, destination]) {
-    await guest.run(`mkdir -p ${agentDirectory} && tar -xzf - -C ${agentDirectory}`, `${artifacts().agentBundleDirectory}/bundle.tar.gz`)
+    const bundle = artifacts().agentBundleDirectory
+    await guest.run(`mkdir -p ${agentDirectory} && tar -xf - -C ${agentDirectory}`, `${bundle}/bundle.tar`)
+    await guest.run(`cd ${agentDirectory} && ./unpack/run node && rm -r unpack`, `${bundle}/node.zst`)
   }
   let migration = 0
   let agents: { source: AgentSession; destination: AgentSession } | null = null

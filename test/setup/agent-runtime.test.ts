@@ -15,8 +15,9 @@ beforeAll(async () => {
   const { cacheDirectory, agentBundleDirectory } = artifacts()
   await extractFromTree(join(cacheDirectory, 'guest-tree'), ['usr/bin/busybox'], guest)
   for (const directory of ['proc', 'bundle', 'bin']) await mkdir(join(guest, directory))
-  for (const tool of ['sh', 'grep', 'gzip', 'tar', 'cat']) await symlink('/usr/bin/busybox', join(guest, 'bin', tool))
-  await inGuest('cd /bundle && gzip -d | tar xf -', join(agentBundleDirectory, 'bundle.tar.gz'))
+  for (const tool of ['sh', 'grep', 'tar', 'cat']) await symlink('/usr/bin/busybox', join(guest, 'bin', tool))
+  await inGuest('cd /bundle && tar xf -', join(agentBundleDirectory, 'bundle.tar'))
+  await inGuest('cd /bundle && ./unpack/run node', join(agentBundleDirectory, 'node.zst'))
 })
 afterAll(() => rm(guest, { recursive: true, force: true }))
 

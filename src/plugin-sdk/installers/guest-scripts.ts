@@ -3,6 +3,7 @@
  *
  * Everything lives on one tmpfs, `<base>/portolan-agent`, whose mount point lies on a file system in RAM too, so that the guest's disk sees nothing:
  *   node, agent.mjs, lib/, run   the bundle
+ *   unpack/                      what unpacks Node, until it has
  *   bootstrap.json …             injected files, 0600
  *   agent.log                    standard output and error of the agent
  *   process                      "<pid> <start time in ticks since boot>"
@@ -41,7 +42,7 @@ echo "machine=$(uname -m)"
 echo "kernel=$(uname -r)"
 set -- $(grep MemAvailable: /proc/meminfo)
 echo "memory_kib=$2"
-for tool in grep gzip tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
+for tool in grep tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
 grep -qw tracefs /proc/filesystems && ! grep -qsF '[confidentiality]' /sys/kernel/security/lockdown && echo "tracefs=yes"
 for base in ${installBases.join(' ')}; do
   grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
@@ -51,34 +52,30 @@ for base in ${installBases.join(' ')}; do
 done
 exit 0`
 
-/** Mounts the tmpfs, and unpacks the bundle that comes as a compressed archive on standard input. `noswap` needs Linux 6.4; with -n, mount keeps no notes in /run. */
+/** Mounts the tmpfs, and unpacks the archive that comes on standard input: the injected files, and the bundle but for Node. `noswap` needs Linux 6.4; with -n, mount keeps no notes in /run. */
 export function unpackScript(base: (typeof installBases)[number], sizeBytes: number): string {
   return `umask 077; dir=${base}/${name}
 mkdir -m 0700 "$dir" || exit 1
 options=mode=0700,nosuid,nodev,exec,size=${Math.ceil(sizeBytes / 1024)}k
 mount -n -t tmpfs -o "$options,noswap" ${name} "$dir" 2>/dev/null || mount -n -t tmpfs -o "$options" ${name} "$dir" || exit 1
-cd "$dir" && gzip -d | tar xf -`
-}
-
-/** Unpacks the injected files, which come as an archive on standard input. */
-export function injectScript(base: (typeof installBases)[number]): string {
-  return `umask 077; cd ${base}/${name} && tar xf -`
+cd "$dir" && tar xf -`
 }
 
 /**
- * Starts the agent, detached, and waits a second to see it live; `operationDigest` is hexadecimal.
+ * Unpacks Node, which comes on standard input, starts the agent, detached, and looks for 0.6 s whether it stays up; `operationDigest` is hexadecimal.
  * Under memory pressure the kernel is to end the agent rather than what the guest is there for.
  */
 export function startScript(base: (typeof installBases)[number], operationDigest: string): string {
   return `umask 077; dir=${base}/${name}; cd "$dir" || exit 1
 ${functions}
+./unpack/run node && chmod 700 node && rm -r unpack || exit 1
 (
   trap '' HUP
   echo 500 >/proc/self/oom_score_adj
   exec ./run SOURCE "$dir/bootstrap.json" </dev/null >"$dir/agent.log" 2>&1
 ) </dev/null >/dev/null 2>&1 &
 echo "$! $(start_time $!)" >process
-for round in 1 2 3 4 5; do
+for round in 1 2 3; do
   pause
   recorded >/dev/null || { tail -n 20 agent.log >&2; exit 1; }
 done

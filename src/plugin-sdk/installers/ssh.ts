@@ -5,13 +5,14 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { basename } from 'node:path'
+import { Readable } from 'node:stream'
 import type { GuestFinding, InjectedFile, ProviderConnection, Query, SshAccess } from '../contract.ts'
 import { ProviderError } from '../errors.ts'
 import { readAgentBundle } from './agent-bundle.ts'
 import { misfits, probeGuest, requireFit } from './guest-facts.ts'
-import { injectScript, removeScript, startScript, unpackScript } from './guest-scripts.ts'
+import { removeScript, startScript, unpackScript } from './guest-scripts.ts'
 import { expectSuccess, openSshSession, type SshSession } from './ssh-session.ts'
-import { tarArchive } from './tar-archive.ts'
+import { tarEntries } from './tar-entries.ts'
 
 /** Room on the tmpfs for logs and state. */
 const spareBytes = 32 * 1024 * 1024
@@ -28,21 +29,27 @@ export function sshInstaller(options: { access(vmId: string): Promise<SshAccess>
   return {
     async install(request) {
       const bundle = await readAgentBundle(request.bundleDirectory)
-      const injected = tarArchive(request.inject.map(besideTheAgent))
+      const injected = tarEntries(request.inject.map(besideTheAgent))
       const operationDigest = createHash('sha256').update(request.operationId).digest('hex')
       await inGuest(await options.access(request.vmId), request, installTimeoutMs, async (session) => {
         const guest = await probeGuest(session)
         if (guest.installed === operationDigest) return
         if (guest.present) await remove(session)
         const { base } = requireFit(bundle, guest.present ? await probeGuest(session) : guest)
-        const archive = createReadStream(bundle.archivePath, { highWaterMark: 256 * 1024 })
-        try {
-          await expectSuccess('unpack the agent', session.run(unpackScript(base, bundle.unpackedBytes + spareBytes), { input: archive }))
-        } finally {
-          archive.destroy()
+        // Few commands and one stream each: the login shell alone takes an emulated guest a quarter of a second.
+        const send = async (what: string, script: string, input: Readable) => {
+          try {
+            await expectSuccess(what, session.run(script, { input }))
+          } finally {
+            input.destroy()
+          }
         }
-        await expectSuccess('write the injected files', session.run(injectScript(base), { input: injected }))
-        await expectSuccess('start the agent', session.run(startScript(base, operationDigest)))
+        await send(
+          'unpack the agent',
+          unpackScript(base, bundle.unpackedBytes + spareBytes),
+          Readable.from(after(injected, bundle.archivePath)),
+        )
+        await send('start the agent', startScript(base, operationDigest), fileStream(bundle.compressedNodePath))
       })
     },
 
@@ -85,6 +92,15 @@ async function inGuest(
 
 async function remove(session: SshSession): Promise<void> {
   await expectSuccess('remove the agent', session.run(removeScript))
+}
+
+async function* after(first: Buffer, path: string): AsyncGenerator<Buffer> {
+  yield first
+  yield* fileStream(path)
+}
+
+function fileStream(path: string): Readable {
+  return createReadStream(path, { highWaterMark: 256 * 1024 })
 }
 
 /** Only the last part of the path counts in a guest that keeps running its own system: the file lies beside the agent, for root alone. */

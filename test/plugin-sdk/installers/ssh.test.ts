@@ -17,15 +17,10 @@ let guest: GuestOverSsh
 
 beforeAll(async () => {
   bundleDirectory = await mkdtemp(join(tmpdir(), 'portolan-bundle-'))
-  await mkdir(join(bundleDirectory, 'lib'))
-  // A shell stands in for Node: an ELF program that runs from the tmpfs.
-  await copyFile('/bin/sh', join(bundleDirectory, 'node'))
-  await writeFile(join(bundleDirectory, 'run'), '#!/bin/sh\nexec ./node ./agent.sh "$@"\n', { mode: 0o755 })
-  await writeFile(
-    join(bundleDirectory, 'agent.sh'),
-    'echo "started $*"\ntrap "kill \\$!; exit" TERM\n./node -c "while :; do sleep 0.1; done" &\nwait\n',
-  )
-  execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run', 'agent.sh', 'lib'], { cwd: bundleDirectory })
+  await pack(bundleDirectory, {
+    run: '#!/bin/sh\nexec ./node ./agent.sh "$@"\n',
+    'agent.sh': 'echo "started $*"\ntrap "kill \\$!; exit" TERM\n./node -c "while :; do sleep 0.1; done" &\nwait\n',
+  })
 })
 afterAll(() => rm(bundleDirectory, { recursive: true, force: true }))
 
@@ -37,6 +32,15 @@ afterEach(async () => {
   await guest.close()
   await rm(otherBundle, { recursive: true, force: true })
 })
+
+/** A shell stands in for Node, an ELF program that runs from the tmpfs, and `cat` for what unpacks it. */
+async function pack(directory: string, files: Record<string, string>): Promise<void> {
+  await mkdir(join(directory, 'unpack'))
+  for (const name of ['node', 'node.zst']) await copyFile('/bin/sh', join(directory, name))
+  for (const [name, text] of Object.entries({ 'unpack/run': '#!/bin/sh\nexec cat >"$1"\n', ...files }))
+    await writeFile(join(directory, name), text, { mode: 0o755 })
+  execFileSync('tar', ['cf', 'bundle.tar', 'unpack', ...Object.keys(files)], { cwd: directory })
+}
 
 const installer = () => sshInstaller({ access: () => Promise.resolve(guest.access) })
 const install = (operationId = 'one') => installer().install({ operationId, vmId: 'vm', bundleDirectory, inject: [bootstrap] })
@@ -55,6 +59,7 @@ describe('install', () => {
     expect(await guest.look(`cat ${directory}/agent.log`)).toBe(`started SOURCE ${directory}/bootstrap.json`)
     expect(await guest.look(`grep -c "^portolan-agent ${directory} tmpfs" /proc/self/mounts`)).toBe('1')
     expect(await guest.look('ls -A /run')).toBe('portolan-agent')
+    expect(await guest.look(`ls ${directory}`)).not.toContain('unpack')
   })
 
   test('sent twice happens once; a new operation replaces what an earlier one left', async () => {
@@ -82,19 +87,25 @@ describe('install', () => {
   })
 
   test('says what the agent printed when it does not stay up', async () => {
-    await copyFile('/bin/sh', join(otherBundle, 'node'))
-    await writeFile(join(otherBundle, 'run'), '#!/bin/sh\necho no libatomic >&2; exit 127\n', { mode: 0o755 })
-    execFileSync('tar', ['czf', 'bundle.tar.gz', 'node', 'run'], { cwd: otherBundle })
+    await pack(otherBundle, { run: '#!/bin/sh\necho no libatomic >&2; exit 127\n' })
     const failing = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: otherBundle, inject: [bootstrap] })
     await expect(failing).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('no libatomic') })
     await uninstall()
     await nothingLeft()
   })
 
-  test('is cancelled in the middle and cleaned up after', async () => {
+  test('says so when Node does not unpack', async () => {
+    await pack(otherBundle, { run: '', 'unpack/run': '#!/bin/sh\necho premature end >&2; exit 1\n' })
+    const failing = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory: otherBundle, inject: [bootstrap] })
+    await expect(failing).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('premature end') })
+    await uninstall()
+    await nothingLeft()
+  })
+
+  test.each([2, 3])('is cancelled in the middle, at command %i, and cleaned up after', async (command) => {
     const cancel = new AbortController()
     guest.onCommand = (count) => {
-      if (count === 3) cancel.abort()
+      if (count === command) cancel.abort()
       return true
     }
     const cancelled = installer().install({ operationId: 'one', vmId: 'vm', bundleDirectory, inject: [bootstrap], signal: cancel.signal })
@@ -170,8 +181,7 @@ describe('a guest that will not do', () => {
     ['another architecture', 'uname', 'echo armv7l', 'armv7l'],
     ['an old kernel', 'uname', 'case $1 in -r) echo 3.10.0-1160.el7;; *) echo x86_64;; esac', '3.10.0-1160'],
   ])('%s is UNSUPPORTED', async (_, tool, script, text) => {
-    await copyFile('/bin/sh', join(otherBundle, 'node'))
-    await writeFile(join(otherBundle, 'bundle.tar.gz'), '')
+    await pack(otherBundle, { run: '' })
     await guest.close()
     guest = await startGuestOverSsh({
       prepare: `mount -n -t tmpfs none /mnt && printf '#!/bin/sh\\n${script}\\n' > /mnt/tool && chmod 755 /mnt/tool && mount -n --bind /mnt/tool $(command -v ${tool})`,

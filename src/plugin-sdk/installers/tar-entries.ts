@@ -1,11 +1,11 @@
-/** A ustar archive of plain files in memory, which every `tar` unpacks. Names are flat, at most 100 bytes; contents below 8 GiB. */
-export function tarArchive(files: readonly { name: string; mode: number; content: Buffer }[]): Buffer {
+/** Plain files in memory as the beginning of a ustar archive, which another archive follows. Every `tar` unpacks it. Names are flat, at most 100 bytes; contents below 8 GiB. */
+export function tarEntries(files: readonly { name: string; mode: number; content: Buffer }[]): Buffer {
   const blocks = files.flatMap(({ name, mode, content }) => [
     header(name, mode, content.length),
     content,
     Buffer.alloc(-content.length & 511),
   ])
-  return Buffer.concat([...blocks, Buffer.alloc(1024)])
+  return Buffer.concat(blocks)
 }
 
 function header(name: string, mode: number, sizeBytes: number): Buffer {
