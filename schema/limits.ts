@@ -15,6 +15,13 @@ export const limits = {
   defaultPageSize: 20,
   /** What a list that is no connection counts for. */
   assumedListLength: 4,
+  /** What a value of up to 1 MiB counts for: a page holds some dozens of them. */
+  longValue: 300,
+  /** Longest page of a job's collective output; it ends earlier where outputs are long. */
+  outputs: 1_000,
+  outputsBytes: 8_388_608,
   /** Bytes of a request's body or of a WebSocket message; a group of a thousand migrations is half of it. */
   bodyBytes: 1_048_576,
+  /** Bytes of the body of a `submitJob`: its tasks' inputs may have 32 MiB. */
+  jobBodyBytes: 50_331_648,
 } as const

@@ -52,7 +52,7 @@ function isRange(text: string): boolean {
 
 builder.scalarType('JSON', {
   description:
-    "Any JSON value. Used only where a plugin decides the form: a cloud's options (checked against the plugin's own schema) and the JSON Schema that describes them.",
+    "Any JSON value. Used only where others decide the form: a plugin of a cloud's options (checked against the plugin's own schema) and of the JSON Schema that describes them, and a job's program of what its tasks take and give.",
   serialize: (value) => value,
   parseValue: (value) => value,
   parseLiteral: (node, variables) =>

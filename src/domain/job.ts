@@ -13,7 +13,6 @@ export const jobStates = ['PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLE
 export type JobState = (typeof jobStates)[number]
 
 export const jobDesires = ['RUN', 'CANCEL'] as const
-export type JobDesire = (typeof jobDesires)[number]
 
 export const taskStates = ['PENDING', 'RUNNING', 'DONE', 'FAILED', 'SKIPPED'] as const
 export type TaskState = (typeof taskStates)[number]
@@ -103,8 +102,4 @@ export function isJobEnded(state: JobState): boolean {
 
 export function isTaskEnded(state: TaskState): boolean {
   return state === 'DONE' || state === 'FAILED' || state === 'SKIPPED'
-}
-
-export function isChildGone(state: ChildState): boolean {
-  return state === 'LOST' || state === 'DELETED'
 }

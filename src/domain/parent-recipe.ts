@@ -15,23 +15,27 @@ const mebibyte = 2 ** 20
 export function checkedRecipe(recipe: ParentRecipe): ParentRecipe {
   const { packages, imagePath, warmUp, memoryBytes, cpuCount, privileges } = recipe
   if (packages.length > 0 === (imagePath !== null))
-    throw invalidJob('must be given where there is no imagePath, and left away where there is one', ['packages'])
+    throw invalidJob('must be given where there is no imagePath, and left away where there is one', ['recipe', 'packages'])
   if (packages.length > recipeLimits.packages)
-    throw invalidJob(`must be ${recipeLimits.packages} at most, and were ${packages.length}`, ['packages'])
+    throw invalidJob(`must be ${recipeLimits.packages} at most, and were ${packages.length}`, ['recipe', 'packages'])
   for (const [place, name] of packages.entries())
     if (!/^[a-z0-9][a-z0-9+.-]{1,99}$/.test(name))
-      throw invalidJob('must be the name of a Debian package: 2 to 100 small letters, digits, "+", "-" or "."', ['packages', `${place}`])
-  if (imagePath !== null && !/^\/[^\0\n\r]{1,4095}$/.test(imagePath)) throw invalidJob('must be an absolute path', ['imagePath'])
+      throw invalidJob('must be the name of a Debian package: 2 to 100 small letters, digits, "+", "-" or "."', [
+        'recipe',
+        'packages',
+        `${place}`,
+      ])
+  if (imagePath !== null && !/^\/[^\0\n\r]{1,4095}$/.test(imagePath)) throw invalidJob('must be an absolute path', ['recipe', 'imagePath'])
   if (warmUp !== null) {
     const bytes = Buffer.byteLength(JSON.stringify(warmUp))
     if (bytes > recipeLimits.warmUpBytes)
-      throw invalidJob(`has ${bytes} bytes as a JSON string, and ${recipeLimits.warmUpBytes} are allowed`, ['warmUp'])
+      throw invalidJob(`has ${bytes} bytes as a JSON string, and ${recipeLimits.warmUpBytes} are allowed`, ['recipe', 'warmUp'])
   }
-  requireWithin(memoryBytes, recipeLimits.memoryBytes, ['memoryBytes'])
-  if (memoryBytes % mebibyte !== 0) throw invalidJob(`must be a multiple of ${mebibyte}, and was ${memoryBytes}`, ['memoryBytes'])
-  requireWithin(cpuCount, [1, recipeLimits.cpus], ['cpuCount'])
-  requireWithin(privileges.cpuShare, [0.01, 64], ['privileges', 'cpuShare'])
-  requireWithin(privileges.diskBytes, [0, 2 ** 40], ['privileges', 'diskBytes'])
-  requireWithin(privileges.maxLifetimeMs, [1_000, jobLimits.lifetimeMs], ['privileges', 'maxLifetimeMs'])
+  requireWithin(memoryBytes, recipeLimits.memoryBytes, ['recipe', 'memoryBytes'])
+  if (memoryBytes % mebibyte !== 0) throw invalidJob(`must be a multiple of ${mebibyte}, and was ${memoryBytes}`, ['recipe', 'memoryBytes'])
+  requireWithin(cpuCount, [1, recipeLimits.cpus], ['recipe', 'cpuCount'])
+  requireWithin(privileges.cpuShare, [0.01, 64], ['recipe', 'privileges', 'cpuShare'])
+  requireWithin(privileges.diskBytes, [0, 2 ** 40], ['recipe', 'privileges', 'diskBytes'])
+  requireWithin(privileges.maxLifetimeMs, [1_000, jobLimits.lifetimeMs], ['recipe', 'privileges', 'maxLifetimeMs'])
   return { ...recipe, packages: [...new Set(packages)].toSorted(), warmUp: warmUp?.trim() ? warmUp : null }
 }

@@ -9,6 +9,7 @@ import { createAuthenticate } from './authenticate.ts'
 import { answerWithPage, asksForPage } from './graphiql-page.ts'
 import { endpoint, pathOf } from './endpoint.ts'
 import { createGraphqlHandler } from './graphql-handler.ts'
+import { createTurns, mayBeLarge } from './large-bodies.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { isStream, refuse, say } from './responses.ts'
@@ -46,7 +47,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const sessions = createTokenSessions(createAuthenticate(db), changes, (error) =>
     log.error({ err: error }, 'A token could not be looked up'),
   )
-  const graphql = createGraphqlHandler({ services: { db, operations, changes, plugins, audit }, metrics, log })
+  const services = { db, operations, changes, plugins, audit }
+  const graphql = createGraphqlHandler({ services, metrics, log })
+  const largeGraphql = createGraphqlHandler({ services, metrics, log, large: true })
+  const inTurn = createTurns()
   const open = new Set<ServerResponse>()
   let stopping = false
 
@@ -63,6 +67,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     response.once('close', session.forget)
     const { actor } = session
     if (pathname === '/metrics') return void response.writeHead(200, { 'content-type': metrics.contentType }).end(await metrics.text())
+    if (pathname === endpoint && mayBeLarge(request, actor)) return inTurn(async () => largeGraphql(request, response, { actor }))
     if (pathname === endpoint) return graphql(request, response, { actor })
     say(response, 404, `There is nothing at ${pathname}; the API is at ${endpoint}.`)
   }
@@ -114,6 +119,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     await closed
     clearTimeout(patience)
     await graphql.dispose()
+    await largeGraphql.dispose()
   }
   return { url: `http://${family === 'IPv6' ? `[${address}]` : address}:${actualPort}${endpoint}`, stop }
 }

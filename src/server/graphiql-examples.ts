@@ -115,4 +115,48 @@ query AfterAFault($cloudId: ID!) {
 `,
     { cloudId: '<id of the destination cloud>' },
   ),
+  tab(
+    `# 6. Run a program many times over, in virtual machines
+# forked from a warmed parent (an admin makes one with
+# registerParentVm).
+mutation SubmitJob($input: SubmitJobInput!) {
+  submitJob(input: $input) {
+    __typename
+    ... on SubmitJobSuccess {
+      job { id state tasksTotal componentCount }
+    }
+    ... on Error { code message remedy path }
+  }
+}
+`,
+    {
+      input: {
+        idempotencyKey: 'my-first-job',
+        name: 'squares',
+        requirements: { runtime: 'NODE' },
+        program: 'export default async (input, context) => {\n  context.log(`squaring ${input}`)\n  return input * input\n}\n',
+        tasks: [{ input: 1 }, { input: 2 }, { input: 3 }],
+      },
+    },
+  ),
+  tab(
+    `# 7. Watch it until it ends: what its tasks gave is in
+# collectiveOutput, in their order, page by page.
+subscription WatchJob($jobId: ID!) {
+  jobProgress(jobId: $jobId) {
+    state
+    problem { code message remedy }
+    parentVm { name }
+    parentReason
+    taskCounts { state count }
+    tasksPerSecond
+    etaMs
+    children { nodes { ordinal state forkMs memoryBytes tasksDone lossReason } }
+    collectiveOutput(first: 10) { outputs { index output } nextAfter }
+    parentUnchanged
+  }
+}
+`,
+    { jobId: '<id of a job>' },
+  ),
 ]

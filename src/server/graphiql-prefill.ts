@@ -12,7 +12,7 @@ export const prefillFromHash = String.raw`async function (options) {
   options.defaultHeaders = headers;
   for (const tab of options.defaultTabs) tab.headers = headers;
   const query = '{ clouds(first: 2, filter: { states: [CONNECTED] }) { nodes { id virtualMachines(first: 1, filter: { present: true, power: [RUNNING] }) { nodes { id } } } }'
-    + ' migrations(first: 1) { nodes { id } } }';
+    + ' migrations(first: 1) { nodes { id } } jobs(first: 1) { nodes { id } } }';
   try {
     const answer = await fetch(location.pathname, {
       method: 'POST',
@@ -26,6 +26,7 @@ export const prefillFromHash = String.raw`async function (options) {
       '<id of a virtual machine>': source && source.virtualMachines.nodes[0].id,
       '<id of another cloud>': destination && destination.id,
       '<id of a migration>': data.migrations.nodes[0] && data.migrations.nodes[0].id,
+      '<id of a job>': data.jobs.nodes[0] && data.jobs.nodes[0].id,
     };
     for (const tab of options.defaultTabs)
       for (const [placeholder, id] of Object.entries(known)) if (id && tab.variables) tab.variables = tab.variables.replaceAll(placeholder, id);

@@ -6,6 +6,7 @@ import { limits } from '../../schema/limits.ts'
 import type { Actor } from '../workflows/operations.ts'
 import { auditRefusedRequests } from './audit-refused-requests.ts'
 import { csrfHeader, endpoint } from './endpoint.ts'
+import { onlySubmitJob } from './large-bodies.ts'
 import type { Log } from './log.ts'
 import { createMaskError } from './mask-error.ts'
 import type { Metrics } from './metrics.ts'
@@ -13,15 +14,22 @@ import { operationLimits } from './operation-limits.ts'
 
 export type GraphqlServices = Omit<Context, 'actor'>
 
-/** GraphQL over HTTP and server-sent events. Whoever calls it has authenticated the request, and hands the actor over. */
-export function createGraphqlHandler({ services, metrics, log }: { services: GraphqlServices; metrics: Metrics; log: Log }) {
+/** GraphQL over HTTP and server-sent events. Whoever calls it has authenticated the request, and hands the actor over. `large`: for bodies beyond the common limit. */
+export function createGraphqlHandler(options: { services: GraphqlServices; metrics: Metrics; log: Log; large?: boolean }) {
+  const { services, metrics, log, large = false } = options
   return createYoga<{ actor: Actor }, Context>({
     schema,
     context: ({ actor }) => ({ ...services, actor }),
     graphqlEndpoint: endpoint,
-    plugins: [auditRefusedRequests(), ...operationLimits(), metrics.plugin, useCSRFPrevention({ requestHeaders: [csrfHeader] })],
+    plugins: [
+      ...(large ? [onlySubmitJob()] : []),
+      auditRefusedRequests(),
+      ...operationLimits(),
+      metrics.plugin,
+      useCSRFPrevention({ requestHeaders: [csrfHeader] }),
+    ],
     maskedErrors: { maskError: createMaskError(log) },
-    maxRequestBodySize: limits.bodyBytes,
+    maxRequestBodySize: large ? limits.jobBodyBytes : limits.bodyBytes,
     cors: false,
     graphiql: false,
     landingPage: false,

@@ -34,7 +34,7 @@ export function createMaskError(log: Log): (error: unknown) => GraphQLError {
 
 /** What libraries say too briefly for somebody to act on. */
 const wordier: Record<string, string> = {
-  'Request body too large': `The request's body has more than ${limits.bodyBytes} bytes. Nothing was run; send less, or in several requests.`,
+  'Request body too large': `The request's body has more than ${limits.bodyBytes} bytes, or for one submitJob by an operator ${limits.jobBodyBytes}. Nothing was run; send less, or in several requests.`,
   'Required CSRF header(s) not present': `Without a JSON body, a request needs the header ${csrfHeader} (any value), which no foreign page can send (CSRF). Nothing was run; add it.`,
 }
 

@@ -4,6 +4,7 @@ import type { AgentGateway } from '../agent-gateway/gateway.ts'
 import type { Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { migrationGroups } from '../database/tables/migration-group.ts'
+import { parentVms } from '../database/tables/parent-vm.ts'
 import { openEngine, type Engine, type EngineLocation } from '../engine/engine.ts'
 import type { PluginLog } from '../plugin-sdk/index.ts'
 import type { SealKey } from '../secrets/seal.ts'
@@ -22,6 +23,8 @@ import { createGroupOperations } from './group-operations.ts'
 import { createGroupRunner } from './group-runner.ts'
 import { createGroupWorkflow, groupWorkflowName } from './group-workflow.ts'
 import { createIdempotency } from './idempotency.ts'
+import { createJobOperations } from './job-operations.ts'
+import { jobWorkflowName } from './job-workflow.ts'
 import { createMigrationCheck } from './migration-check.ts'
 import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
@@ -32,6 +35,8 @@ import { createMigrationTestOperations } from './migration-test-operations.ts'
 import { createMigrationTestStore } from './migration-test-store.ts'
 import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migration-workflow.ts'
 import type { Operations } from './operations.ts'
+import { createParentVmOperations } from './parent-vm-operations.ts'
+import { parentVmRunKey, parentVmWorkflowName } from './parent-vm-workflow.ts'
 import { phaseLists as releasedLists, type PhaseLists } from './phase-lists.ts'
 import { createPhaseRunner } from './phase-runner.ts'
 import { createReconciliations } from './reconciliations.ts'
@@ -149,6 +154,11 @@ export async function createWorkflows(dependencies: {
     .from(migrations)
     .where(and(eq(migrations.engineId, engine.id), inArray(migrations.state, ['PENDING', 'RUNNING', 'PAUSED'])))
   for (const { id } of orphans) await submitMigration(id)
+  const submitJob = (jobId: string) => submit(jobWorkflowName, jobId)
+  const submitParent = async (parentVmId: string) => {
+    const [parent] = await database.select({ id: parentVms.id, run: parentVms.run }).from(parentVms).where(eq(parentVms.id, parentVmId))
+    if (parent) await submit(parentVmWorkflowName, parentVmRunKey(parent))
+  }
   const submitGroup = (groupId: string) => submit(groupWorkflowName, groupId)
   const orphanedGroups = await database
     .select({ id: migrationGroups.id })
@@ -176,6 +186,8 @@ export async function createWorkflows(dependencies: {
       ...createAfterEndOperations({ idempotency, phaseLists, engineId: engine.id, submit: submitMigration }),
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
+      ...createParentVmOperations({ idempotency, engineId: engine.id, submitParent }),
+      ...createJobOperations({ database, idempotency, engineId: engine.id, submit: submitJob }),
       ...createLimitOperations(idempotency),
       ...createBandwidthOperations({ idempotency }),
       ...reconciling,

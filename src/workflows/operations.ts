@@ -3,6 +3,8 @@ import type { BandwidthSchedule } from '../domain/bandwidth-schedule.ts'
 import type { Finding } from '../domain/finding.ts'
 import type { CutoverPolicy } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { JobOperations } from './job-operations.ts'
+import type { ParentVmOperations } from './parent-vm-operations.ts'
 import type { MachineVerdict } from './verdict-reader.ts'
 import type { VerdictQuestion } from './verdict-subjects.ts'
 
@@ -16,7 +18,7 @@ export interface Actor {
  * What mutations may do. Each takes an idempotency key: the same key with the same input answers as the first time, with another input it is
  * refused (IDEMPOTENCY_KEY_REUSED). All throw PortolanError.
  */
-export interface Operations {
+export interface Operations extends JobOperations, ParentVmOperations {
   /** `token` is null when the key was used before: it is shown once, since only its hash is stored. */
   createApiToken(
     actor: Actor,

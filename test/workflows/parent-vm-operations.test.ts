@@ -102,7 +102,7 @@ describe('registering a parent VM', () => {
     ['no CPU', { cpuCount: 0 }, ['cpuCount']],
     ['no lifetime', { privileges: { ...recipe().privileges, maxLifetimeMs: 0 } }, ['privileges', 'maxLifetimeMs']],
   ])('with %s is refused with its place', async (_what, change, path) => {
-    await expect(register(change)).rejects.toMatchObject({ code: 'INVALID_INPUT', path: ['input', ...path] })
+    await expect(register(change)).rejects.toMatchObject({ code: 'INVALID_INPUT', path: ['input', 'recipe', ...path] })
     expect(await rows()).toEqual([])
     expect(submitted).toEqual([])
   })
