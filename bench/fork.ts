@@ -24,7 +24,13 @@ const program = {
   shared: {},
   taskTimeoutMs: 60_000,
 } as const
-const limits: ChildLimits = { memoryBytes: 2 * memoryBytes, cpuShare: 1, diskBytes: 64 * 1024 ** 2, network: 'NONE', maxLifetimeMs: 600_000 }
+const limits: ChildLimits = {
+  memoryBytes: 2 * memoryBytes,
+  cpuShare: 1,
+  diskBytes: 64 * 1024 ** 2,
+  network: 'NONE',
+  maxLifetimeMs: 600_000,
+}
 
 interface Answering {
   id: string
@@ -51,7 +57,10 @@ export default async function benchFork({ json, signal }: { json: boolean; signa
   }
 }
 
-async function measure(fork: ForkCapability, { directory, say, signal }: { directory: string; say: (line: string) => void; signal: AbortSignal }) {
+async function measure(
+  fork: ForkCapability,
+  { directory, say, signal }: { directory: string; say: (line: string) => void; signal: AbortSignal },
+) {
   const image = await parentImage({
     runtime: 'NODE',
     packages: ['node-lodash'],

@@ -17,7 +17,16 @@ const mayImport: Record<string, string[]> = {
   'src/database': ['src/domain'],
   'src/job-environment': ['src/domain', 'src/transfer'],
   'src/engine': ['src/domain'],
-  'src/workflows': ['src/domain', 'src/database', 'src/plugin-sdk', 'src/agent-gateway', 'src/transfer', 'src/secrets', 'src/engine', 'src/job-environment'],
+  'src/workflows': [
+    'src/domain',
+    'src/database',
+    'src/plugin-sdk',
+    'src/agent-gateway',
+    'src/transfer',
+    'src/secrets',
+    'src/engine',
+    'src/job-environment',
+  ],
   schema: ['src/domain', 'src/database', 'src/workflows'],
   'src/server': ['schema', 'src/domain', 'src/database', 'src/workflows', 'src/secrets'],
   // Checks the control plane's own record, so it can't be one of its clients.

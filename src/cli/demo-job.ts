@@ -72,7 +72,9 @@ async function story(undo: (() => Promise<unknown>)[]) {
   })
   const { id: parentVmId, bootMs, saveMs, memoryBytes } = await buildParent(api)
   undo.push(() => removeParent(api, parentVmId))
-  say(`${elapsed()} the parent VM is warm and saved: cold boot to warm ${seconds(bootMs)}, saved in ${saveMs} ms, ${mib(memoryBytes)} MiB of memory`)
+  say(
+    `${elapsed()} the parent VM is warm and saved: cold boot to warm ${seconds(bootMs)}, saved in ${saveMs} ms, ${mib(memoryBytes)} MiB of memory`,
+  )
 
   const inputs = tileInputs()
   const job = await submit(api, inputs)
@@ -164,7 +166,9 @@ async function follow(api: GraphqlClient, id: string, stateDirectory: string): P
       shownAt = performance.now()
       const pace = jobProgress.tasksPerSecond === null ? '' : ` · ${jobProgress.tasksPerSecond.toFixed(1)} tiles/s`
       const eta = jobProgress.etaMs === null ? '' : ` · ETA ${seconds(jobProgress.etaMs)}`
-      say(`${elapsed()} ${jobProgress.state} · ${count('DONE')} of ${jobProgress.tasksTotal} tiles · ${count('RUNNING')} running${pace}${eta}`)
+      say(
+        `${elapsed()} ${jobProgress.state} · ${count('DONE')} of ${jobProgress.tasksTotal} tiles · ${count('RUNNING')} running${pace}${eta}`,
+      )
     }
     if (!killed && count('DONE') * 3 >= jobProgress.tasksTotal && jobProgress.state === 'RUNNING') {
       killed = true
@@ -190,11 +194,9 @@ async function killOneChild(stateDirectory: string): Promise<number> {
 
 async function collect(api: GraphqlClient, id: string): Promise<{ index: number; output: string }[]> {
   const outputs: { index: number; output: string }[] = []
-  for (let after: number | null = null; ; ) {
-    const { job }: { job: { collectiveOutput: { outputs: { index: number; output: string }[]; nextAfter: number | null } } } = await api.run(
-      documents.collectiveOutput,
-      { id, after },
-    )
+  for (let after: number | null = null; ;) {
+    const { job }: { job: { collectiveOutput: { outputs: { index: number; output: string }[]; nextAfter: number | null } } } =
+      await api.run(documents.collectiveOutput, { id, after })
     outputs.push(...job.collectiveOutput.outputs)
     after = job.collectiveOutput.nextAfter
     if (after === null) return outputs

@@ -86,7 +86,10 @@ export function createDispatcher(options: {
   /** Largest first onto the least loaded: again whenever components are without a child, since children come and go. */
   function assign(): void {
     if (children.size === 0 || free.length === 0) return
-    const loads = [...children.values()].map((child) => ({ child, tasks: load(child) + sum(child.sent.map(({ left: tasks }) => tasks.size)) }))
+    const loads = [...children.values()].map((child) => ({
+      child,
+      tasks: load(child) + sum(child.sent.map(({ left: tasks }) => tasks.size)),
+    }))
     const largestFirst = free.toSorted((one, other) => left[other]!.size - left[one]!.size || one - other)
     for (const component of largestFirst) {
       const least = loads.reduce((one, other) => (other.tasks < one.tasks ? other : one))
@@ -136,7 +139,8 @@ export function createDispatcher(options: {
       if (!child) return []
       children.delete(childId)
       const ran = child.sent[0]
-      const ended = blame && ran ? [...ran.left].flatMap((index) => (left[ran.component]!.has(index) ? judge(index, blame.kind, blame.why) : [])) : []
+      const ended =
+        blame && ran ? [...ran.left].flatMap((index) => (left[ran.component]!.has(index) ? judge(index, blame.kind, blame.why) : [])) : []
       for (const { component } of child.sent) release(component)
       free.push(...child.queue)
       return ended
@@ -147,7 +151,7 @@ export function createDispatcher(options: {
       assign()
       const wide = child.averageMs === null ? 1 : Math.max(1, Math.min(widestWindow, Math.ceil(windowMs / Math.max(child.averageMs, 0.1))))
       const runs: ComponentRun[] = []
-      for (let waiting = sum(child.sent.map(({ left: tasks }) => tasks.size)); waiting < wide; ) {
+      for (let waiting = sum(child.sent.map(({ left: tasks }) => tasks.size)); waiting < wide;) {
         const component = child.queue.shift() ?? takeOver()
         if (component === undefined) break
         const tasks = [...left[component]!]

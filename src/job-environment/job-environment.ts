@@ -107,7 +107,12 @@ export async function runJob(options: {
       for (const index of indices) barriers.began(index)
       session.send({
         type: 'COMPONENT',
-        tasks: indices.map((index) => ({ index, attempt, input: tasks.get(index)!.input, interactsWith: [...tasks.get(index)!.interactsWith] })),
+        tasks: indices.map((index) => ({
+          index,
+          attempt,
+          input: tasks.get(index)!.input,
+          interactsWith: [...tasks.get(index)!.interactsWith],
+        })),
       })
       for (const index of indices) for (const message of mailboxes.began(index)) session.send({ type: 'MESSAGE', ...message })
       report.started(childId, indices, attempt)
@@ -137,7 +142,11 @@ export async function runJob(options: {
   }
 
   function mayTalk(from: number, to: number): boolean {
-    return options.peers === 'ALL' || (tasks.get(from)?.interactsWith.includes(to) ?? false) || (tasks.get(to)?.interactsWith.includes(from) ?? false)
+    return (
+      options.peers === 'ALL' ||
+      (tasks.get(from)?.interactsWith.includes(to) ?? false) ||
+      (tasks.get(to)?.interactsWith.includes(from) ?? false)
+    )
   }
 
   function heard(childId: string, message: FromChild): void {
@@ -251,7 +260,7 @@ export async function runJob(options: {
   /** Keeps one child at a time alive, until the job is over. Gives up where none can be had. */
   async function keep(place: number): Promise<void> {
     forking++
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       const before = dispatcher.remaining
       try {
         await live(place)
@@ -269,13 +278,16 @@ export async function runJob(options: {
     forking--
   }
 
-  const watch = setInterval(() => {
-    for (const [childId, session] of sessions) {
-      const run = dispatcher.running(childId)
-      if (run && performance.now() - run.startedAtMs > program.taskTimeoutMs + overdueMs)
-        session.end({ kind: 'failed', why: `it did not end within ${program.taskTimeoutMs} ms` }, 'A task there did not end in time.')
-    }
-  }, Math.min(250, Math.max(20, program.taskTimeoutMs / 4)))
+  const watch = setInterval(
+    () => {
+      for (const [childId, session] of sessions) {
+        const run = dispatcher.running(childId)
+        if (run && performance.now() - run.startedAtMs > program.taskTimeoutMs + overdueMs)
+          session.end({ kind: 'failed', why: `it did not end within ${program.taskTimeoutMs} ms` }, 'A task there did not end in time.')
+      }
+    },
+    Math.min(250, Math.max(20, program.taskTimeoutMs / 4)),
+  )
   const ended = () => reject(options.signal.reason)
   options.signal.addEventListener('abort', ended, { once: true })
   if (options.signal.aborted) ended()
@@ -310,7 +322,8 @@ function programRefused(message: string): PortolanError {
 function stuck(message: string): PortolanError {
   return new PortolanError('BARRIERS_STUCK', message, {
     retryable: false,
-    remedy: 'Let tasks that wait for each other interact, so that they run at one time, and give each barrier the number of those that come to it.',
+    remedy:
+      'Let tasks that wait for each other interact, so that they run at one time, and give each barrier the number of those that come to it.',
   })
 }
 

@@ -4,7 +4,6 @@ import type { AgentGateway } from '../agent-gateway/gateway.ts'
 import type { Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { migrationGroups } from '../database/tables/migration-group.ts'
-import { parentVms } from '../database/tables/parent-vm.ts'
 import { openEngine, type Engine, type EngineLocation } from '../engine/engine.ts'
 import type { PluginLog } from '../plugin-sdk/index.ts'
 import type { SealKey } from '../secrets/seal.ts'
@@ -23,8 +22,7 @@ import { createGroupOperations } from './group-operations.ts'
 import { createGroupRunner } from './group-runner.ts'
 import { createGroupWorkflow, groupWorkflowName } from './group-workflow.ts'
 import { createIdempotency } from './idempotency.ts'
-import { createJobOperations } from './job-operations.ts'
-import { jobWorkflowName } from './job-workflow.ts'
+import { createJobs } from './jobs.ts'
 import { createMigrationCheck } from './migration-check.ts'
 import { createMigrationOperations } from './migration-operations.ts'
 import { defaultTimings, type MigrationArtifacts, type MigrationTimings } from './migration-settings.ts'
@@ -35,9 +33,8 @@ import { createMigrationTestOperations } from './migration-test-operations.ts'
 import { createMigrationTestStore } from './migration-test-store.ts'
 import { createMigrationWorkflow, migrationWorkflowName, runKey } from './migration-workflow.ts'
 import type { Operations } from './operations.ts'
-import { createParentVmOperations } from './parent-vm-operations.ts'
-import { parentVmRunKey, parentVmWorkflowName } from './parent-vm-workflow.ts'
 import { phaseLists as releasedLists, type PhaseLists } from './phase-lists.ts'
+import type { ParentArtifacts } from './parent-image-of.ts'
 import { createPhaseRunner } from './phase-runner.ts'
 import { createReconciliations } from './reconciliations.ts'
 import { refreshTopology } from './topology-refresh.ts'
@@ -64,7 +61,7 @@ export async function createWorkflows(dependencies: {
   gateway: AgentGateway
   plugins: PluginConnector
   sealKey: SealKey
-  artifacts: MigrationArtifacts
+  artifacts: MigrationArtifacts & ParentArtifacts
   engine: EngineLocation
   dataDirectory: string
   /** Hosts told to agents before those that the providers suggest. */
@@ -117,10 +114,11 @@ export async function createWorkflows(dependencies: {
     },
   })
   const reconciliations = createReconciliations({ database, connections, log })
+  const jobs = createJobs({ database, connections, artifacts, timings, log })
   const engine = await openEngine({
     location: dependencies.engine,
     dataDirectory: dependencies.dataDirectory,
-    workflows: [createMigrationWorkflow(runner), createGroupWorkflow(groupRunner), reconciliations.workflow],
+    workflows: [createMigrationWorkflow(runner), createGroupWorkflow(groupRunner), reconciliations.workflow, ...jobs.workflows],
     log,
   }).catch(async (error: unknown) => {
     opened.reject(error)
@@ -154,11 +152,6 @@ export async function createWorkflows(dependencies: {
     .from(migrations)
     .where(and(eq(migrations.engineId, engine.id), inArray(migrations.state, ['PENDING', 'RUNNING', 'PAUSED'])))
   for (const { id } of orphans) await submitMigration(id)
-  const submitJob = (jobId: string) => submit(jobWorkflowName, jobId)
-  const submitParent = async (parentVmId: string) => {
-    const [parent] = await database.select({ id: parentVms.id, run: parentVms.run }).from(parentVms).where(eq(parentVms.id, parentVmId))
-    if (parent) await submit(parentVmWorkflowName, parentVmRunKey(parent))
-  }
   const submitGroup = (groupId: string) => submit(groupWorkflowName, groupId)
   const orphanedGroups = await database
     .select({ id: migrationGroups.id })
@@ -176,6 +169,7 @@ export async function createWorkflows(dependencies: {
     idempotency,
     refreshTopology: async (cloudId, signal) => void (await refreshTopology(database, connections, cloudId, signal)),
   })
+  const forking = await jobs.begin({ id: engine.id, submit, idempotency })
   return {
     audit,
     operations: {
@@ -186,8 +180,7 @@ export async function createWorkflows(dependencies: {
       ...createAfterEndOperations({ idempotency, phaseLists, engineId: engine.id, submit: submitMigration }),
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
-      ...createParentVmOperations({ idempotency, engineId: engine.id, submitParent }),
-      ...createJobOperations({ database, idempotency, engineId: engine.id, submit: submitJob }),
+      ...forking,
       ...createLimitOperations(idempotency),
       ...createBandwidthOperations({ idempotency }),
       ...reconciling,
@@ -196,7 +189,7 @@ export async function createWorkflows(dependencies: {
     async close() {
       closing.abort()
       // The runner first: a phase that stopped answers the engine with an error, which the engine tries again, at the next start.
-      await Promise.all([runner.close(), groupRunner.close(), reconciliations.close()])
+      await Promise.all([runner.close(), groupRunner.close(), reconciliations.close(), jobs.close()])
       await admission.close()
       leases.close()
       await engine.close()

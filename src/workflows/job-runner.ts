@@ -103,7 +103,9 @@ export function createJobRunner(dependencies: {
           signal.throwIfAborted()
           const { code, message } = failureOf(error)
           if (code === 'NOT_FOUND' || attempt === removalAttempts) {
-            await store.write(jobId, {}, [{ kind: 'NOTICE', message: `The child ${child.id} could not be removed: ${message}`, childId: child.id }])
+            await store.write(jobId, {}, [
+              { kind: 'NOTICE', message: `The child ${child.id} could not be removed: ${message}`, childId: child.id },
+            ])
             break
           }
           await wait(1_000, signal)
@@ -184,14 +186,21 @@ export function createJobRunner(dependencies: {
       for (;;) {
         await wait(memoryEveryMs, signal)
         for (const { fork } of places)
-          for (const { childId, memoryBytes } of await fork.listChildren({ signal })) if (memoryBytes > 0) gathering.child(childId, { memoryBytes })
+          for (const { childId, memoryBytes } of await fork.listChildren({ signal }))
+            if (memoryBytes > 0) gathering.child(childId, { memoryBytes })
       }
     } catch (error) {
       if (!signal.aborted) log('warn', `The children's memory can't be read: ${String(error)}`)
     }
   }
 
-  async function forkChild(job: JobRow, { cloudId, fork, parentId }: Place, ordinal: number, limits: ChildLimits, signal: AbortSignal): Promise<ForkedChild> {
+  async function forkChild(
+    job: JobRow,
+    { cloudId, fork, parentId }: Place,
+    ordinal: number,
+    limits: ChildLimits,
+    signal: AbortSignal,
+  ): Promise<ForkedChild> {
     const id = randomUUID()
     // Written first: a child that nobody knows of would stay.
     await store.putChild({ id, jobId: job.id, cloudId, ordinal, state: 'FORKING' })
@@ -216,7 +225,10 @@ export function createJobRunner(dependencies: {
   async function chosenParent(job: JobRow, signal: AbortSignal) {
     for (;;) {
       const clouds = await forkingClouds(dependencies, job.request.cloudIds, signal)
-      const rows = await database.select().from(parentVms).where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
+      const rows = await database
+        .select()
+        .from(parentVms)
+        .where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
       const known = await candidates(rows, clouds, signal)
       if (job.parentVmId !== null && job.parentGeneration !== null) {
         const places = await placesOf({ id: job.parentVmId, generation: job.parentGeneration }, clouds, signal)
@@ -227,21 +239,30 @@ export function createJobRunner(dependencies: {
       if ('parentVmId' in selection) {
         const parentRow = rows.find(({ id }) => id === selection.parentVmId)!
         const places = await placesOf(parentRow, clouds, signal)
-        await store.write(job.id, { parentVmId: parentRow.id, parentGeneration: parentRow.generation, parentReason: selection.reason }, [
-          { kind: 'PARENT_CHOSEN', message: selection.reason },
-        ])
-        return { parentRow, places }
+        if (await store.choose(job.id, parentRow, selection.reason)) return { parentRow, places }
+        continue
       }
       const building = rows.filter(({ state }) => state !== 'READY')
       const { requirement, message } = selection.unmet
       if (building.length === 0 && requirement !== 'CAPACITY') throw noParent(message)
-      const waitsFor = building.length > 0 ? `It waits for ${building.map(({ name }) => JSON.stringify(name)).join(', ')}, which is being built.` : 'It waits for room.'
-      await store.write(job.id, { problemCode: 'NO_PARENT_MATCHES', problemMessage: `${message} ${waitsFor}`, problemRemedy: 'Wait, or cancel the job.' })
+      const waitsFor =
+        building.length > 0
+          ? `It waits for ${building.map(({ name }) => JSON.stringify(name)).join(', ')}, which is being built.`
+          : 'It waits for room.'
+      await store.write(job.id, {
+        problemCode: requirement === 'CAPACITY' ? 'INSUFFICIENT_CAPACITY' : 'NO_PARENT_MATCHES',
+        problemMessage: `${message} ${waitsFor}`,
+        problemRemedy: 'Wait, or cancel the job.',
+      })
       await wait(1_000, signal)
     }
   }
 
-  async function candidates(rows: readonly (typeof parentVms.$inferSelect)[], clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<ParentCandidate[]> {
+  async function candidates(
+    rows: readonly (typeof parentVms.$inferSelect)[],
+    clouds: readonly ForkingCloud[],
+    signal: AbortSignal,
+  ): Promise<ParentCandidate[]> {
     const found: ParentCandidate[] = []
     for (const row of rows) {
       if (row.state !== 'READY' || row.offers === null) continue
@@ -251,11 +272,17 @@ export function createJobRunner(dependencies: {
     return found
   }
 
-  async function placesOf(parent: { id: string; generation: number }, clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<Place[]> {
+  async function placesOf(
+    parent: { id: string; generation: number },
+    clouds: readonly ForkingCloud[],
+    signal: AbortSignal,
+  ): Promise<Place[]> {
     const copies = await database
       .select()
       .from(parentVmCopies)
-      .where(and(eq(parentVmCopies.parentVmId, parent.id), eq(parentVmCopies.generation, parent.generation), eq(parentVmCopies.state, 'READY')))
+      .where(
+        and(eq(parentVmCopies.parentVmId, parent.id), eq(parentVmCopies.generation, parent.generation), eq(parentVmCopies.state, 'READY')),
+      )
       .orderBy(desc(parentVmCopies.cloudId))
     const places: Place[] = []
     for (const cloud of clouds) {
@@ -351,10 +378,14 @@ function reportInto(gathering: Gathering, lost: Set<string>): Parameters<typeof 
 }
 
 function noRoom(name: string): PortolanError {
-  return new PortolanError('INSUFFICIENT_CAPACITY', `No child of the parent VM ${JSON.stringify(name)} fits into the memory that is free. No task was run.`, {
-    retryable: true,
-    remedy: 'Wait until other jobs have ended, free memory on the hosts, or name other clouds; then submit the job again.',
-  })
+  return new PortolanError(
+    'INSUFFICIENT_CAPACITY',
+    `No child of the parent VM ${JSON.stringify(name)} fits into the memory that is free. No task was run.`,
+    {
+      retryable: true,
+      remedy: 'Wait until other jobs have ended, free memory on the hosts, or name other clouds; then submit the job again.',
+    },
+  )
 }
 
 function noParent(message: string): PortolanError {

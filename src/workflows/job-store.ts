@@ -2,6 +2,7 @@
 import { and, desc, eq, inArray, notInArray, sql } from 'drizzle-orm'
 import type { Database, Transaction } from '../database/client.ts'
 import { jobChildren, jobEvents, jobPrograms, jobs, jobTaskLogs, jobTasks } from '../database/tables/job.ts'
+import { parentVms } from '../database/tables/parent-vm.ts'
 import type { JobEventKind, JobProgram } from '../domain/job.ts'
 
 export type JobRow = typeof jobs.$inferSelect
@@ -23,6 +24,8 @@ interface NewJobEvent {
 
 const flushMs = 100
 const mostLogBytes = 65_536
+/** Of what a guest says of a failure; it may say much more. */
+const mostErrorLength = 4_000
 
 export interface JobStore {
   read(jobId: string): Promise<JobRow>
@@ -32,9 +35,14 @@ export interface JobStore {
   /** Those that are neither lost nor deleted. */
   liveChildren(jobId: string): Promise<JobChildRow[]>
   nextOrdinal(jobId: string): Promise<number>
+  /** False where it isn't READY any more, as that generation. */
+  choose(jobId: string, parent: { id: string; generation: number }, reason: string): Promise<boolean>
   /** At once, with an event. */
   write(jobId: string, patch: Partial<JobRow>, events?: NewJobEvent[]): Promise<void>
-  putChild(child: Pick<JobChildRow, 'id' | 'jobId' | 'cloudId' | 'ordinal' | 'state'> & Partial<JobChildRow>, event?: NewJobEvent): Promise<void>
+  putChild(
+    child: Pick<JobChildRow, 'id' | 'jobId' | 'cloudId' | 'ordinal' | 'state'> & Partial<JobChildRow>,
+    event?: NewJobEvent,
+  ): Promise<void>
   /** Tasks that were under way are pending again: their children are gone. */
   resetTasks(jobId: string): Promise<void>
   /** Gathers what is reported until it is closed. */
@@ -57,19 +65,22 @@ export function createJobStore(database: Database): JobStore {
 
   async function addEvents(tx: Transaction, jobId: string, events: readonly NewJobEvent[]): Promise<void> {
     if (events.length === 0) return
-    const [last] = await tx.select({ sequence: jobEvents.sequence }).from(jobEvents).where(eq(jobEvents.jobId, jobId)).orderBy(desc(jobEvents.sequence)).limit(1)
+    const [last] = await tx
+      .select({ sequence: jobEvents.sequence })
+      .from(jobEvents)
+      .where(eq(jobEvents.jobId, jobId))
+      .orderBy(desc(jobEvents.sequence))
+      .limit(1)
     const at = new Date()
     const first = (last?.sequence ?? 0) + 1
     await tx.insert(jobEvents).values(events.map((event, place) => ({ jobId, sequence: first + place, at, ...event })))
   }
 
   async function upsertChild(tx: Transaction, child: Parameters<JobStore['putChild']>[0]): Promise<void> {
-    const { id, ...values } = child
     await tx
       .insert(jobChildren)
       .values({ createdAt: new Date(), ...child })
-      .onConflictDoUpdate({ target: jobChildren.id, set: values })
-    void id
+      .onConflictDoUpdate({ target: jobChildren.id, set: child })
   }
 
   return {
@@ -102,9 +113,25 @@ export function createJobStore(database: Database): JobStore {
         .from(jobChildren)
         .where(and(eq(jobChildren.jobId, jobId), notInArray(jobChildren.state, ['LOST', 'DELETED']))),
     async nextOrdinal(jobId) {
-      const [last] = await database.select({ ordinal: jobChildren.ordinal }).from(jobChildren).where(eq(jobChildren.jobId, jobId)).orderBy(desc(jobChildren.ordinal)).limit(1)
+      const [last] = await database
+        .select({ ordinal: jobChildren.ordinal })
+        .from(jobChildren)
+        .where(eq(jobChildren.jobId, jobId))
+        .orderBy(desc(jobChildren.ordinal))
+        .limit(1)
       return (last?.ordinal ?? 0) + 1
     },
+    choose: (jobId, { id, generation }, reason) =>
+      database.transaction(async (tx) => {
+        const [parent] = await tx.select().from(parentVms).where(eq(parentVms.id, id))
+        if (parent?.state !== 'READY' || parent.generation !== generation) return false
+        await tx
+          .update(jobs)
+          .set({ parentVmId: id, parentGeneration: generation, parentReason: reason, updatedAt: new Date() })
+          .where(eq(jobs.id, jobId))
+        await addEvents(tx, jobId, [{ kind: 'PARENT_CHOSEN', message: reason }])
+        return true
+      }, changed(jobId)),
     write: (jobId, patch, events = []) =>
       database.transaction(async (tx) => {
         await tx
@@ -167,18 +194,20 @@ function createGathering(
 
   const timer = setInterval(() => void flush().catch(() => {}), flushMs)
   return {
-    task(index, { attempts = 0, kills = 0, ...patch }) {
+    task(index, { attempts = 0, kills = 0, error, ...patch }) {
       const before = tasks.get(index)
-      tasks.set(index, { ...before, ...patch, attempts: (before?.attempts ?? 0) + attempts, kills: (before?.kills ?? 0) + kills })
+      const told = error == null ? {} : { error: error.slice(0, mostErrorLength) }
+      tasks.set(index, { ...before, ...patch, ...told, attempts: (before?.attempts ?? 0) + attempts, kills: (before?.kills ?? 0) + kills })
     },
     log(index, text) {
       logs.set(index, `${logs.get(index) ?? ''}${text}`)
     },
     event(event) {
-      events.push(event)
+      events.push({ ...event, message: event.message.slice(0, mostErrorLength) })
     },
-    child(childId, patch) {
-      children.set(childId, { ...children.get(childId), ...patch })
+    child(childId, { lossReason, ...patch }) {
+      const told = lossReason == null ? {} : { lossReason: lossReason.slice(0, mostErrorLength) }
+      children.set(childId, { ...children.get(childId), ...patch, ...told })
     },
     failed: failure.promise,
     async close() {
@@ -191,7 +220,11 @@ function createGathering(
 /** One statement for all of them. What a patch doesn't name stays; a result that is there is never replaced. */
 function updateTasks(jobId: string, patches: ReadonlyMap<number, TaskPatch>) {
   const json = JSON.stringify(
-    [...patches].map(([index, { output, ...patch }]) => ({ index, ...patch, ...(output !== undefined && { output: JSON.stringify(output) }) })),
+    [...patches].map(([index, { output, ...patch }]) => ({
+      index,
+      ...patch,
+      ...(output !== undefined && { output: JSON.stringify(output) }),
+    })),
   )
   return sql`
     UPDATE job_tasks SET

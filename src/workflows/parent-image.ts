@@ -36,7 +36,7 @@ const format = 1
 const roomBytes = 1 << 30
 
 /** No huge pages, and memory is not cleared beforehand: a child shares with its parent what it doesn't touch. */
-const commandLine = [
+export const commandLine = [
   'console=ttyS0',
   'quiet',
   'panic=-1',

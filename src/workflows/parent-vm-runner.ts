@@ -66,7 +66,8 @@ export function createParentVmRunner(dependencies: {
     await patch(parent.id, parent.run, { state: 'BUILDING', problem: null })
     const clouds = await forkingClouds(dependencies, null, signal)
     if (clouds.length === 0) {
-      const problem = 'No connected cloud can fork virtual machines. Connect one whose plugin has the capability `fork`, then register the parent VM again.'
+      const problem =
+        'No connected cloud can fork virtual machines. Connect one whose plugin has the capability `fork`, then register the parent VM again.'
       return patch(parent.id, parent.run, { state: 'FAILED', problem })
     }
     const made = await image(parent.recipe, signal)

@@ -73,7 +73,10 @@ describe('a child that dies', () => {
     const deeds = answers(5)
     deeds[2] = { die: true }
     const { end } = job(children, deeds)
-    await expect(end).rejects.toMatchObject({ code: 'TASK_FAILED', message: expect.stringMatching(/^Task 2 ended its child 3 times/) as string })
+    await expect(end).rejects.toMatchObject({
+      code: 'TASK_FAILED',
+      message: expect.stringMatching(/^Task 2 ended its child 3 times/) as string,
+    })
     expect(children.executions.filter(({ index }) => index === 2)).toHaveLength(3)
     expect(children.alive).toBe(0)
   })
@@ -136,7 +139,12 @@ describe('tasks that interact', () => {
   test('meet at a barrier within a child, and over two of them', async () => {
     using children = scriptedChildren()
     const deeds: Deed[] = Array.from({ length: 4 }, () => ({ meet: 'start', size: 4 }))
-    const { end, outputs } = job(children, deeds, { components: [[0, 1], [2, 3]] })
+    const { end, outputs } = job(children, deeds, {
+      components: [
+        [0, 1],
+        [2, 3],
+      ],
+    })
     await end
     expect(outputs).toEqual(['met', 'met', 'met', 'met'])
   })
@@ -148,7 +156,10 @@ describe('tasks that interact', () => {
       { meet: 'b', size: 2 },
     ]
     const { end } = job(children, deeds, { components: [[0, 1]] })
-    await expect(end).rejects.toMatchObject({ code: 'BARRIERS_STUCK', message: expect.stringMatching(/circle.*task 0 waits at barrier "a", task 1 waits at barrier "b"/) as string })
+    await expect(end).rejects.toMatchObject({
+      code: 'BARRIERS_STUCK',
+      message: expect.stringMatching(/circle.*task 0 waits at barrier "a", task 1 waits at barrier "b"/) as string,
+    })
   })
 
   test('send each other what they have to say, in whichever order they come', async () => {
@@ -170,7 +181,10 @@ describe('tasks that interact', () => {
   test('may not talk with others, and a task that tries fails the job', async () => {
     using children = scriptedChildren()
     const { end } = job(children, [{ tell: 1, body: 'psst' }, { answer: 1 }], { children: 1 })
-    await expect(end).rejects.toMatchObject({ code: 'PROGRAM_FAILED', message: 'Task 0 sent a message to task 1, with which it may not talk.' })
+    await expect(end).rejects.toMatchObject({
+      code: 'PROGRAM_FAILED',
+      message: 'Task 0 sent a message to task 1, with which it may not talk.',
+    })
   })
 })
 

@@ -7,7 +7,13 @@ let site: JobSite
 
 beforeAll(async () => {
   site = await openJobSite()
-  await site.parent('node', { runtime: 'NODE', packages: ['node-lodash'], warmUp: "require('lodash'); Math.random(); require('crypto').randomUUID()", memoryBytes: 268_435_456, cpuCount: 1 })
+  await site.parent('node', {
+    runtime: 'NODE',
+    packages: ['node-lodash'],
+    warmUp: "require('lodash'); Math.random(); require('crypto').randomUUID()",
+    memoryBytes: 268_435_456,
+    cpuCount: 1,
+  })
 })
 afterAll(() => site?.close())
 
@@ -52,7 +58,10 @@ test('siblings draw different random numbers, identifiers and keys inside the wa
 })
 
 describe('what dies on the way', () => {
-  const slow = { program: 'module.exports = async (n) => { const end = Date.now() + 250; while (Date.now() < end); return n }', children: 2 }
+  const slow = {
+    program: 'module.exports = async (n) => { const end = Date.now() + 250; while (Date.now() < end); return n }',
+    children: 2,
+  }
 
   test('a child that is killed costs the tasks in flight, and each result counts once', async () => {
     const { job } = await site.submit({ ...slow, tasks: tasks(40) })
@@ -81,11 +90,20 @@ describe('what dies on the way', () => {
 describe('a program', () => {
   test('that does not parse is refused by the first child, with the line', async () => {
     const job = await site.run({ program: 'module.exports = async () => {\n  return 1 +\n}', tasks: tasks(3), children: 2 })
-    expect(job).toMatchObject({ state: 'FAILED', problem: { code: 'PROGRAM_FAILED', message: expect.stringContaining('SyntaxError') as string } })
+    expect(job).toMatchObject({
+      state: 'FAILED',
+      problem: { code: 'PROGRAM_FAILED', message: expect.stringContaining('SyntaxError') as string },
+    })
   })
 
   test('that loops for ever fails by its task, within its time', async () => {
-    const job = await site.run({ program: 'module.exports = async (n) => { while (n === 1); return n }', tasks: tasks(3), children: 2, taskTimeoutMs: 1_000, onPoisonTask: 'SKIP' })
+    const job = await site.run({
+      program: 'module.exports = async (n) => { while (n === 1); return n }',
+      tasks: tasks(3),
+      children: 2,
+      taskTimeoutMs: 1_000,
+      onPoisonTask: 'SKIP',
+    })
     expect(job).toMatchObject({ state: 'SUCCEEDED', done: 2 })
     expect(job.outputs).toEqual([0, null, 2])
   })
@@ -93,7 +111,7 @@ describe('a program', () => {
   test('that ends its runtime, fills its memory or its disk, or forks without end harms no other task', async () => {
     const deeds = [
       "require('child_process').execFileSync('/bin/sh', ['-c', 'kill -9 1 ' + process.pid])",
-      "const all = []; for (;;) all.push(Buffer.alloc(1 << 24, 1))",
+      'const all = []; for (;;) all.push(Buffer.alloc(1 << 24, 1))',
       "const file = require('fs').openSync('/fill', 'w'); try { for (;;) require('fs').writeSync(file, Buffer.alloc(1 << 20, 1)) } finally { require('fs').unlinkSync('/fill') }",
       "require('child_process').execFileSync('/bin/sh', ['-c', 'f() { f | f & }; f; sleep 5'], { timeout: 3_000 })",
     ]
@@ -136,5 +154,8 @@ test('tasks in several children that wait for each other for ever are found and 
     tasks: tasks(2),
     children: 2,
   })
-  expect(job).toMatchObject({ state: 'FAILED', problem: { code: 'BARRIERS_STUCK', message: expect.stringMatching(/"left".*"right"/) as string } })
+  expect(job).toMatchObject({
+    state: 'FAILED',
+    problem: { code: 'BARRIERS_STUCK', message: expect.stringMatching(/"left".*"right"/) as string },
+  })
 })

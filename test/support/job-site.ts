@@ -106,8 +106,11 @@ export async function openJobSite(): Promise<JobSite> {
     },
     async outputs(id) {
       const outputs: { index: number; output: unknown }[] = []
-      for (let after: number | null = null; ; ) {
-        const { job }: { job: { collectiveOutput: { outputs: typeof outputs; nextAfter: number | null } } } = await api.run(outputDocument, { id, after })
+      for (let after: number | null = null; ;) {
+        const { job }: { job: { collectiveOutput: { outputs: typeof outputs; nextAfter: number | null } } } = await api.run(
+          outputDocument,
+          { id, after },
+        )
         outputs.push(...job.collectiveOutput.outputs)
         after = job.collectiveOutput.nextAfter
         if (after === null) return outputs

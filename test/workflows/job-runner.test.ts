@@ -62,7 +62,7 @@ function newRunner(): JobRunner {
     connections: {
       connection: (cloudId: string) =>
         cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
-    } as Parameters<typeof createJobRunner>[0]['connections'],
+    } as unknown as Parameters<typeof createJobRunner>[0]['connections'],
     timings: { sliceMs: 200, pollMs: 20 },
     log: () => {},
   })
@@ -71,7 +71,7 @@ function newRunner(): JobRunner {
 }
 
 async function drive(runner: JobRunner, jobId: string): Promise<void> {
-  for (let next: string | null = 'BEGIN'; next !== null; ) next = await runner.advance(jobId)
+  for (let next: string | null = 'BEGIN'; next !== null;) next = await runner.advance(jobId)
 }
 
 async function storeParent(): Promise<string> {
@@ -149,7 +149,11 @@ test('a job is done: every output is stored, the parent is named with the reason
   const jobId = await storeJob([...answers(50), { say: 'a word' }, { answer: null }])
   await drive(newRunner(), jobId)
   const job = await read(jobId)
-  expect(job).toMatchObject({ state: 'SUCCEEDED', parentVmId: parentId, parentReason: expect.stringContaining('the only one of 1') as string })
+  expect(job).toMatchObject({
+    state: 'SUCCEEDED',
+    parentVmId: parentId,
+    parentReason: expect.stringContaining('the only one of 1') as string,
+  })
   const tasks = await tasksOf(jobId)
   expect(tasks.slice(0, 50).map(({ output }) => output)).toEqual(Array.from({ length: 50 }, (_, index) => ({ square: index * index })))
   expect(tasks.every(({ state, attempts, endedAt }) => state === 'DONE' && attempts === 1 && endedAt !== null)).toBe(true)

@@ -21,6 +21,8 @@ export const quickTimings: MigrationTimings = {
 export const artifacts = {
   landing: { kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', memoryBytes: 2 ** 29 },
   agentBundleDirectory: '/bundle',
+  parentBase: { kernelPath: '/parent-kernel', initrdPath: '/parent-initrd' },
+  cacheDirectory: '/cache',
 }
 
 export const operator = { tokenId: 'token', role: 'OPERATOR' as const }
