@@ -9,8 +9,9 @@
  * found again in the cloud (tag, metadata, file), never only in memory. Sizes are bytes, durations milliseconds.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { ForkCapability } from './contract-fork.ts'
 
-export const contractVersion = { major: 1, minor: 1 } as const
+export const contractVersion = { major: 1, minor: 2 } as const
 
 export interface Plugin<Options = unknown> {
   /** Stable id, lower case, such as `qemu`. */
@@ -298,6 +299,8 @@ export interface ProviderConnection {
     /** Takes fence and arming back, autostart included. It starts nothing. No fence, or another one's: a success without effect. */
     release(operation: Operation & { vmId: string; fenceId: string }): Promise<void>
   }
+  /** Optional: children that start from a saved VM's state. */
+  fork?: ForkCapability
   records: {
     /** Durable (fsynced) at this site when it returns; readable without the other site. */
     put(operation: Operation & { record: SiteRecord }): Promise<void>

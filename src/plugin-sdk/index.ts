@@ -1,5 +1,6 @@
 /** All that a plugin needs: the contract, its errors, and what most providers share. */
 export * from './contract.ts'
+export type * from './contract-fork.ts'
 export * from './errors.ts'
 /** Any Standard Schema describes a plugin's options; this one comes along. */
 export { z } from 'zod'

@@ -37,6 +37,8 @@ const longCalls: Record<string, number> = {
   'virtualMachines.stop': 5 * minuteMs,
   'destination.instantiate': 10 * minuteMs,
   'destination.flattenOverlay': 6 * 60 * minuteMs,
+  'fork.bootParent': 10 * minuteMs,
+  'fork.saveParent': 10 * minuteMs,
   'migrationAgent.install': 12 * minuteMs,
   'migrationAgent.uninstall': 4 * minuteMs,
 }
