@@ -3,7 +3,7 @@
  * each takes. The peer is the cold VM: what anybody has who does not fork.
  */
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { artifacts, cacheDirectory } from '../setup/artifacts.ts'
@@ -195,9 +195,9 @@ async function runTask(session: ChildSession): Promise<void> {
 async function pssOf(stateDirectory: string, parentId: string): Promise<number> {
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry)) continue
-    const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '')
-    const directory = await readFile(`/proc/${entry}/environ`, 'utf8').catch(() => '')
-    if (!command.includes('qemu-system') || !`${command}${directory}`.includes(parentId)) continue
+    const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
+    const directory = await readlink(`/proc/${entry}/cwd`).catch(() => '')
+    if (!name.startsWith('qemu') || !directory.startsWith(stateDirectory) || !directory.includes(parentId)) continue
     const rollup = await readFile(`/proc/${entry}/smaps_rollup`, 'utf8')
     return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)![1]) * 1024
   }

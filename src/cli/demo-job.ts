@@ -5,7 +5,7 @@
  *   --json         the last line is one JSON object
  */
 import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -181,13 +181,13 @@ async function follow(api: GraphqlClient, id: string, stateDirectory: string): P
 
 /** From outside, as a machine's fault would be. */
 async function killOneChild(stateDirectory: string): Promise<number> {
-  const directory = join(stateDirectory, 'children')
-  for (const child of await readdir(directory)) {
-    const pid = Number(await readFile(join(directory, child, 'qemu.pid'), 'utf8').catch(() => ''))
-    if (pid > 0) {
-      process.kill(pid, 'SIGKILL')
-      return pid
-    }
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue
+    const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
+    const directory = await readlink(`/proc/${entry}/cwd`).catch(() => '')
+    if (!name.startsWith('qemu') || !directory.startsWith(stateDirectory) || !directory.includes('/children/')) continue
+    process.kill(Number(entry), 'SIGKILL')
+    return Number(entry)
   }
   throw new Error('There is no child to kill.')
 }

@@ -1,6 +1,6 @@
 /** A cloud that forks, a control plane of its own, and parent VMs: for one test file of jobs. */
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startControlPlane, type ControlPlaneProcess } from '../../src/cli/control-plane-process.ts'
@@ -120,8 +120,9 @@ export async function openJobSite(): Promise<JobSite> {
       const found: number[] = []
       for (const entry of await readdir('/proc')) {
         if (!/^\d+$/.test(entry)) continue
-        const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '')
-        if (command.includes('qemu-system') && command.includes(join(stateDirectory, 'children'))) found.push(Number(entry))
+        const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
+        const directory = await readlink(`/proc/${entry}/cwd`).catch(() => '')
+        if (name.startsWith('qemu') && directory.startsWith(stateDirectory) && directory.includes('/children/')) found.push(Number(entry))
       }
       return found
     },

@@ -36,12 +36,13 @@ afterEach(async () => {
 
 /** The cloud `east` forks scripted children, and remembers them as a real one does. */
 const fork: ForkCapability = {
-  isolation: { unprivilegedUser: false, sandbox: false, cgroup: null },
+  isolation: { unprivilegedUser: false, sandbox: false },
+  networkIds: [],
   bootParent: () => Promise.reject(new Error('not here')),
   saveParent: () => Promise.reject(new Error('not here')),
   describeParents: async () => [],
   deleteParent: async () => {},
-  capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8 }),
+  capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8, reason: 'So many.' }),
   async forkChild({ childId }) {
     const forked = await children.fork(0)
     running.set(childId, forked.id)
