@@ -11,6 +11,7 @@ import { deleteMachine } from './delete.ts'
 import { describe } from './describe.ts'
 import { fencing } from './fencing.ts'
 import { flattenOverlay } from './flatten-overlay.ts'
+import { forking } from './fork/fork.ts'
 import { readHostFacts } from './host-facts.ts'
 import { openMachineStore } from './machine-store.ts'
 import { migrationAgent } from './migration-agent.ts'
@@ -45,6 +46,7 @@ export default definePlugin({
     }
     const records = await openRecords(join(options.stateDirectory, 'records'))
     const networks = network(site, records)
+    const fork = await forking(site)
     return {
       discoverTopology: discoverTopology(site),
       virtualMachines: {
@@ -66,6 +68,7 @@ export default definePlugin({
       migrationAgent: migrationAgent(site, networks.reachability),
       copyGuestData: agentToAgentCopy,
       fencing: fencing(site),
+      ...(fork && { fork }),
       records,
       async close() {},
     }

@@ -112,7 +112,7 @@ function socketPath(process: QemuProcess, name: 'qmp.sock' | 'status.sock'): str
 }
 
 /** Null when there is no such process, or nothing of it but its exit status. */
-async function readStat(pid: number): Promise<{ startTicks: string; kernelThread: boolean } | null> {
+export async function readStat(pid: number): Promise<{ startTicks: string; kernelThread: boolean } | null> {
   const stat = await readProcFile(`/proc/${pid}/stat`)
   if (stat === null) return null
   // The second field, the name in parentheses, may hold spaces: count from its end. State is field 3, flags 9, start time 22.
