@@ -56,7 +56,10 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
       await cold.run(inputs.slice(0, machines), signal)
       const vmsUpMs = await cold.run(inputs, signal)
       const since = performance.now()
-      const job = await site.run({ program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 }, 600_000)
+      const job = await site.run(
+        { program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 },
+        600_000,
+      )
       const oursMs = performance.now() - since
       if (job.state !== 'SUCCEEDED' || job.done !== tasks) throw new Error(`The job ${name} is ${job.state}: ${job.problem?.message}`)
       measured[name] = { tasks, taskMs, oursMs, coldVmsMs: cold.bootMs + vmsUpMs, vmsUpMs, processesMs: await inProcesses(inputs) }
@@ -86,7 +89,13 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
 
 /** All at once, as somebody would who is in a hurry. */
 async function bootMachines(fork: ForkCapability, signal: AbortSignal) {
-  const image = await parentImage({ runtime: 'NODE', packages: recipe.packages, base: artifacts().parentBase, cacheDirectory: cacheDirectory(), signal })
+  const image = await parentImage({
+    runtime: 'NODE',
+    packages: recipe.packages,
+    base: artifacts().parentBase,
+    cacheDirectory: cacheDirectory(),
+    signal,
+  })
   const since = performance.now()
   const booted = await Promise.all(
     Array.from({ length: machines }, async () => {
@@ -107,7 +116,11 @@ async function bootMachines(fork: ForkCapability, signal: AbortSignal) {
   }
 }
 
-async function runOn(booted: readonly { parentId: string; channel: GuestChannel }[], inputs: readonly number[], signal: AbortSignal): Promise<number> {
+async function runOn(
+  booted: readonly { parentId: string; channel: GuestChannel }[],
+  inputs: readonly number[],
+  signal: AbortSignal,
+): Promise<number> {
   const since = performance.now()
   const nothing = () => {}
   await runJob({
@@ -136,7 +149,9 @@ async function inProcesses(inputs: readonly number[]): Promise<number> {
       const script = `for (const rounds of ${JSON.stringify(share)}) { ${work} }`
       const child = spawn(process.execPath, ['-'], { stdio: ['pipe', 'ignore', 'inherit'] })
       child.stdin.end(script)
-      return new Promise<void>((done, fail) => child.once('exit', (code) => (code === 0 ? done() : fail(new Error(`A process ended with ${code}.`)))))
+      return new Promise<void>((done, fail) =>
+        child.once('exit', (code) => (code === 0 ? done() : fail(new Error(`A process ended with ${code}.`)))),
+      )
     }),
   )
   return performance.now() - since

@@ -24,7 +24,7 @@ export const submitJob = `mutation Submit($input: SubmitJobInput!) {
 
 export const jobProgress = `subscription Progress($id: ID!) {
   jobProgress(jobId: $id) {
-    id state tasksTotal taskCounts { state count } tasksPerSecond etaMs parentReason parentUnchanged problem { message remedy }
+    id state tasksTotal taskCounts { state count } tasksPerSecond etaMs parentReason problem { message remedy }
     children(first: 50) { nodes { state forkMs memoryBytes tasksDone lossReason } }
   }
 }`
@@ -32,3 +32,5 @@ export const jobProgress = `subscription Progress($id: ID!) {
 export const collectiveOutput = `query Output($id: ID!, $after: Int) {
   job(id: $id) { collectiveOutput(first: 100, after: $after) { outputs { index output } nextAfter } }
 }`
+
+export const parentUnchanged = `query Unchanged($id: ID!) { job(id: $id) { parentUnchanged } }`

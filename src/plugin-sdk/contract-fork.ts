@@ -26,7 +26,13 @@ export interface GuestChannel {
   path: string
 }
 
-export interface SavedParent {
+/** SHA-256 in lower-case hex. */
+export interface ParentHashes {
+  ramSha256: string
+  diskSha256: string
+}
+
+export interface SavedParent extends ParentHashes {
   parentId: string
   /** RAM as the guest sees it. */
   memoryBytes: number
@@ -37,9 +43,6 @@ export interface SavedParent {
   savedAt: string
   /** From the stop of its vCPUs to the end of its process. */
   saveMs: number
-  /** Of the files as they were saved, lower-case hex. Children never change them. */
-  ramSha256: string
-  diskSha256: string
   childCount: number
 }
 
@@ -98,6 +101,8 @@ export interface ForkCapability {
   saveParent(operation: Operation & { parentId: string }): Promise<SavedParent>
   /** The saved ones. */
   describeParents(query: Query): Promise<SavedParent[]>
+  /** Reads the saved files again: the hashes are those of describeParents, unless something has changed the files. About a second a gigabyte. */
+  hashParent(query: Query & { parentId: string }): Promise<ParentHashes>
   /** Undo of both. Deleting what does not exist is a success; CONFLICT while it has children. */
   deleteParent(operation: Operation & { parentId: string }): Promise<void>
   capacity(query: Query & { parentId: string }): Promise<ForkCapacity>

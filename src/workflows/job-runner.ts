@@ -10,7 +10,7 @@ import type { Database } from '../database/client.ts'
 import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import { hosts } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
-import { isJobEnded, isTaskEnded } from '../domain/job.ts'
+import { isJobEnded, isTaskEnded, type ParentHashes } from '../domain/job.ts'
 import { partition } from '../domain/job-partition.ts'
 import { selectParent, type ParentCandidate } from '../domain/parent-selection.ts'
 import { runJob, type ForkedChild } from '../job-environment/job-environment.ts'
@@ -34,6 +34,8 @@ interface Place extends ForkingCloud {
   parentId: string
   /** How many children fit there. */
   room: number
+  /** As it was saved. */
+  hashes: ParentHashes
 }
 
 const mostChildren = 256
@@ -89,6 +91,25 @@ export function createJobRunner(dependencies: {
   async function end(jobId: string, patch: Partial<JobRow>, shutdown: AbortSignal): Promise<void> {
     await removeChildren(jobId, shutdown)
     await store.write(jobId, { ...patch, endedAt: new Date() }, [{ kind: 'STATE_CHANGED', message: `The job is ${patch.state}.` }])
+    await hashParent(jobId, shutdown)
+  }
+
+  /** Whoever asks is told whether the parent is what it was; nobody has to wait for it. */
+  async function hashParent(jobId: string, signal: AbortSignal): Promise<void> {
+    const { parentShaBefore, parentVmId, parentGeneration } = await store.read(jobId)
+    if (!parentShaBefore || parentVmId === null || parentGeneration === null) return
+    const parentShaAfter: Record<string, ParentHashes> = {}
+    for (const cloudId of Object.keys(parentShaBefore))
+      try {
+        const { fork } = await connections.connection(cloudId, signal)
+        if (fork)
+          parentShaAfter[cloudId] = await fork.hashParent({ parentId: copyId({ id: parentVmId, generation: parentGeneration }), signal })
+      } catch (error) {
+        signal.throwIfAborted()
+        log('warn', `The parent VM of the job ${jobId} could not be hashed: ${String(error)}`)
+        return
+      }
+    await store.write(jobId, { parentShaAfter })
   }
 
   /** Nothing of a job outlives it: children of which nobody knows whether they are gone are asked for again and again. */
@@ -134,6 +155,7 @@ export function createJobRunner(dependencies: {
       {
         state: 'RUNNING',
         startedAt: job.startedAt ?? new Date(),
+        parentShaBefore: job.parentShaBefore ?? Object.fromEntries(places.map(({ cloudId, hashes }) => [cloudId, hashes])),
         problemCode: null,
         problemMessage: null,
         problemRemedy: null,
@@ -286,10 +308,11 @@ export function createJobRunner(dependencies: {
       .orderBy(desc(parentVmCopies.cloudId))
     const places: Place[] = []
     for (const cloud of clouds) {
-      if (!copies.some(({ cloudId }) => cloudId === cloud.cloudId)) continue
+      const copy = copies.find(({ cloudId }) => cloudId === cloud.cloudId)
+      if (!copy) continue
       const parentId = copyId(parent)
       const { children } = await cloud.fork.capacity({ parentId, signal })
-      places.push({ ...cloud, parentId, room: children })
+      places.push({ ...cloud, parentId, room: children, hashes: { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' } })
     }
     return places
   }

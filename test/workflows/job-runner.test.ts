@@ -41,6 +41,7 @@ const fork: ForkCapability = {
   bootParent: () => Promise.reject(new Error('not here')),
   saveParent: () => Promise.reject(new Error('not here')),
   describeParents: async () => [],
+  hashParent: async () => ({ ramSha256: 'ram', diskSha256: 'disk' }),
   deleteParent: async () => {},
   capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8, reason: 'So many.' }),
   async forkChild({ childId }) {
@@ -91,7 +92,9 @@ async function storeParent(): Promise<string> {
       createdAt: now,
       updatedAt: now,
     }),
-    orm.insert(parentVmCopies).values({ parentVmId: id, generation: 1, cloudId: 'east', state: 'READY' }),
+    orm
+      .insert(parentVmCopies)
+      .values({ parentVmId: id, generation: 1, cloudId: 'east', state: 'READY', ramSha256: 'ram', diskSha256: 'disk' }),
   ])
   return id
 }

@@ -11,7 +11,7 @@ import { openCgroups } from './child-cgroup.ts'
 import { deleteChild, forkChild, listChildren, oneAtATime, resumeChild } from './children.ts'
 import { forkCapacity } from './fork-capacity.ts'
 import { type ForkSite, makeParentsDirectory } from './fork-site.ts'
-import { bootParent, deleteParent, describeParents, saveParent, sweepParents } from './parents.ts'
+import { bootParent, deleteParent, describeParents, hashParent, saveParent, sweepParents } from './parents.ts'
 
 const run = promisify(execFile)
 
@@ -32,6 +32,7 @@ export async function forking(site: Site): Promise<ForkCapability | undefined> {
     bootParent: bootParent(forkSite),
     saveParent: saveParent(forkSite),
     describeParents: describeParents(forkSite),
+    hashParent: hashParent(forkSite),
     deleteParent: deleteParent(forkSite),
     capacity: forkCapacity(forkSite),
     forkChild: forkChild(forkSite, changes),

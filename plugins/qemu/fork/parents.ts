@@ -9,7 +9,7 @@ import { chmod, chown, constants, copyFile, lstat, mkdir, open, readdir, rename,
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { join } from 'node:path'
-import { type ForkCapability, ProviderError, type SavedParent } from '../../../src/plugin-sdk/index.ts'
+import { type ForkCapability, type ParentHashes, ProviderError, type SavedParent } from '../../../src/plugin-sdk/index.ts'
 import { asRoomAllows, syncPath, writeDurably } from '../durable-file.ts'
 import { withLock } from '../machine-lock.ts'
 import { withQmp } from '../qmp.ts'
@@ -71,8 +71,11 @@ export function saveParent(site: ForkSite): ForkCapability['saveParent'] {
         const endedAt = await endIn(site, directory, signal).then(() => new Date())
         await keep(directory, site, signal)
         const saveMs = Math.max(0, endedAt.getTime() - Date.parse(stopped.stoppedAt ?? endedAt.toISOString()))
-        const [ramSha256, diskSha256] = [await sha256(join(directory, parentFiles.ram)), await sha256(join(directory, parentFiles.disk))]
-        await record(directory, { ...stopped, state: 'SAVED', saved: { savedAt: endedAt.toISOString(), saveMs, ramSha256, diskSha256 } })
+        await record(directory, {
+          ...stopped,
+          state: 'SAVED',
+          saved: { savedAt: endedAt.toISOString(), saveMs, ...(await hashes(directory)) },
+        })
       }
       return describeSaved(site, parentId)
     })
@@ -225,6 +228,18 @@ async function keep(directory: string, site: ForkSite, signal: AbortSignal | und
   await writeFile(join(directory, parentFiles.openReadOnly), openReadOnlyLibrary())
   await chmod(join(directory, parentFiles.openReadOnly), 0o444)
   await syncPath(directory)
+}
+
+/** Of the files as they are now. */
+export function hashParent(site: ForkSite): ForkCapability['hashParent'] {
+  return async ({ parentId }) => {
+    await requireSaved(site, parentId)
+    return hashes(parentDirectory(site, parentId))
+  }
+}
+
+async function hashes(directory: string): Promise<ParentHashes> {
+  return { ramSha256: await sha256(join(directory, parentFiles.ram)), diskSha256: await sha256(join(directory, parentFiles.disk)) }
 }
 
 async function describeSaved(site: ForkSite, parentId: string): Promise<SavedParent> {
