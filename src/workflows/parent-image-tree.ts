@@ -54,7 +54,9 @@ export async function fillTree(
   }
   linkAlternatives(join(tree, libraries))
   cpSync(join(guestFiles, 'root'), tree, { recursive: true })
-  for (const name of ['hostname', 'machine-id']) symlinkSync(`../run/${name}`, join(tree, 'etc', name))
+  // Each child has its own.
+  symlinkSync('/proc/sys/kernel/hostname', join(tree, 'etc/hostname'))
+  symlinkSync('/run/machine-id', join(tree, 'etc/machine-id'))
   cpSync(guestFiles, join(tree, 'portolan'), { recursive: true, filter: (path) => !/\/(root|__pycache__)$/.test(path) })
   cpSync(join(tree, 'usr/bin/busybox'), join(tree, 'portolan/busybox'))
   if (!existsSync(join(tree, 'usr/bin/sh'))) symlinkSync('busybox', join(tree, 'usr/bin/sh'))

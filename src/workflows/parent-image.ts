@@ -28,8 +28,8 @@ export interface ParentImage {
   diskPath: string
 }
 
-const always = ['busybox-static', 'perl-base']
-const runtimes = { NODE: ['nodejs'], PYTHON: ['python3'] }
+/** Node can't call the kernel as a child has to, so that Perl does it. */
+const runtimes = { NODE: ['busybox-static', 'nodejs', 'perl-base'], PYTHON: ['busybox-static', 'python3'] }
 /** Raised when images are made in another way than before. */
 const format = 1
 /** What a child may write at most, unless it is told to have less. */
@@ -89,7 +89,7 @@ async function build(
   directory: string,
   diskPath: string,
 ): Promise<void> {
-  const names = [...new Set([...always, ...runtimes[runtime], ...packages])].toSorted()
+  const names = [...new Set([...runtimes[runtime], ...packages])].toSorted()
   const fetched = await fetchPackages(names, join(cacheDirectory, 'debian-packages'), signal)
   const work = join(directory, `.${randomUUID()}`)
   mkdirSync(work, { recursive: true })

@@ -2,6 +2,7 @@
  * Runs in a parent VM and, after a fork, in its children: the runtime that is warmed once, and in which every task runs. Speaks the messages of
  * src/transfer/child-messages.ts over the port that PORTOLAN_CHILD_PORT names.
  */
+import { randomBytes, randomUUID } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { openIdentity } from './identity.mjs'
@@ -13,6 +14,8 @@ import { createTasks } from './tasks.mjs'
 
 const { PORTOLAN_CHILD_PORT: path, PORTOLAN_IDENTITY: identityDirectory, PORTOLAN_PROGRAMS: directory } = process.env
 
+const rehearsals = 30
+
 takeOverRandomness()
 const takeIdentity = openIdentity(identityDirectory)
 const send = (message) => {
@@ -22,6 +25,9 @@ const send = (message) => {
 
 const answers = {
   async WARM_UP({ program }) {
+    port.hold()
+    // Whatever comes now waits.
+    await undefined
     const began = performance.now()
     try {
       const exported = program === null ? undefined : await load('warm-up', program, directory)
@@ -30,8 +36,9 @@ const answers = {
     } catch (error) {
       return send({ type: 'WARM_UP_FAILED', message: describe(error, 'warm-up') })
     }
-    collectGarbage()
-    send({ type: 'READY', libraries: libraries(), warmUpMs: Math.round(performance.now() - began) })
+    const found = libraries()
+    await rehearse()
+    send({ type: 'READY', libraries: found, warmUpMs: Math.round(performance.now() - began) })
   },
   IDENTITY(message) {
     takeIdentity(message)
@@ -54,16 +61,55 @@ const answers = {
   BARRIER_OPEN: (message) => tasks.openBarrier(message),
 }
 
-/** Of what has to be waited for, one after the other; the rest at once. */
-let before
+/** What has come while a text was loaded. */
+let loading
+const later = []
+
 function receive(message) {
-  const answer = answers[message.type]
-  const given = before ? before.then(() => answer(message)) : answer(message)
+  if (loading) later.push(message)
+  else take(message)
+}
+
+function take(message) {
+  const given = answers[message.type](message)
   if (!(given instanceof Promise)) return
-  const done = given.then(() => {
-    if (before === done) before = undefined
-  })
-  before = done
+  loading = given.then(loaded)
+  // A parent is saved in this wait.
+  if (message.type === 'WARM_UP') void loading.then(port.waitForNext)
+}
+
+function loaded() {
+  loading = undefined
+  while (later.length > 0 && !loading) take(later.shift())
+}
+
+/**
+ * What every child does first is done here often enough that it is compiled, and its kinds of objects are known: whatever is new to a child has to be found out again in each of
+ * them, and under emulation its machine code has to be translated, too.
+ */
+async function rehearse() {
+  collectGarbage()
+  const given = loading
+  const waiting = later.splice(0)
+  loading = undefined
+  port.mute(true)
+  port.take({ type: 'PROGRAM', source: 'module.exports = async (input, context) => context.log(input)', shared: {}, taskTimeoutMs: 1_000 })
+  await loading
+  for (let index = 0; index < rehearsals; index++) {
+    port.take({ type: 'COMPONENT', tasks: [{ index, attempt: 1, input: 'text', interactsWith: [] }] })
+    await tasks.ended()
+    const name = 'parent'
+    const entropy = randomBytes(64).toString('base64')
+    port.take({ type: 'IDENTITY', id: randomUUID({ disableEntropyCache: true }), name, mac: null, unixMs: Date.now() + 0.5, entropy })
+  }
+  tasks.setProgram({ program: noProgram, shared: {}, taskTimeoutMs: 1_000 })
+  port.mute(false)
+  loading = given
+  later.push(...waiting)
+}
+
+async function noProgram() {
+  throw new Error('There is no program yet.')
 }
 
 /** What isn't needed any more is not to be copied into every child. */

@@ -25,7 +25,7 @@ function random() {
   return ((next() >>> 5) * 67_108_864 + (next() >>> 6)) / 9_007_199_254_740_992
 }
 
-/** Node draws these ahead. As long as nobody has asked, nothing is kept. */
+/** Node draws these ahead. As long as nobody has asked, there are none of the parent's to be used up. */
 let numbersKept = false
 let uuidsKept = false
 const kept = { numbers: 1024, uuids: 128 }
@@ -55,6 +55,4 @@ export function drawAgain() {
   randomFillSync(state)
   if (numbersKept) for (let count = 0; count < kept.numbers; count++) randomInt(2)
   if (uuidsKept) for (let count = 0; count < kept.uuids; count++) randomUUID()
-  numbersKept = false
-  uuidsKept = false
 }

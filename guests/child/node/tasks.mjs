@@ -25,6 +25,7 @@ export function createTasks(port) {
   /** Components that wait for their turn. */
   const waiting = []
   let busy = false
+  let work = Promise.resolve()
   /** By index: those that run. */
   const running = new Map()
   /** By index: what came for a task that waits or runs. */
@@ -122,7 +123,7 @@ export function createTasks(port) {
     port.post(line)
   }
 
-  async function work() {
+  async function runAll() {
     busy = true
     for (let component = waiting.shift(); component; component = waiting.shift()) {
       port.post(`{"type":"STARTED","indices":[${component.map(({ index }) => index).join()}]}`)
@@ -147,8 +148,10 @@ export function createTasks(port) {
     add(tasks) {
       for (const { index } of tasks) letters.set(index, [])
       waiting.push(tasks)
-      if (!busy) void work()
+      if (!busy) work = runAll()
     },
+    /** When nothing waits or runs. */
+    ended: () => work,
     deliver({ from, to, body }) {
       const task = running.get(to)
       const at = task?.receivers.findIndex((receiver) => receiver.from === undefined || receiver.from === from) ?? -1
