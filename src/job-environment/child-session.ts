@@ -1,6 +1,6 @@
 /** The conversation with one child over its channel: lines of JSON, both ways. */
 import { connect } from 'node:net'
-import { createInterface } from 'node:readline'
+import { createChildLines } from '../transfer/child-lines.ts'
 import { encodeToChild, parseFromChild, type FromChild, type ToChild } from '../transfer/child-messages.ts'
 
 export interface ChildSession {
@@ -41,21 +41,20 @@ export async function openChildSession(options: {
   void ended.then(() => options.signal.removeEventListener('abort', abort))
   if (options.signal.aborted) abort()
 
-  const lines = createInterface({ input: socket, crlfDelay: Infinity })
-  // It says again what the socket has said.
-  lines.on('error', () => {})
-  lines.on('line', (line) => {
-    let message: FromChild
+  const lines = createChildLines()
+  socket.on('data', (chunk: Buffer) => {
     try {
-      message = parseFromChild(line)
+      for (const line of lines.push(chunk)) hear(parseFromChild(line))
     } catch (error) {
-      end(`The child said what is no message of its protocol: ${error instanceof Error ? error.message : String(error)}`)
+      end(error instanceof Error ? error.message : String(error))
       socket.destroy()
-      return
     }
+  })
+
+  function hear(message: FromChild): void {
     for (const expectation of expectations) if (expectation(message)) return
     options.onMessage(message)
-  })
+  }
 
   return {
     send(message) {
