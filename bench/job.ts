@@ -46,27 +46,20 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
     await site.parent('bench', recipe)
     const [roundsPerMs] = (await site.run({ program: calibration, tasks: [{ input: null }] })).outputs as [number]
     const { connection } = await registry.connect('qemu', { stateDirectory: join(directory, 'east') })
-    const cold = await bootMachines(connection.fork!, signal)
-    say(`${machines} machines booted in ${Math.round(cold.bootMs)} ms, ${Math.round(roundsPerMs)} rounds a millisecond in a guest`)
+    const inputsOf = loads.map(({ tasks, taskMs }) => Array.from({ length: tasks }, () => Math.round(roundsPerMs * taskMs)))
+    const { bootMs, upMs } = await onColdVms(connection.fork!, inputsOf, signal)
+    await connection.close()
+    say(`${machines} machines booted in ${Math.round(bootMs)} ms; ${Math.round(roundsPerMs)} rounds a millisecond in a guest`)
     const measured: Record<string, Record<string, number>> = {}
-    for (const { name, tasks, taskMs } of loads) {
-      const input = Math.round(roundsPerMs * taskMs)
-      const inputs = Array.from({ length: tasks }, () => input)
-      // The first run translates what the second finds translated; ours never has that.
-      await cold.run(inputs.slice(0, machines), signal)
-      const vmsUpMs = await cold.run(inputs, signal)
+    for (const [place, { name, tasks, taskMs }] of loads.entries()) {
+      const inputs = inputsOf[place]!
       const since = performance.now()
-      const job = await site.run(
-        { program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 },
-        600_000,
-      )
+      const job = await site.run({ program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 }, 600_000)
       const oursMs = performance.now() - since
       if (job.state !== 'SUCCEEDED' || job.done !== tasks) throw new Error(`The job ${name} is ${job.state}: ${job.problem?.message}`)
-      measured[name] = { tasks, taskMs, oursMs, coldVmsMs: cold.bootMs + vmsUpMs, vmsUpMs, processesMs: await inProcesses(inputs) }
+      measured[name] = { tasks, taskMs, oursMs, coldVmsMs: bootMs + upMs[place]!, vmsUpMs: upMs[place]!, processesMs: await inProcesses(inputs) }
       say(`${name}: ${JSON.stringify(Object.fromEntries(Object.entries(measured[name]).map(([key, value]) => [key, Math.round(value)])))}`)
     }
-    await cold.end()
-    await connection.close()
     const { long, short } = measured as Record<'long' | 'short', { oursMs: number; coldVmsMs: number; vmsUpMs: number; tasks: number }>
     const figures = {
       bench: 'job',
@@ -87,32 +80,29 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
   }
 }
 
-/** All at once, as somebody would who is in a hurry. */
-async function bootMachines(fork: ForkCapability, signal: AbortSignal) {
-  const image = await parentImage({
-    runtime: 'NODE',
-    packages: recipe.packages,
-    base: artifacts().parentBase,
-    cacheDirectory: cacheDirectory(),
-    signal,
-  })
-  const since = performance.now()
-  const booted = await Promise.all(
-    Array.from({ length: machines }, async () => {
-      const parentId = randomUUID()
-      const { channel } = await fork.bootParent({ operationId: `boot-${parentId}`, parentId, image, memoryBytes, cpuCount: 1, signal })
-      const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
-      await session.expect((message) => message.type === 'HELLO', 240_000, 'hello')
-      session.close()
-      return { parentId, channel }
-    }),
-  )
-  return {
-    bootMs: performance.now() - since,
-    run: (inputs: readonly number[], stop: AbortSignal) => runOn(booted, inputs, stop),
-    async end() {
-      for (const { parentId } of booted) await fork.deleteParent({ operationId: `delete-${parentId}`, parentId })
-    },
+/** Boots them all at once, as somebody would who is in a hurry, runs each load on them, and ends them: a machine that is up takes time from the others. */
+async function onColdVms(fork: ForkCapability, loadInputs: readonly number[][], signal: AbortSignal): Promise<{ bootMs: number; upMs: number[] }> {
+  const image = await parentImage({ runtime: 'NODE', packages: recipe.packages, base: artifacts().parentBase, cacheDirectory: cacheDirectory(), signal })
+  const ids = Array.from({ length: machines }, () => randomUUID())
+  try {
+    const since = performance.now()
+    const booted = await Promise.all(
+      ids.map(async (parentId) => {
+        const { channel } = await fork.bootParent({ operationId: `boot-${parentId}`, parentId, image, memoryBytes, cpuCount: 1, signal })
+        const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+        await session.expect((message) => message.type === 'HELLO', 240_000, 'hello')
+        session.close()
+        return { parentId, channel }
+      }),
+    )
+    const bootMs = performance.now() - since
+    // The first run translates what the second finds translated; a job's children never have that.
+    await runOn(booted, loadInputs[0]!.slice(0, machines), signal)
+    const upMs: number[] = []
+    for (const inputs of loadInputs) upMs.push(await runOn(booted, inputs, signal))
+    return { bootMs, upMs }
+  } finally {
+    for (const parentId of ids) await fork.deleteParent({ operationId: `delete-${parentId}`, parentId })
   }
 }
 

@@ -5,6 +5,7 @@
  *   --keep                  leaves all running until Ctrl-C, and prints the address of GraphiQL and the token
  *   --fault source-host     the source's host dies in mid-switchover: the verdict with its evidence, and the recovery (from east, tiny guest)
  *   --json                  the last line is one JSON object
+ * `npm run demo -- job` is another one: see demo-job.ts.
  */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -28,6 +29,9 @@ import { startRecordClient } from './record-client.ts'
 const publishVariable = 'PORTOLAN_DEMO_PUBLISH'
 const permittedDowntimeMs = 120_000
 
+// It ends the process by itself.
+if (process.argv[2] === 'job') await import('./demo-job.ts')
+
 const { values: options } = parseArgs({
   options: {
     from: { type: 'string', default: 'east' },
@@ -49,7 +53,7 @@ if (
   options.from === options.to
 ) {
   process.stderr.write(
-    'usage: npm run demo -- [--from east --to west | --from west --to east] [--tiny] [--keep] [--json] [--fault source-host (from east)]\n',
+    'usage: npm run demo -- [--from east --to west | --from west --to east] [--tiny] [--keep] [--json] [--fault source-host (from east)]\n       npm run demo -- job [--children N] [--out FILE] [--json]\n',
   )
   process.exit(options.help ? 0 : 2)
 }
