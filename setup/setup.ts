@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { artifacts, cacheDirectory, type Artifacts } from './artifacts.ts'
 import { runSteps, type BuildStep } from './build-steps.ts'
 import { giveTo, makeDirectoryFor } from './ownership.ts'
+import { ensureParentImages } from './parent-images.ts'
 import { ensurePackages, systemPackages, testPackages } from './packages.ts'
 import { withSetUpLock } from './set-up-lock.ts'
 import { agentBundle } from './steps/agent-bundle.ts'
@@ -51,6 +52,7 @@ export async function ensureSetup({ log, signal, tests = false, agentEntry }: Se
   const work = async () => {
     await ensurePackages(tests ? [...systemPackages, ...testPackages] : systemPackages, { log })
     await runSteps(steps, { cache, log, owner, signal })
+    await ensureParentImages(artifacts(cache), signal, owner)
   }
   await withSetUpLock(cache, log, work, signal)
   for (const shared of ['debs', 'set-up.lock']) giveTo(owner, join(cache, shared))

@@ -3,7 +3,18 @@
  * root, and kept in the cache; an image there is complete, since it gets its name last.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { checkPackageNames, fetchPackages } from './debian-packages.ts'
 import { fillTree, guestFiles } from './parent-image-tree.ts'
@@ -32,6 +43,7 @@ export interface ParentImage {
 const runtimes = { NODE: ['busybox-static', 'nodejs', 'perl-base'], PYTHON: ['busybox-static', 'python3'] }
 /** Raised when images are made in another way than before. */
 const format = 1
+const mostImages = 16
 /** What a child may write at most, unless it is told to have less. */
 const roomBytes = 1 << 30
 
@@ -69,6 +81,16 @@ export async function parentImage(request: ParentImageRequest): Promise<ParentIm
 async function makeAfter(earlier: Promise<unknown>, request: ParentImageRequest, directory: string, diskPath: string): Promise<void> {
   await earlier
   if (!existsSync(diskPath)) await build(request, directory, diskPath)
+  const now = new Date()
+  utimesSync(diskPath, now, now)
+  removeOld(directory)
+}
+
+/** An image is copied when a parent VM is made of it, and can be made again: the ones that nobody asked for in the longest time go. */
+function removeOld(directory: string): void {
+  const images = readdirSync(directory).filter((name) => name.endsWith('.raw'))
+  const byAge = images.map((name) => ({ path: join(directory, name), usedAt: statSync(join(directory, name)).mtimeMs }))
+  for (const { path } of byAge.toSorted((a, b) => b.usedAt - a.usedAt).slice(mostImages)) rmSync(path, { force: true })
 }
 
 /** The same for the same runtime, packages and guest programs, whatever the order of the packages. */

@@ -72,15 +72,17 @@ function receive(message) {
 
 function take(message) {
   const given = answers[message.type](message)
-  if (!(given instanceof Promise)) return
-  loading = given.then(loaded)
-  // A parent is saved in this wait.
-  if (message.type === 'WARM_UP') void loading.then(port.waitForNext)
+  if (given instanceof Promise) loading = given.then(() => loaded(message.type))
 }
 
-function loaded() {
+function loaded(type) {
+  const nothingCame = later.length === 0
   loading = undefined
   while (later.length > 0 && !loading) take(later.shift())
+  if (type !== 'WARM_UP') return
+  // A parent is saved in this wait.
+  if (nothingCame) port.waitForNext()
+  else port.goOn()
 }
 
 /**

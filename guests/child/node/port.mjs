@@ -101,7 +101,7 @@ export function openPort(path, onMessage) {
     },
     /** Writes what is queued, and returns when the machine's host has it. */
     flush,
-    /** Called while a message is taken: no other is read until `waitForNext`. */
+    /** Called while a message is taken: no other is read until `waitForNext` or `goOn`. */
     hold() {
       held = true
     },
@@ -116,7 +116,10 @@ export function openPort(path, onMessage) {
     },
     /** Nothing else happens in this process until the next message, which is taken at once: a parent is saved in this wait, so that what its children do first is little. */
     waitForNext() {
-      for (const before = lines; lines === before; ) split(buffer.subarray(0, readNow()))
+      for (const before = lines; lines === before;) split(buffer.subarray(0, readNow()))
+      this.goOn()
+    },
+    goOn() {
       held = false
       next()
     },
