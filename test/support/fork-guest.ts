@@ -60,7 +60,7 @@ export interface GuestLine {
 }
 
 /** Fails whatever waits when the connection ends. */
-export function speakWithGuest({ path }: GuestChannel): GuestLine {
+function speakWithGuest({ path }: GuestChannel): GuestLine {
   const socket = connect(path)
   const lines: string[] = []
   let failure: Error | undefined

@@ -50,10 +50,11 @@ test('a process enters its groups and gets its bounds before it becomes QEMU, an
   const confinement = { userId: 1_900_000_000, enterFiles: ['/groups/memory/a', '/groups/cpu/a'], maxFileBytes: 1000, maxLifetimeMs: 1_500 }
   const words = confinedCommand('qemu', ['-S'], confinement)
   expect(words.slice(0, 2)).toEqual(['sh', '-c'])
-  expect(words.slice(4)).toEqual([
-    ...['2', '/groups/memory/a', '/groups/cpu/a', '--'],
-    ...['timeout', '--signal=KILL', '1.500'],
-    ...['setpriv', '--no-new-privs', '--reuid=1900000000', '--regid=1879048192', '--clear-groups', 'qemu', '-S'],
-  ])
+  const expected = [
+    ['2', '/groups/memory/a', '/groups/cpu/a', '--'],
+    ['timeout', '--signal=KILL', '1.500'],
+    ['setpriv', '--no-new-privs', '--reuid=1900000000', '--regid=1879048192', '--clear-groups', 'qemu', '-S'],
+  ]
+  expect(words.slice(4)).toEqual(expected.flat())
   expect(confinedCommand('qemu', [], { ...confinement, userId: null })).not.toContain('--clear-groups')
 })
