@@ -3,7 +3,7 @@
  *
  *   bootParent --> (warmed by the caller, over its channel) --> saveParent --> forkChild ... deleteChild --> deleteParent
  *
- * Ids of parents and children are the caller's: 1 to 64 letters, digits, dots, dashes, underscores, not beginning with a dot. The same id again is the same VM, whatever
+ * Ids of parents and children are the caller's: 1 to 64 letters, digits, dots, dashes, underscores, beginning with neither a dot nor a dash. The same id again is the same VM, whatever
  * the operation. All of it is found again, after a crash of the plugin, in the cloud itself.
  */
 import type { Operation, Query } from './contract.ts'

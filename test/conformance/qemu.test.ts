@@ -1,7 +1,7 @@
 /** The qemu plugin against real QEMU, with the tiny Debian guest. */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -10,11 +10,15 @@ import { artifacts } from '../../setup/artifacts.ts'
 import { describeProvider } from '../../src/plugin-sdk/conformance/index.ts'
 import { openCloud } from '../plugins/qemu/support/cloud.ts'
 import { bootTinyGuest } from '../plugins/qemu/support/tiny-guest.ts'
+import { buildForkGuest, forkGuestMemoryBytes, warmUpForkGuest, withGuest } from '../support/fork-guest.ts'
+import { controlGroupsOfChildren } from '../support/control-groups.ts'
 
 await describeProvider(
   'qemu',
   async () => {
     const stateDirectory = await mkdtemp(join(tmpdir(), 'portolan-conformance-qemu-'))
+    const guestDirectory = join(stateDirectory, 'guest')
+    await mkdir(guestDirectory)
     const { tinyImage, landing } = artifacts()
     return {
       plugin: resolve(import.meta.dirname, '../../plugins/qemu'),
@@ -22,7 +26,27 @@ await describeProvider(
       imagePath: tinyImage,
       landing,
       guestHttp: { port: 8080, path: '/health', bootTimeoutMs: 120_000 },
-      leftovers: async () => [...(await readdir(join(stateDirectory, 'machines'))), ...(await commandLinesWith(stateDirectory))],
+      parent: {
+        image: await buildForkGuest(guestDirectory),
+        memoryBytes: forkGuestMemoryBytes,
+        warmUp: warmUpForkGuest,
+        exercise: (channel) =>
+          withGuest(channel, async ({ run }) => {
+            const write =
+              'head -c 2000000 /dev/urandom >/tmp/mine && dd if=/tmp/mine of=/dev/vda bs=64k conv=fsync 2>/dev/null && head -c 17 /dev/vda | wc -c'
+            vitest.expect(await run(write)).toEqual({ said: ['17'], status: '0' })
+          }),
+        savedFiles: (parentId) => ({
+          ram: join(stateDirectory, 'parents', parentId, 'ram'),
+          disk: join(stateDirectory, 'parents', parentId, 'disk.raw'),
+        }),
+      },
+      leftovers: async () => [
+        ...(await readdir(join(stateDirectory, 'machines'))),
+        ...(await readdir(join(stateDirectory, 'parents'))),
+        ...(await processesOf(stateDirectory)),
+        ...(await controlGroupsOfChildren(stateDirectory)),
+      ],
       cleanUp: () => rm(stateDirectory, { recursive: true, force: true }),
     }
   },
@@ -58,9 +82,12 @@ vitest.test('a guest is cut off and let out without its help, and powers off whe
   }
 })
 
-/** Processes that have to do with the directory. */
-async function commandLinesWith(directory: string): Promise<string[]> {
+/** Processes that have to do with the directory, or run in it. */
+async function processesOf(directory: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
-  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')))
-  return lines.filter((line) => line.includes(directory))
+  const lines = pids.map(async (pid) => {
+    const said = [await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''), await readlink(`/proc/${pid}/cwd`).catch(() => '')]
+    return said.join(' in ')
+  })
+  return (await Promise.all(lines)).filter((line) => line.includes(directory))
 }

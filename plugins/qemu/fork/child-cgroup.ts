@@ -6,12 +6,13 @@ import { access, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ChildLimits } from '../../../src/plugin-sdk/index.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 
 export interface ChildCgroups {
   version: 'V1' | 'V2'
   /** The files to which a process writes 0 to enter. Made again, with these limits, where it is there. */
   make(childId: string, limits: Pick<ChildLimits, 'memoryBytes' | 'cpuShare'>): Promise<string[]>
-  /** Waits up to 5 s for what is in it to end. None: a success. */
+  /** Waits up to 5 s for what is in it to end. None: a success. The last one takes the site's group along. */
   remove(childId: string): Promise<void>
   /** Memory that the groups around this process leave it; Infinity where none has a limit. */
   freeMemoryBytes(): Promise<number>
@@ -24,30 +25,33 @@ const enter = 'cgroup.procs'
 /** Null where this process may make none. `siteName` keeps clouds on one machine apart. */
 export async function openCgroups(
   siteName: string,
-  from = { mount: '/sys/fs/cgroup', self: '/proc/self/cgroup' },
+  from = { mount: '/sys/fs/cgroup', self: '/proc/self/cgroup', removeDirectory: rmdir as (path: string) => Promise<void> },
 ): Promise<ChildCgroups | null> {
   const own = ownGroups(await readFile(from.self, 'utf8').catch(() => ''))
   const found = (await versionOne(from.mount, own)) ?? (await versionTwo(from.mount, own))
   if (!found) return null
   const { version, bases, limit, memory } = found
   const site = `portolan-${siteName}`
+  const siteChanges = oneAtATime()
   const groups: ChildCgroups = {
     version,
     async make(childId, limits) {
       const directories = bases.map((base) => join(base, site, childId))
       for (const [index, directory] of directories.entries()) {
-        await mkdir(dirname(directory), { recursive: true })
-        await found.prepare(dirname(directory))
-        await mkdir(directory, { recursive: true })
+        // Were the site's group removed in between, the new one would not have its controllers.
+        await siteChanges(site, async () => {
+          await mkdir(dirname(directory), { recursive: true })
+          await found.prepare(dirname(directory))
+          await mkdir(directory, { recursive: true })
+        })
         for (const [name, value] of limit(index, limits)) await writeFile(join(directory, name), value)
       }
       return directories.map((directory) => join(directory, enter))
     },
     async remove(childId) {
       for (const base of bases) {
-        await removeGroup(join(base, site, childId))
-        // The last one takes the site's along.
-        await rmdir(join(base, site)).catch(() => undefined)
+        await removeGroup(join(base, site, childId), from.removeDirectory)
+        await siteChanges(site, () => rmdir(join(base, site)).catch(() => undefined))
       }
     },
     freeMemoryBytes: () => freeIn(memory),
@@ -138,11 +142,11 @@ function ownGroups(text: string): Map<string, string> {
   return new Map(lines.flatMap(([, controllers = '', ...path]) => controllers.split(',').map((name) => [name, path.join(':')] as const)))
 }
 
-async function removeGroup(directory: string): Promise<void> {
+async function removeGroup(directory: string, removeDirectory: (path: string) => Promise<void>): Promise<void> {
   const deadline = performance.now() + removeTimeoutMs
   for (;;)
     try {
-      await rmdir(directory)
+      await removeDirectory(directory)
       return
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException

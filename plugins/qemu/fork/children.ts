@@ -29,6 +29,7 @@ import {
   socketPath,
   writeChild,
 } from './fork-site.ts'
+import type { OneAtATime } from './one-at-a-time.ts'
 import { untilReady } from './until-ready.ts'
 
 type ForkRequest = Parameters<ForkCapability['forkChild']>[0]
@@ -71,9 +72,11 @@ async function fork(site: ForkSite, parent: Parent, directory: string, request: 
     forked: false,
     process: null,
   }
+  await mkdir(directory, { mode: 0o711 }).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'EEXIST' ? beingForked(childId) : error
+  })
   try {
     return await asRoomAllows(`the child ${childId}`, async () => {
-      await mkdir(directory, { mode: 0o711 })
       await writeChild(directory, child)
       await layOut(site, directory, child)
       const enterFiles = (await site.cgroups?.make(childId, limits)) ?? []
@@ -180,24 +183,6 @@ async function removeChild(site: ForkSite, childId: string, directory: string, s
   await rm(directory, { recursive: true, force: true })
 }
 
-export type OneAtATime = <Result>(id: string, work: () => Promise<Result>) => Promise<Result>
-
-/** Calls for the same id wait for each other. */
-export function oneAtATime(): OneAtATime {
-  const last = new Map<string, Promise<unknown>>()
-  return async (id, work) => {
-    const before = last.get(id)
-    const mine = (before ?? Promise.resolve()).then(work, work)
-    const settled = mine.catch(() => undefined)
-    last.set(id, settled)
-    try {
-      return await mine
-    } finally {
-      if (last.get(id) === settled) last.delete(id)
-    }
-  }
-}
-
 function requireSensible({ limits }: ForkRequest): void {
   const { network, ...numbers } = limits
   for (const [name, value] of Object.entries(numbers))
@@ -222,6 +207,14 @@ function ofAnotherParent(childId: string, parentId: string): ProviderError {
   return new ProviderError('CONFLICT', `The child ${childId} is there already, of the parent ${parentId}.`, {
     retryable: false,
     remedy: 'Give every child an id of its own. Nothing was changed.',
+    path: ['childId'],
+  })
+}
+
+function beingForked(childId: string): ProviderError {
+  return new ProviderError('CONFLICT', `The child ${childId} is being forked by another process of this plugin.`, {
+    retryable: true,
+    remedy: 'Call again.',
     path: ['childId'],
   })
 }

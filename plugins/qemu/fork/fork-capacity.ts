@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ChildLimits, type ForkCapability, ProviderError } from '../../../src/plugin-sdk/index.ts'
 import { freeMemoryBytes } from '../capacity.ts'
+import { availableBytes } from '../storages.ts'
 import { childFiles, type Parent } from './fork-files.ts'
 import { findForkProcesses, proportionalBytes } from './fork-processes.ts'
 import { type ForkSite, listChildDirectories, readChild, readParent, requireSaved } from './fork-site.ts'
@@ -37,6 +38,24 @@ export async function requireMemoryForChild(site: ForkSite, parent: Parent, limi
         'INSUFFICIENT_CAPACITY',
         `There is too little memory for another child: it may take ${inMebibytes(neededBytes)}, and ${of} has ${inMebibytes(bytes)} left.`,
         { retryable: true, remedy: 'Wait for other children to end, or fork fewer. Nothing was changed.', path: ['limits', 'memoryBytes'] },
+      )
+}
+
+/** Throws INSUFFICIENT_CAPACITY. A parent has memory and disk of its own, all of which it may write. */
+export async function requireRoomForParent(site: ForkSite, { hardware, diskBytes }: Parent): Promise<void> {
+  const memoryBytes = hardware.memoryKiB * 1024
+  const disk = { of: "the state directory's file system", bytes: await availableBytes(site.parents), neededBytes: memoryBytes + diskBytes }
+  const memory = (await freeBytes(site)).map((bound) => ({ ...bound, neededBytes: memoryBytes + processBytes }))
+  for (const { of, bytes, neededBytes } of [disk, ...memory])
+    if (bytes < neededBytes)
+      throw new ProviderError(
+        'INSUFFICIENT_CAPACITY',
+        `There is too little room for the parent: it may take ${inMebibytes(neededBytes)}, and ${of} has ${inMebibytes(bytes)} left.`,
+        {
+          retryable: false,
+          remedy: 'Free some, or give the parent less memory or a smaller disk. Nothing was changed.',
+          path: ['memoryBytes'],
+        },
       )
 }
 

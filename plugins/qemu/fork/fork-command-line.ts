@@ -71,7 +71,8 @@ function hardwareArguments(
   { ramFile, share, mac, networkId }: { ramFile: string; share: 'on' | 'off'; mac: string; networkId: string | null },
 ): string[][] {
   return [
-    ['-nodefaults', '-no-user-config', '-display', 'none'],
+    // A guest that boots again is no child any more: it ends.
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ['-name', forkName, '-qmp', `unix:${runFiles.control},server=on,wait=off`],
     ['-machine', `pc,accel=${accelerator},memory-backend=ram,mem-merge=off,hpet=off,vmport=off,usb=off`],

@@ -14,7 +14,7 @@ export interface ForkSite extends Site {
   cgroups: ChildCgroups | null
 }
 
-const idPattern = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/
+const idPattern = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/
 /** What a Unix socket's address holds. */
 const longestSocketPath = 107
 
@@ -29,7 +29,7 @@ export function requireId(id: string, what: 'parentId' | 'childId'): string {
   if (idPattern.test(id)) return id
   throw new ProviderError('NOT_FOUND', `${JSON.stringify(id.slice(0, 80))} can't be the id of a parent or child here.`, {
     retryable: false,
-    remedy: 'Use 1 to 64 letters, digits, dots, dashes and underscores, not beginning with a dot.',
+    remedy: 'Use 1 to 64 letters, digits, dots, dashes and underscores, beginning with neither a dot nor a dash.',
     path: [what],
   })
 }

@@ -8,9 +8,10 @@ import { userNetwork } from '../machine.ts'
 import type { Site } from '../site.ts'
 import { canGiveAccounts } from './child-account.ts'
 import { openCgroups } from './child-cgroup.ts'
-import { deleteChild, forkChild, listChildren, oneAtATime, resumeChild } from './children.ts'
+import { deleteChild, forkChild, listChildren, resumeChild } from './children.ts'
 import { forkCapacity } from './fork-capacity.ts'
 import { type ForkSite, makeParentsDirectory } from './fork-site.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 import { bootParent, deleteParent, describeParents, hashParent, saveParent, sweepParents } from './parents.ts'
 
 const run = promisify(execFile)

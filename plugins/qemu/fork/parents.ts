@@ -16,6 +16,7 @@ import { withQmp } from '../qmp.ts'
 import { runTool } from '../run-tool.ts'
 import { macOf, readersGroupId, userIdOf } from './child-account.ts'
 import { confinedCommand, startConfined } from './confined-start.ts'
+import { requireRoomForParent } from './fork-capacity.ts'
 import { hardwareOf, parentCommandLine } from './fork-command-line.ts'
 import { type Parent, parentFiles } from './fork-files.ts'
 import { endForkProcesses, findForkProcesses } from './fork-processes.ts'
@@ -50,6 +51,7 @@ export function bootParent(site: ForkSite): ForkCapability['bootParent'] {
             stoppedAt: null,
             saved: null,
           }
+          await requireRoomForParent(site, parent)
           await layOut(site, directory, parent, image, signal)
           await start(site, directory, parent, image.commandLine, signal)
         })

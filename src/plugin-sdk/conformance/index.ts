@@ -10,6 +10,7 @@
 import { connectionChecks } from './connection-checks.ts'
 import { destinationChecks } from './destination-checks.ts'
 import { fencingChecks } from './fencing-checks.ts'
+import { forkChecks } from './fork-checks.ts'
 import { recordChecks } from './record-checks.ts'
 import { closeSession, openSession, type Session, type Suite, type TestApi } from './session.ts'
 import type { ConformanceSubject } from './subject.ts'
@@ -65,6 +66,7 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
     virtualMachineChecks(suite)
     fencingChecks(suite)
     destinationChecks(suite)
+    forkChecks(suite)
 
     describe('at the end', () => {
       test('the cloud is as it was before', { timeout: checkTimeoutMs }, async () => {

@@ -1,3 +1,4 @@
+import type { GuestChannel, ParentImage } from '../contract-fork.ts'
 import type { InjectedFile, LandingImage } from '../contract.ts'
 
 /** What a plugin's author gives the suite. What is absent is skipped, and reported as skipped. */
@@ -16,6 +17,18 @@ export interface ConformanceSubject {
   inject?: InjectedFile[]
   /** RAM of the virtual machines made here. 512 MiB less 8 KiB by default. */
   memoryBytes?: number
+  /** For `fork`: what children are forked from, and how to speak with it. Each of the functions connects, and hangs up when it is done. */
+  parent?: {
+    image: ParentImage
+    memoryBytes: number
+    cpuCount?: number
+    /** Ends when the guest that boots is ready to be saved. */
+    warmUp(channel: GuestChannel): Promise<void>
+    /** Lets a child write to its memory and its disk, and ends when it has answered. */
+    exercise(channel: GuestChannel): Promise<void>
+    /** Local paths of what was saved, to be compared from outside, where there are such files. */
+    savedFiles?(parentId: string): { ram: string; disk: string }
+  }
   /** A well-formed id of a virtual machine that does not exist; a random UUID by default. */
   unknownVmId?: string
   /** What is left outside of the topology (files, processes, volumes), one name each: compared before and after. */
