@@ -48,6 +48,8 @@ export interface MigrationTimings {
   holdMs: number
   /** For an agent to dial in, or to dial in again. */
   agentMs: number
+  /** How often a cloud is asked whether a virtual machine is off whose agent is silent. */
+  powerLookMs: number
   /** A migration fails when no round could be run for so long, whatever was in its way. */
   lostMs: number
   /** For an answer of an agent that is at hand. */
@@ -68,6 +70,7 @@ export const defaultTimings: MigrationTimings = {
   roundGapMs: 100,
   holdMs: 2_000,
   agentMs: 120_000,
+  powerLookMs: 5_000,
   lostMs: 900_000,
   requestMs: 60_000,
   stallMs: 90_000,
