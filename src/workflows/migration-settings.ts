@@ -78,5 +78,12 @@ export const defaultTimings: MigrationTimings = {
   healthPollMs: 500,
 }
 
+/** A round that gets nowhere is given up no later than agents that are away, but never within what a busy machine takes for a breath. */
+export function stallMsFor(lostMs: number): number {
+  return Math.min(defaultTimings.stallMs, Math.max(lostMs, leastStallMs))
+}
+
+const leastStallMs = 20_000
+
 /** The guest port where the destination's agent takes the source's connection. */
 export const transferPort = 7443
