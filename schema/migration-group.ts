@@ -16,14 +16,18 @@ import { Migration } from './migration.ts'
 import { rowNode } from './row-node.ts'
 import { VirtualMachine } from './virtual-machine.ts'
 
-export const GroupStateEnum = describedEnum<GroupState>('MigrationGroupState', 'The life of a group. The last three are final.', {
-  CREATED: 'It was stored, and nothing is moved before `startMigrationGroup`.',
-  RUNNING: 'Its members are under way.',
-  PAUSED: 'An operator paused it: no member is started, and those that can stand still do.',
-  COMPLETED: 'All members were completed.',
-  FAILED: 'All members have ended, and some were not completed.',
-  CANCELLED: 'An operator cancelled it; members that were completed before stay so.',
-})
+export const GroupStateEnum = describedEnum<GroupState>(
+  'MigrationGroupState',
+  'The life of a group. The last three are ends; a COMPLETED or FAILED group runs again once a member is retried.',
+  {
+    CREATED: 'It was stored, and nothing is moved before `startMigrationGroup`.',
+    RUNNING: 'Its members are under way.',
+    PAUSED: 'An operator paused it: no member is started, and those that can stand still do.',
+    COMPLETED: 'All members were completed.',
+    FAILED: 'All members have ended, and some were not completed.',
+    CANCELLED: 'An operator cancelled it; members that were completed before stay so.',
+  },
+)
 
 const MemberStateEnum = describedEnum<MemberState>('MigrationGroupMemberState', 'What a member of a group is at.', {
   PLANNED: 'The group was not started.',

@@ -19,7 +19,7 @@ const configurationSchema = z.strictObject({
         .default([{ host: '127.0.0.1', port: 0 }]),
       /** Addresses told to agents before those that the providers suggest, such as this machine's public name. */
       advertise: z.array(z.string()).default([]),
-      /** A migration whose agents are away, or whose rounds fail, for so many milliseconds on end fails, and is undone. */
+      /** A migration whose agents are away, or whose rounds fail, for so many milliseconds on end fails, and is undone. A round without progress is given up after so long too, but no earlier than 20 s and no later than 90 s. */
       lostAfterMs: z.number().int().min(1_000).max(86_400_000).default(900_000),
     })
     .prefault({}),

@@ -21,6 +21,7 @@ import { createApiServer } from './server/create-server.ts'
 import { ensureFirstToken } from './server/first-token.ts'
 import { createAuthorityStore } from './workflows/authority-store.ts'
 import { createWorkflows } from './workflows/create-workflows.ts'
+import { stallMsFor } from './workflows/migration-settings.ts'
 import { requireSameSealKey } from './workflows/require-same-seal-key.ts'
 
 const { values: options } = parseArgs({
@@ -85,7 +86,7 @@ async function start(): Promise<{ url: string; token: string | null }> {
     dataDirectory,
     advertise,
     webhookAllow: configuration.webhooks.allow,
-    timings: { lostMs: lostAfterMs },
+    timings: { lostMs: lostAfterMs, stallMs: stallMsFor(lostAfterMs) },
     log,
   })
   closing.push(() => workflows.close())

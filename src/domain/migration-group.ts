@@ -2,6 +2,7 @@
  * The life of a group of migrations, and what each member is at.
  *
  *   CREATED ─► RUNNING ◄─► PAUSED ─► COMPLETED | FAILED | CANCELLED
+ *              RUNNING ◄── COMPLETED | FAILED, when a member is retried
  *
  * A dependency orders cutovers: members copy as soon as there are slots, and a member cuts over once all that it depends on are COMPLETED. A member that ends otherwise
  * stops those that depend on it, and theirs, and nobody else.

@@ -1,8 +1,10 @@
 /** What may begin with a migration that has ended: retry, rollback, discard of the kept copy. */
 import { eq } from 'drizzle-orm'
+import type { Change, Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
 import { translated } from './failure.ts'
+import { reviveGroup, runningGroup } from './group-revival.ts'
 import type { Idempotency } from './idempotency.ts'
 import { migrationIn } from './migration-operations.ts'
 import { lockVirtualMachine } from './migration-start.ts'
@@ -20,8 +22,10 @@ export function createAfterEndOperations(dependencies: {
   phaseLists: PhaseLists
   engineId: string
   submit: (migrationId: string) => Promise<void>
+  database: Pick<Database, 'select'>
+  submitGroup: (groupId: string) => Promise<void>
 }): AfterEndOperations {
-  const { idempotency, phaseLists, engineId, submit } = dependencies
+  const { idempotency, phaseLists, engineId, submit, database, submitGroup } = dependencies
 
   /** Puts the row back to PENDING at the first phase of a list, under the lock, and hands it to the engine. */
   function begin(
@@ -33,22 +37,24 @@ export function createAfterEndOperations(dependencies: {
     return (actor: Actor, input: { idempotencyKey: string; migrationId: string }) =>
       translated(async () => {
         const { migrationId } = input
-        const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, (commit) =>
-          commit(
-            async (tx) => {
-              const row = await migrationIn(tx, migrationId)
-              requireAllowedAfterEnd(action, row)
-              await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
-              await tx
-                .update(migrations)
-                .set({ ...freshRun(phaseLists, version(), engineId), ...patchOf(row) })
-                .where(eq(migrations.id, migrationId))
-              return { migrationId }
-            },
-            [{ topic: 'MIGRATION', subject: migrationId }],
-          ),
-        )
+        const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, (commit) => {
+          const changed: Change[] = [{ topic: 'MIGRATION', subject: migrationId }]
+          return commit(async (tx) => {
+            const row = await migrationIn(tx, migrationId)
+            requireAllowedAfterEnd(action, row)
+            await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
+            await tx
+              .update(migrations)
+              .set({ ...freshRun(phaseLists, version(), engineId), ...patchOf(row) })
+              .where(eq(migrations.id, migrationId))
+            const revived = action === 'RETRY' ? await reviveGroup(tx, migrationId, engineId) : null
+            if (revived) changed.push({ topic: 'MIGRATION_GROUP', subject: revived })
+            return { migrationId }
+          }, changed)
+        })
         await submit(migrationId)
+        const groupId = action === 'RETRY' ? await runningGroup(database, migrationId, engineId) : null
+        if (groupId) await submitGroup(groupId)
         return answer
       })
   }

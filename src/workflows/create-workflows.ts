@@ -20,7 +20,7 @@ import { createFreezeLeases } from './freeze-leases.ts'
 import { groupCutover } from './group-cutover.ts'
 import { createGroupOperations } from './group-operations.ts'
 import { createGroupRunner } from './group-runner.ts'
-import { createGroupWorkflow, groupWorkflowName } from './group-workflow.ts'
+import { createGroupWorkflow, groupRunKey, groupWorkflowName } from './group-workflow.ts'
 import { createIdempotency } from './idempotency.ts'
 import { createJobs } from './jobs.ts'
 import { createMigrationCheck } from './migration-check.ts'
@@ -152,7 +152,7 @@ export async function createWorkflows(dependencies: {
     .from(migrations)
     .where(and(eq(migrations.engineId, engine.id), inArray(migrations.state, ['PENDING', 'RUNNING', 'PAUSED'])))
   for (const { id } of orphans) await submitMigration(id)
-  const submitGroup = (groupId: string) => submit(groupWorkflowName, groupId)
+  const submitGroup = async (groupId: string) => submit(groupWorkflowName, await groupRunKey(database, groupId))
   const orphanedGroups = await database
     .select({ id: migrationGroups.id })
     .from(migrationGroups)
@@ -177,7 +177,7 @@ export async function createWorkflows(dependencies: {
       ...createWebhookSecretOperations({ idempotency, sealKey }),
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
       ...createMigrationTestOperations({ database, connections, idempotency, tests }),
-      ...createAfterEndOperations({ idempotency, phaseLists, engineId: engine.id, submit: submitMigration }),
+      ...createAfterEndOperations({ database, idempotency, phaseLists, engineId: engine.id, submit: submitMigration, submitGroup }),
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
       ...forking,

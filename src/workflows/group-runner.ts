@@ -8,7 +8,7 @@ import type { Database } from '../database/client.ts'
 import { migrationGroupMembers, migrationGroups } from '../database/tables/migration-group.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { PortolanError } from '../domain/errors.ts'
-import { groupEnd, isGroupEnded, isMemberEnded } from '../domain/migration-group.ts'
+import { groupEnd, isGroupEnded, isMemberEnded, type GroupState } from '../domain/migration-group.ts'
 import { isSteerable, readGroup, type GroupRow, type Member } from './group-facts.ts'
 import type { MigrationStart } from './migration-start.ts'
 import { wait } from './wait.ts'
@@ -85,25 +85,21 @@ export function createGroupRunner(dependencies: {
 
   /** Writes the group's state where it is another now. */
   async function settle(groupId: string): Promise<boolean> {
-    const { group, members } = (await readGroup(database, groupId))!
-    const end = groupEnd(
-      group.desired,
-      members.map(({ state }) => state),
+    const seen = await standing(database, groupId)
+    if (!seen.isNew) return seen.end !== null
+    // Read again: a member may have been retried since.
+    return database.transaction(
+      async (tx) => {
+        const { state, end } = await standing(tx, groupId)
+        const now = new Date()
+        await tx
+          .update(migrationGroups)
+          .set({ state, updatedAt: now, ...(end && { endedAt: now }) })
+          .where(eq(migrationGroups.id, groupId))
+        return end !== null
+      },
+      [{ topic: 'MIGRATION_GROUP', subject: groupId }],
     )
-    const state = end ?? (group.desired === 'PAUSE' ? 'PAUSED' : 'RUNNING')
-    if (state !== group.state) {
-      const now = new Date()
-      await database.write(
-        (orm) => [
-          orm
-            .update(migrationGroups)
-            .set({ state, updatedAt: now, ...(end && { endedAt: now }) })
-            .where(eq(migrationGroups.id, groupId)),
-        ],
-        [{ topic: 'MIGRATION_GROUP', subject: groupId }],
-      )
-    }
-    return end !== null
   }
 
   async function slice(groupId: string): Promise<string | null> {
@@ -133,6 +129,17 @@ export function createGroupRunner(dependencies: {
       await Promise.allSettled(running)
     },
   }
+}
+
+/** The state that it should be in, and whether that is another than the one written. */
+async function standing(database: Pick<Database, 'select'>, groupId: string) {
+  const { group, members } = (await readGroup(database, groupId))!
+  const end = groupEnd(
+    group.desired,
+    members.map(({ state }) => state),
+  )
+  const state: GroupState = end ?? (group.desired === 'PAUSE' ? 'PAUSED' : 'RUNNING')
+  return { state, end, isNew: state !== group.state }
 }
 
 function mustStop({ desired }: GroupRow, { state, stoppedBy, migrationId }: Member): boolean {

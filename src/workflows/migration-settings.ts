@@ -48,6 +48,8 @@ export interface MigrationTimings {
   holdMs: number
   /** For an agent to dial in, or to dial in again. */
   agentMs: number
+  /** How often a cloud is asked whether a virtual machine is off whose agent is silent. */
+  powerLookMs: number
   /** A migration fails when no round could be run for so long, whatever was in its way. */
   lostMs: number
   /** For an answer of an agent that is at hand. */
@@ -68,12 +70,20 @@ export const defaultTimings: MigrationTimings = {
   roundGapMs: 100,
   holdMs: 2_000,
   agentMs: 120_000,
+  powerLookMs: 5_000,
   lostMs: 900_000,
   requestMs: 60_000,
   stallMs: 90_000,
   commitMs: 60_000,
   healthPollMs: 500,
 }
+
+/** A round that gets nowhere is given up no later than agents that are away, but never within what a busy machine takes for a breath. */
+export function stallMsFor(lostMs: number): number {
+  return Math.min(defaultTimings.stallMs, Math.max(lostMs, leastStallMs))
+}
+
+const leastStallMs = 20_000
 
 /** The guest port where the destination's agent takes the source's connection. */
 export const transferPort = 7443

@@ -6,6 +6,8 @@ import { createBandwidthKeeper } from './bandwidth-keeper.ts'
 import type { RoundMode, RoundProgress, RoundResult } from '../transfer/control-protocol.ts'
 import type { MigrationRow, RoundRow } from './migration-store.ts'
 import type { PhaseContext } from './phase.ts'
+import { isOff } from './phases/phase-facts.ts'
+import { isSourceOff, sourceIsOff } from './source-off.ts'
 
 /** At most ten times a second. */
 const progressEveryMs = 100
@@ -36,6 +38,14 @@ export async function runRound(
   const watch = setInterval(() => {
     if (performance.now() - lastSign > timings.stallMs) stop.abort(stalled(round.round, timings.stallMs))
   }, timings.pollMs)
+  // Its last connection may look alive for a while, and is waited for after that.
+  const powerWatch = setInterval(() => {
+    if (performance.now() - lastSign < timings.powerLookMs) return
+    isOff(context, 'SOURCE').then(
+      (off) => off && stop.abort(sourceIsOff()),
+      () => {},
+    )
+  }, timings.powerLookMs)
   const bandwidth = createBandwidthKeeper(source)
   const stopWatching = watchRow(context, (row) => {
     if (row.desired === 'PAUSE' && (row.phase === 'SYNC' || row.phase === 'READY_TO_CUT_OVER')) stop.abort(paused)
@@ -51,13 +61,14 @@ export async function runRound(
     await reporter.end(result)
     return result
   } catch (error) {
-    await stopInGuest(source)
+    if (!isSourceOff(stop.signal.reason)) await stopInGuest(source)
     await reporter.failed()
     signal.throwIfAborted()
     if (stop.signal.reason === paused) return null
     throw stop.signal.aborted ? stop.signal.reason : error
   } finally {
     clearInterval(watch)
+    clearInterval(powerWatch)
     stopWatching()
     stopListening()
   }

@@ -1,5 +1,6 @@
 /** Both copies of one virtual machine, as their providers and their clients see them. */
 import { BlockList } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
 import type { Endpoint, VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
 import type { ScenarioSite } from '../support/scenario-site.ts'
@@ -28,9 +29,10 @@ async function publicEndpoint(cloud: DemoCloud, uniqueId: string): Promise<Endpo
   return host === undefined ? null : { host, port: 8080 }
 }
 
-async function answers({ host, port }: Endpoint): Promise<boolean> {
+async function answers({ host, port }: Endpoint, stopping?: AbortSignal): Promise<boolean> {
+  const signal = AbortSignal.any([AbortSignal.timeout(answerWithinMs), ...(stopping ? [stopping] : [])])
   try {
-    return (await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(answerWithinMs) })).ok
+    return (await fetch(`http://${host}:${port}/health`, { signal })).ok
   } catch {
     return false
   }
@@ -61,10 +63,12 @@ export function watchLiveCopies({ destination, vm, records }: ScenarioSite): Liv
   const stopping = new AbortController()
   const sourceEndpoint = vm.workload
   async function look(): Promise<void> {
-    const before = await answers(sourceEndpoint)
+    const { signal } = stopping
+    const before = await answers(sourceEndpoint, signal)
     const endpoint = await publicEndpoint(destination, vm.uniqueId)
-    if (!endpoint || !(await answers(endpoint))) return
-    const after = await answers(sourceEndpoint)
+    if (!endpoint || !(await answers(endpoint, signal))) return
+    const after = await answers(sourceEndpoint, signal)
+    if (signal.aborted) return
     if (before && after)
       seen.push(
         `${new Date().toISOString()}: the source answers at ${sourceEndpoint.port}, and the destination at ${endpoint.host}:${endpoint.port}`,
@@ -74,7 +78,7 @@ export function watchLiveCopies({ destination, vm, records }: ScenarioSite): Liv
   const watching = (async () => {
     while (!stopping.signal.aborted) {
       await look().catch(() => {})
-      await new Promise((later) => setTimeout(later, 500))
+      await delay(500, undefined, { signal: stopping.signal }).catch(() => {})
     }
   })()
   return {

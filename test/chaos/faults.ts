@@ -1,4 +1,4 @@
-/** The faults of the campaign, as data. Each is injected into one run, and gives the function that heals it. */
+/** The faults of the campaign, as data. Each is injected into one run, and gives the function that heals it, if it needs any. */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
@@ -17,7 +17,8 @@ export interface Fault {
   needs?: 'east' | 'west'
   /** Two faults that act on the same thing are never in one run. */
   acts?: 'SITE' | 'DATABASE'
-  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<() => Promise<unknown>>
+  /** Null: there is nothing to heal, or it heals by itself. */
+  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<(() => Promise<unknown>) | null>
 }
 
 export const faults: readonly Fault[] = [
@@ -33,7 +34,7 @@ export const faults: readonly Fault[] = [
     name: 'engine killed',
     async inject({ scenario }) {
       await killEngine(scenario.controlPlane())
-      return nothing
+      return null
     },
   },
   { name: 'source agent killed', inject: (stage) => inSource(stage, signalAgent('KILL')) },
@@ -48,7 +49,7 @@ export const faults: readonly Fault[] = [
     acts: 'SITE',
     async inject({ site }) {
       await site.killLibvirtd()
-      return nothing
+      return null
     },
   },
   {
@@ -126,9 +127,9 @@ const loginWithinMs = 20_000
 async function nothing(): Promise<void> {}
 
 /** In the source, where it can be logged in to; a guest without an agent has none to signal. */
-async function inSource({ scenario }: Stage, script: string): Promise<() => Promise<void>> {
+async function inSource({ scenario }: Stage, script: string): Promise<null> {
   await inGuest(scenario.source, scenario.vm.vmId, `${script} || true`, loginWithinMs).catch(nothing)
-  return nothing
+  return null
 }
 
 /** Its end is in the guest too: whatever becomes of the way in, the agent goes on. */
@@ -138,10 +139,10 @@ function held(forMs: number): string {
 const agentProcess = '/run/portolan-agent/process'
 
 /** kill -9 of the copy at one cloud; both have the same unique id. Null where it doesn't run. */
-async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<() => Promise<void>> {
+async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<null> {
   const directory = join(siteDirectory, pluginId === 'qemu' ? 'east' : 'libvirt')
   for (const { pid, arguments: words } of await machineProcesses(directory)) if (words.includes(uniqueId)) process.kill(pid, 'SIGKILL')
-  return nothing
+  return null
 }
 
 function tc(change: 'add' | 'del', port: string, ...discipline: string[]) {

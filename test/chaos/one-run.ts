@@ -23,8 +23,8 @@ export interface RunOptions {
 }
 
 const endsWithinMs = 240_000
-/** An agent that isn't heard of for so long is given up: shorter than the longest fault. */
-const lostAfterMs = 60_000
+/** An agent that isn't heard of for so long is given up, and a round that gets nowhere: shorter than the longest fault. */
+const lostAfterMs = 30_000
 
 export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunResult> {
   const { site, say } = options
@@ -106,8 +106,18 @@ async function injectAndHeal(
   await delay(planned.delayMs)
   injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
   const heal = await fault.inject(stage, { healAfterMs: planned.healAfterMs, migrationId: id })
-  await delay(planned.healAfterMs)
+  if (!heal) return
+  await untilItIsTimeToHeal(stage, id, planned.healAfterMs)
   await heal()
+}
+
+/** A fault does no more harm to a migration that has ended. */
+async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number): Promise<void> {
+  for (const deadline = performance.now() + healAfterMs; performance.now() < deadline;) {
+    await delay(Math.min(500, deadline - performance.now()))
+    const present = stage.databaseWasLost() ? null : await stage.scenario.migration(id).catch(() => null)
+    if (present && hasEnded(present)) return
+  }
 }
 
 /** What is needed to see why, before the run's directory goes. */

@@ -23,7 +23,7 @@ export const phases = phaseList(phaseLists, newestVersion(phaseLists)).map(({ na
 
 const latestDelayMs = 2_000
 /** From a hiccup to longer than the agents are waited for. */
-const healAfterMs = [500, 3_000, 10_000, 30_000, 90_000] as const
+const healAfterMs = [500, 3_000, 10_000, 20_000, 45_000] as const
 
 export function planRun(seed: string, run: number, only?: string): RunPlan {
   const random = randomNumbers(`${seed}/${run}`)

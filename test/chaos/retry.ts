@@ -22,7 +22,7 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
   const verifiedBytes = sumOf(earlier, 'verifiedBytes')
   const measured = earlier.copyKept && verifiedBytes >= worthMeasuringBytes
   if (measured) await holdRecords(stage)
-  const differingBytes = measured ? await bytesThatDiffer(stage) : 0
+  const differingBytes = measured ? await bytesThatDiffer(stage) : null
   const { retryMigration } = await scenario.api().run<{ retryMigration: { code?: string; message?: string } }>(documents.retry, {
     input: { idempotencyKey: randomUUID(), migrationId: id },
   })

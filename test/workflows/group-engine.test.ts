@@ -1,5 +1,5 @@
 /** Groups on the real engine: order of cutovers, limits, failures, and what operators may do. The phases of the migrations only say what they do. */
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { PortolanError } from '../../src/domain/errors.ts'
 import type { MemberState } from '../../src/domain/migration-group.ts'
 import type { Workflows } from '../../src/workflows/create-workflows.ts'
@@ -7,11 +7,12 @@ import { readGroup } from '../../src/workflows/group-facts.ts'
 import type { NewGroup } from '../../src/workflows/operations.ts'
 import { wait } from '../../src/workflows/wait.ts'
 import { randomNumbers } from '../support/random-numbers.ts'
-import { hostCount, member, openControlPlane, storeMachines, temporaryDatabase } from './support/group-stage.ts'
+import { hostCount, member, openControlPlane, storeMachines, temporaryDatabase, type Script } from './support/group-stage.ts'
 import { operator } from './support/migration-settings-for-tests.ts'
 
 let stage: Awaited<ReturnType<typeof temporaryDatabase>>
 let workflows: Workflows
+let script: Script
 const machines = 12
 /** In order: which machine began to copy, ended its copy, cut over. */
 let told: string[]
@@ -33,7 +34,7 @@ beforeEach(async () => {
   held = new Set()
   copying = new Set()
   mostCopying = mostOnOneHost = 0
-  workflows = await openControlPlane(stage.database, stage.directory, {
+  script = {
     async copy(machine, { signal, migration }) {
       copying.add(machine)
       mostCopying = Math.max(mostCopying, copying.size)
@@ -52,7 +53,8 @@ beforeEach(async () => {
     async cutOver(machine) {
       told.push(`cut over ${machine}`)
     },
-  })
+  }
+  workflows = await openControlPlane(stage.database, stage.directory, script)
 })
 afterEach(async () => {
   await workflows.close()
@@ -190,4 +192,55 @@ test('a member whose machine is being moved already fails, and the others go on'
   const end = await ended(id)
   expect(statesOf(end)).toEqual({ m0: 'FAILED', m1: 'COMPLETED', m2: 'STOPPED_BY_DEPENDENCY' })
   expect(end.members[0]).toMatchObject({ refusalCode: 'ALREADY_MIGRATING', refusalMessage: expect.stringContaining(other.migrationId) })
+})
+
+describe('a member that is retried after the end', () => {
+  const migrationOf = async (id: string, name: string) => (await read(id)).members.find((one) => one.name === name)!.migrationId!
+  const retry = async (id: string, name: string) =>
+    workflows.operations.retryMigration(operator, { migrationId: await migrationOf(id, name), ...key() })
+
+  test('has its group run again, which ends anew each time', async () => {
+    failing.add(0)
+    const id = await begin({ members: [member(0), member(1, [0]), member(2)] })
+    expect((await ended(id)).group.state).toBe('FAILED')
+    failing.clear()
+
+    held.add(0)
+    await retry(id, 'm0')
+    expect(await until(id, inState('m0', 'RUNNING'))).toMatchObject({ group: { state: 'RUNNING', endedAt: null } })
+    held.clear()
+    const second = await ended(id)
+    expect(second.group.state).toBe('FAILED')
+    expect(statesOf(second)).toEqual({ m0: 'COMPLETED', m1: 'CANCELLED', m2: 'COMPLETED' })
+
+    await retry(id, 'm1')
+    const third = await ended(id)
+    expect(third.group.state).toBe('COMPLETED')
+    expect(told.filter((line) => line.startsWith('cut')).toSorted()).toEqual(['cut over 0', 'cut over 1', 'cut over 2'])
+  })
+
+  test('can be steered with its group, and is looked after by the next control plane', async () => {
+    failing.add(0)
+    const id = await begin({ members: [member(0)] })
+    await ended(id)
+    failing.clear()
+    held.add(0)
+    await retry(id, 'm0')
+    await until(id, inState('m0', 'RUNNING'))
+    await workflows.close()
+    workflows = await openControlPlane(stage.database, stage.directory, script)
+    await workflows.operations.cancelMigrationGroup(operator, { migrationGroupId: id, ...key() })
+    expect((await ended(id)).group.state).toBe('CANCELLED')
+  })
+
+  test('leaves a group that was cancelled as it is', async () => {
+    held.add(0)
+    const id = await begin({ members: [member(0), member(1)] })
+    await until(id, inState('m1', 'COMPLETED'))
+    await workflows.operations.cancelMigrationGroup(operator, { migrationGroupId: id, ...key() })
+    const { endedAt } = (await ended(id)).group
+    held.clear()
+    await retry(id, 'm0')
+    expect((await until(id, inState('m0', 'COMPLETED'))).group).toMatchObject({ state: 'CANCELLED', endedAt })
+  })
 })

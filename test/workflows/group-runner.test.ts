@@ -180,6 +180,21 @@ describe('a group comes to the same end', () => {
   })
 })
 
+test('a member that is retried at the moment of the end keeps its group from ending', async () => {
+  const id = await started({ members: [member(0)] })
+  await runnerOn(stage.database).advance(id)
+  await becomes(id, 'm0', 'FAILED')
+  const meanwhile = {
+    ...stage.database,
+    transaction: async <T>(...args: Parameters<Database['transaction']>) => {
+      await becomes(id, 'm0', 'RUNNING')
+      return stage.database.transaction(...args) as Promise<T>
+    },
+  } as Database
+  expect(await runnerOn(meanwhile).advance(id)).toBe('WATCH')
+  expect((await read(id)).group).toMatchObject({ state: 'RUNNING', endedAt: null })
+})
+
 test('a thousand members are stored and read in order, and started a few at a time', async () => {
   await storeMoreMachines(1000)
   const id = await started({

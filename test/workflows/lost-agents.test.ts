@@ -1,6 +1,6 @@
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { CallHook } from './support/fake-clouds.ts'
-import { expectMoved, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+import { expectMoved, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 let stage: MigrationStage
 let hook: CallHook
@@ -36,4 +36,40 @@ test('one that loses it again and again, without a round in between, ends the mi
   const migration = await stage.drive(stage.runner(), await stage.start())
   expect(migration).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE' })
   expect(stage.world.look().calls.filter((call) => call === 'west.discardOverlay')).toHaveLength(3)
+})
+
+describe('a source that loses its power in a round', () => {
+  const powerOff = () => stage.world.change('power', ({ source }) => Object.assign(source, { power: 'STOPPED', agentInstance: null }))
+  const start = () => stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))
+  const forEver = new Promise<void>(() => {})
+
+  test("is not waited for as long as a round may stall, though its agent's connection looks alive; once it is started, its agent is installed again", async () => {
+    let times = 0
+    hook = (call, when) => {
+      if (call !== 'SOURCE.round.run' || when !== 'before' || times++ > 0) return
+      powerOff()
+      setTimeout(start, 200)
+      return forEver
+    }
+    const begun = performance.now()
+    expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+    expect(performance.now() - begun).toBeLessThan(quickTimings.stallMs)
+    expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(2)
+    await expectMoved(stage)
+  })
+
+  test('and stays off, ends the migration without an attempt to install anything there', async () => {
+    hook = (call, when) => {
+      if (call !== 'SOURCE.round.run' || when !== 'before') return
+      powerOff()
+      return forEver
+    }
+    const migration = await stage.drive(stage.runner(), await stage.start())
+    expect(migration).toMatchObject({
+      state: 'FAILED',
+      errorCode: 'AGENT_UNREACHABLE',
+      errorMessage: expect.stringContaining('The source virtual machine is off'),
+    })
+    expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(1)
+  })
 })

@@ -319,7 +319,11 @@ test('a source that somebody powers off in a round ends the migration, and leave
       stage.world.change('power', ({ source }) => Object.assign(source, { power: 'STOPPED', agentInstance: null }))
     if (['east.install', 'east.uninstall'].includes(call) && stage.world.look().source.power === 'STOPPED') throw unreachable()
   }
-  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'FAILED', errorCode: 'CLOUD_UNREACHABLE' })
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({
+    state: 'FAILED',
+    errorCode: 'AGENT_UNREACHABLE',
+    errorMessage: expect.stringContaining('The source virtual machine is off'),
+  })
   expect(stage.world.look().machines).toEqual({})
   expect(await stage.isLocked()).toBe(false)
 })

@@ -1,5 +1,6 @@
 import { PortolanError } from '../../domain/errors.ts'
 import { ProviderError } from '../../plugin-sdk/index.ts'
+import type { AgentRole } from '../../transfer/control-protocol.ts'
 import type { PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf } from '../row-ids.ts'
 
@@ -23,6 +24,18 @@ export async function sourceIsGone(context: PhaseContext): Promise<boolean> {
   } catch (error) {
     if (error instanceof ProviderError && error.code === 'NOT_FOUND') return true
     throw error
+  }
+}
+
+/** Its agent won't dial in, nor a round go on, however long one waits. False also where its cloud can't tell: then there is nothing to do but wait. */
+export async function isOff(context: PhaseContext, role: AgentRole): Promise<boolean> {
+  try {
+    const { virtualMachines } = await (role === 'SOURCE' ? context.source() : context.destination())
+    const vmId = role === 'SOURCE' ? sourceVmId(context) : destinationVmId(context)
+    return (await virtualMachines.describe({ vmId, signal: context.signal })).power === 'STOPPED'
+  } catch {
+    context.signal.throwIfAborted()
+    return false
   }
 }
 

@@ -7,6 +7,7 @@ import { joinAgents, type JoinedAgents } from '../agent-link.ts'
 import { failureOf } from '../failure.ts'
 import type { PhaseContext } from '../phase.ts'
 import { runRound } from '../round-run.ts'
+import { isSourceOff } from '../source-off.ts'
 import { wait } from '../wait.ts'
 import { createLostAgents } from './lost-agents.ts'
 import { resultOf } from './phase-facts.ts'
@@ -83,6 +84,7 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
         return ready
       } catch (error) {
         context.signal.throwIfAborted()
+        if (isSourceOff(error)) lostAgents.sourceWentOff()
         await recover(error)
         return false
       }

@@ -37,7 +37,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
         { signal }: { signal?: AbortSignal; timeoutMs: number },
       ) {
         const call = `${role}.${method}`
-        await hook(call, 'before')
+        await Promise.race([hook(call, 'before'), signal && aborted(signal)])
         if (signal?.aborted) throw new AgentError('CANCELLED', 'Cancelled.', { retryable: false })
         const answers = role === 'SOURCE' ? sourceAnswers : destinationAnswers
         const answer = world.change(call, (state) => {
@@ -141,6 +141,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     },
     async close() {},
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve()))
 }
 
 function landing(state: WorldState) {

@@ -12,6 +12,7 @@ export const quickTimings: MigrationTimings = {
   roundGapMs: 1,
   holdMs: 20,
   agentMs: 200,
+  powerLookMs: 20,
   lostMs: 1_000,
   requestMs: 500,
   stallMs: 2_000,

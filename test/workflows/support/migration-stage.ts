@@ -85,7 +85,7 @@ export async function setMigrationStage(
   const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
   const operations = {
     ...createMigrationOperations({ ...engineSide, check, start: createMigrationStart({ check, ...engineSide }), store }),
-    ...createAfterEndOperations(engineSide),
+    ...createAfterEndOperations({ ...engineSide, database, submitGroup: async () => {} }),
     ...createMigrationTestOperations({ database, connections, idempotency, tests }),
     ...createBandwidthOperations(engineSide),
   }
