@@ -54,10 +54,20 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
     for (const [place, { name, tasks, taskMs }] of loads.entries()) {
       const inputs = inputsOf[place]!
       const since = performance.now()
-      const job = await site.run({ program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 }, 600_000)
+      const job = await site.run(
+        { program: source, tasks: inputs.map((rounds) => ({ input: rounds })), children: machines, taskTimeoutMs: 60_000 },
+        600_000,
+      )
       const oursMs = performance.now() - since
       if (job.state !== 'SUCCEEDED' || job.done !== tasks) throw new Error(`The job ${name} is ${job.state}: ${job.problem?.message}`)
-      measured[name] = { tasks, taskMs, oursMs, coldVmsMs: bootMs + upMs[place]!, vmsUpMs: upMs[place]!, processesMs: await inProcesses(inputs) }
+      measured[name] = {
+        tasks,
+        taskMs,
+        oursMs,
+        coldVmsMs: bootMs + upMs[place]!,
+        vmsUpMs: upMs[place]!,
+        processesMs: await inProcesses(inputs),
+      }
       say(`${name}: ${JSON.stringify(Object.fromEntries(Object.entries(measured[name]).map(([key, value]) => [key, Math.round(value)])))}`)
     }
     const { long, short } = measured as Record<'long' | 'short', { oursMs: number; coldVmsMs: number; vmsUpMs: number; tasks: number }>
@@ -81,8 +91,18 @@ export default async function benchJob({ json, signal }: { json: boolean; signal
 }
 
 /** Boots them all at once, as somebody would who is in a hurry, runs each load on them, and ends them: a machine that is up takes time from the others. */
-async function onColdVms(fork: ForkCapability, loadInputs: readonly number[][], signal: AbortSignal): Promise<{ bootMs: number; upMs: number[] }> {
-  const image = await parentImage({ runtime: 'NODE', packages: recipe.packages, base: artifacts().parentBase, cacheDirectory: cacheDirectory(), signal })
+async function onColdVms(
+  fork: ForkCapability,
+  loadInputs: readonly number[][],
+  signal: AbortSignal,
+): Promise<{ bootMs: number; upMs: number[] }> {
+  const image = await parentImage({
+    runtime: 'NODE',
+    packages: recipe.packages,
+    base: artifacts().parentBase,
+    cacheDirectory: cacheDirectory(),
+    signal,
+  })
   const ids = Array.from({ length: machines }, () => randomUUID())
   try {
     const since = performance.now()

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { createDispatcher, mostKills, type Dispatcher } from '../../src/job-environment/dispatcher.ts'
 
@@ -135,7 +135,7 @@ test('whatever dies in whatever order, every task counts exactly once', () => {
         else {
           job.removeChild(alive[child]!, null)
           alive[child] = `child ${lives++}`
-          job.addChild(alive[child]!)
+          job.addChild(alive[child])
         }
       }
       for (let round = 0; job.remaining > 0 && round < 1_000; round++) for (const child of alive) work(child)

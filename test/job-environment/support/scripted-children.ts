@@ -60,10 +60,16 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
       }
       if ('fail' in input) say({ type: 'TASK_FAILED', index, attempt, message: input.fail })
       else if ('answer' in input) answer(task, input.answer)
-      else if ('say' in input) (say({ type: 'LOG', index, text: input.say }), answer(task, null))
-      else if ('meet' in input) (waiters.set(index, task), say({ type: 'BARRIER', index, name: input.meet, size: input.size }))
-      else if ('tell' in input) (say({ type: 'SEND', from: index, to: input.tell, body: input.body }), answer(task, 'told'))
-      else if ('hear' in input) hear(task)
+      else if ('say' in input) {
+        say({ type: 'LOG', index, text: input.say })
+        answer(task, null)
+      } else if ('meet' in input) {
+        waiters.set(index, task)
+        say({ type: 'BARRIER', index, name: input.meet, size: input.size })
+      } else if ('tell' in input) {
+        say({ type: 'SEND', from: index, to: input.tell, body: input.body })
+        answer(task, 'told')
+      } else if ('hear' in input) hear(task)
       else if ('babble' in input) socket.write('no message\n')
     }
     createInterface({ input: socket }).on('line', (line) => {
@@ -76,9 +82,15 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
         const to = message['to'] as number
         boxes.set(to, [...(boxes.get(to) ?? []), message['body']])
         const hearer = hearers.get(to)
-        if (hearer) (hearers.delete(to), hear(hearer))
+        if (hearer) {
+          hearers.delete(to)
+          hear(hearer)
+        }
       } else if (message.type === 'BARRIER_OPEN')
-        for (const index of message['tasks'] as number[]) (answer(waiters.get(index)!, 'met'), waiters.delete(index))
+        for (const index of message['tasks'] as number[]) {
+          answer(waiters.get(index)!, 'met')
+          waiters.delete(index)
+        }
     })
     socket.on('error', () => {})
   }
