@@ -44,7 +44,7 @@ here=$(cd "\${0%/*}" && pwd) || exit 1
 exec "$here/../lib/${loader}" --library-path "$here:$here/../lib" "$here/${basename(decompressor)}" -d -q --no-sparse -o "$1"
 `
 
-/** 35 MB in 5 s; 18 gives 31 MB and takes a minute, which everybody's set-up would wait for to save each guest a quarter of a second. The guest's memory for unpacking stays below 8 MiB. */
+/** 35 MB in 5 s; 18 gives 31 MB and takes a minute, which everybody's set-up would wait for to save each guest 0.4 s. The guest's memory for unpacking stays below 8 MiB. */
 const compressionLevel = 12
 
 const require = createRequire(import.meta.url)
