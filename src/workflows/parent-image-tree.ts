@@ -76,7 +76,7 @@ async function compilePython(tree: string, signal: AbortSignal | undefined): Pro
     '-S',
   ]
   const compile = ['-m', 'compileall', '-q', '-j', '0', '-s', tree, '-p', '/', '--invalidation-mode', 'unchecked-hash']
-  const directories = readdirSync(join(tree, 'usr/lib')).filter((name) => /^python3/.test(name))
+  const directories = readdirSync(join(tree, 'usr/lib')).filter((name) => name.startsWith('python3'))
   const found = directories.map((name) => join(tree, 'usr/lib', name))
   const options = [`PYTHONHOME=${join(tree, 'usr')}`, 'PYTHONPYCACHEPREFIX=', ...python, ...compile, ...found]
   const { exitCode, output, errors } = await runProgram('env', options, signal)
