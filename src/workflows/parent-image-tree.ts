@@ -17,6 +17,7 @@ const leftOut = [
   './usr/include',
   './usr/lib/python3*/test',
   './usr/lib/python3/dist-packages/*/tests',
+  './usr/lib/python3*/lib2to3/tests',
   './usr/lib/x86_64-linux-gnu/gconv',
 ]
 const excluded = leftOut.map((pattern) => `--exclude=${pattern}`)
@@ -53,6 +54,7 @@ export async function fillTree(
     if (exitCode !== 0) throw new Error(`The package ${path} could not be unpacked: ${errors.trim().slice(-500)}`)
   }
   linkAlternatives(join(tree, libraries))
+  if (runtime === 'PYTHON') await compilePython(tree, signal)
   cpSync(join(guestFiles, 'root'), tree, { recursive: true })
   // Each child has its own.
   symlinkSync('/proc/sys/kernel/hostname', join(tree, 'etc/hostname'))
@@ -61,6 +63,25 @@ export async function fillTree(
   cpSync(join(tree, 'usr/bin/busybox'), join(tree, 'portolan/busybox'))
   if (!existsSync(join(tree, 'usr/bin/sh'))) symlinkSync('busybox', join(tree, 'usr/bin/sh'))
   writeFileSync(join(tree, 'portolan/runtime'), `${runtime.toLowerCase()}\n`)
+}
+
+/** With the tree's own Python and C library, which need nothing of this machine: its packages are compiled when they are installed, which isn't done here. */
+async function compilePython(tree: string, signal: AbortSignal | undefined): Promise<void> {
+  const python = [
+    join(tree, 'usr/lib64/ld-linux-x86-64.so.2'),
+    '--library-path',
+    join(tree, libraries),
+    join(tree, 'usr/bin/python3'),
+    '-s',
+    '-S',
+  ]
+  const compile = ['-m', 'compileall', '-q', '-j', '0', '-s', tree, '-p', '/', '--invalidation-mode', 'unchecked-hash']
+  const directories = readdirSync(join(tree, 'usr/lib')).filter((name) => name.startsWith('python3'))
+  const found = directories.map((name) => join(tree, 'usr/lib', name))
+  const options = [`PYTHONHOME=${join(tree, 'usr')}`, 'PYTHONPYCACHEPREFIX=', ...python, ...compile, ...found]
+  const { exitCode, output, errors } = await runProgram('env', options, signal)
+  // A package may hold files for another version of the language: they are compiled by whoever loads them.
+  if (exitCode > 1) throw new Error(`Python's modules could not be compiled: ${(errors || output).trim().slice(-500)}`)
 }
 
 /** Where several packages hold the same library, each keeps it in a directory of its own, and its installation, which isn't run here, would link one of them. */

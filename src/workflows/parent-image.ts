@@ -42,7 +42,7 @@ export interface ParentImage {
 /** Node can't call the kernel as a child has to, so that Perl does it. */
 const runtimes = { NODE: ['busybox-static', 'nodejs', 'perl-base'], PYTHON: ['busybox-static', 'python3'] }
 /** Raised when images are made in another way than before. */
-const format = 1
+const format = 2
 const mostImages = 16
 /** What a child may write at most, unless it is told to have less. */
 const roomBytes = 1 << 30
