@@ -21,7 +21,7 @@ export interface ParentImage {
 export interface GuestChannel {
   /**
    * A Unix socket of this machine: the guest's virtio-serial port `org.portolan.child`, raw bytes both ways. One connection at a time, a new one after the old one ended.
-   * While nobody is connected the guest reads an end of file there, which isn't the last word.
+   * While nobody is connected the guest reads an end of file there, which isn't the last word: it tries again, and not too often, since its idling costs CPU.
    */
   path: string
 }
