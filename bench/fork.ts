@@ -7,13 +7,14 @@ import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { artifacts, cacheDirectory } from '../setup/artifacts.ts'
+import { shippedParents } from '../setup/parent-images.ts'
 import { ensureSetup } from '../setup/setup.ts'
 import { openChildSession, type ChildSession } from '../src/job-environment/child-session.ts'
 import type { ChildLimits, ForkCapability } from '../src/plugin-sdk/index.ts'
 import { openPluginRegistry } from '../src/plugin-sdk/registry/plugin-registry.ts'
 import { parentImage } from '../src/workflows/parent-image.ts'
 
-const memoryBytes = 256 * 1024 ** 2
+const memoryBytes = 192 * 1024 ** 2
 const siblings = 20
 const coldVms = 5
 const singles = 10
@@ -62,8 +63,7 @@ async function measure(
   { directory, say, signal }: { directory: string; say: (line: string) => void; signal: AbortSignal },
 ) {
   const image = await parentImage({
-    runtime: 'NODE',
-    packages: ['node-lodash'],
+    ...shippedParents.node,
     base: artifacts().parentBase,
     cacheDirectory: cacheDirectory(),
     signal,

@@ -14,6 +14,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { artifacts, cacheDirectory } from '../setup/artifacts.ts'
+import { shippedParents } from '../setup/parent-images.ts'
 import { ensureSetup } from '../setup/setup.ts'
 import { openChildSession } from '../src/job-environment/child-session.ts'
 import { runJob } from '../src/job-environment/job-environment.ts'
@@ -23,7 +24,7 @@ import { parentImage } from '../src/workflows/parent-image.ts'
 import { openJobSite } from '../test/support/job-site.ts'
 
 const machines = 8
-const memoryBytes = 256 * 1024 ** 2
+const memoryBytes = 192 * 1024 ** 2
 const loads = [
   { name: 'long', tasks: 64, taskMs: 200 },
   { name: 'short', tasks: 10_000, taskMs: 1 },
@@ -34,7 +35,7 @@ const work = 'let x = 1; for (let round = 0; round < rounds; round++) x = (x * 4
 const source = `module.exports = async (rounds) => { ${work}; return x }`
 const calibration = `module.exports = async () => { const run = (rounds) => { ${work}; return x }
   run(1e5); const began = performance.now(); run(1e6); return 1e6 / (performance.now() - began) }`
-const recipe = { runtime: 'NODE', packages: ['node-lodash'], warmUp: null, memoryBytes, cpuCount: 1 }
+const recipe = { ...shippedParents.node, warmUp: null, memoryBytes, cpuCount: 1 }
 
 export default async function benchJob({ json, signal }: { json: boolean; signal: AbortSignal }): Promise<void> {
   const say = (line: string) => process.stderr.write(`${line}\n`)
@@ -97,8 +98,7 @@ async function onColdVms(
   signal: AbortSignal,
 ): Promise<{ bootMs: number; upMs: number[] }> {
   const image = await parentImage({
-    runtime: 'NODE',
-    packages: recipe.packages,
+    ...shippedParents.node,
     base: artifacts().parentBase,
     cacheDirectory: cacheDirectory(),
     signal,

@@ -9,6 +9,7 @@ import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { shippedParents } from '../../setup/parent-images.ts'
 import { ensureSetup } from '../../setup/setup.ts'
 import { startControlPlane } from './control-plane-process.ts'
 import * as documents from './demo-job-documents.ts'
@@ -35,10 +36,9 @@ if (options.help || !Number.isInteger(children) || children < 2 || children > 20
 const parent = {
   name: 'node-with-lodash',
   recipe: {
-    runtime: 'NODE',
-    packages: ['nodejs', 'node-lodash'],
+    ...shippedParents.node,
     warmUp: "require('lodash').chunk([1, 2, 3], 2)",
-    memoryBytes: 256 * 1024 ** 2,
+    memoryBytes: 192 * 1024 ** 2,
     cpuCount: 1,
   },
 }
@@ -109,7 +109,7 @@ async function story(undo: (() => Promise<unknown>)[]) {
 }
 
 async function buildParent(api: GraphqlClient) {
-  say(`${elapsed()} building a parent VM from the Debian packages ${parent.recipe.packages.join(' and ')}`)
+  say(`${elapsed()} building a parent VM: Debian's Node with ${parent.recipe.packages.join(' and ')} loaded`)
   const answer = await api.run<{ registerParentVm: { parentVm?: { id: string }; message?: string } }>(documents.registerParentVm, {
     input: { idempotencyKey: 'parent', ...parent },
   })

@@ -164,11 +164,13 @@ export async function runJob(options: {
         return noticeStandstill()
       }
       case 'TASK_FAILED': {
-        const { index, attempt, message: why } = message
+        const { index, attempt, message: why, timedOut } = message
         report.stumbled(index, { kind: 'failed', why })
         const { ended, replaceChild } = dispatcher.failed(childId, index, attempt, why)
         settle(ended)
         if (replaceChild) session.end(null, `Task ${index} failed, and others there wait for it.`)
+        // Its own work may go on in the background.
+        else if (timedOut) session.end(null, `Task ${index} did not end in its time.`)
         else feedAll()
         return
       }

@@ -93,9 +93,10 @@ function removeOld(directory: string): void {
   for (const { path } of byAge.toSorted((a, b) => b.usedAt - a.usedAt).slice(mostImages)) rmSync(path, { force: true })
 }
 
-/** The same for the same runtime, packages and guest programs, whatever the order of the packages. */
+/** The same for the same runtime, packages and guest programs, whatever the order of the packages, and whether those that are there anyway are named. */
 export function recipeDigest({ runtime, packages }: Pick<ParentImageRequest, 'runtime' | 'packages'>): string {
-  const hash = createHash('sha256').update(JSON.stringify([format, runtime, [...new Set(packages)].toSorted()]))
+  const further = new Set(packages).difference(new Set([...always, ...runtimes[runtime]]))
+  const hash = createHash('sha256').update(JSON.stringify([format, runtime, [...further].toSorted()]))
   const entries = readdirSync(guestFiles, { recursive: true, withFileTypes: true })
   const files = entries.filter((entry) => entry.isFile() && !entry.parentPath.includes('__pycache__'))
   for (const path of files.map((entry) => join(entry.parentPath, entry.name)).toSorted())

@@ -1,5 +1,6 @@
 /** Jobs on real children, forked from a real parent with Debian's Node in it, through the API alone. */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { shippedParents } from '../../setup/parent-images.ts'
 import { killControlPlane, killEngine } from '../support/kill.ts'
 import { openJobSite, type JobSite } from '../support/job-site.ts'
 
@@ -7,13 +8,8 @@ let site: JobSite
 
 beforeAll(async () => {
   site = await openJobSite()
-  await site.parent('node', {
-    runtime: 'NODE',
-    packages: ['node-lodash'],
-    warmUp: "require('lodash'); Math.random(); require('crypto').randomUUID()",
-    memoryBytes: 268_435_456,
-    cpuCount: 1,
-  })
+  const warmUp = "require('lodash'); Math.random(); require('crypto').randomUUID()"
+  await site.parent('node', { ...shippedParents.node, warmUp, memoryBytes: 201_326_592, cpuCount: 1 })
 })
 afterAll(() => site?.close())
 
@@ -32,8 +28,8 @@ test('a job of many tasks runs in the warmed runtime of several children, and gi
   expect(await site.childProcesses()).toEqual([])
 })
 
-test('siblings draw different random numbers, identifiers and keys inside the warmed runtime', async () => {
-  const children = 8
+test('twenty siblings draw different random numbers, identifiers and keys inside the warmed runtime', async () => {
+  const children = 20
   const job = await site.run({
     // Each waits for the others, so that every one of them runs in a child of its own.
     program: `const crypto = require('crypto'); const { promisify } = require('util')
@@ -55,6 +51,31 @@ test('siblings draw different random numbers, identifiers and keys inside the wa
   for (const source of ['math', 'uuid', 'bytes', 'pooled', 'int', 'key', 'kernel', 'host', 'machine'])
     expect(new Set(drawn.map((output) => output[source])), source).toHaveProperty('size', children)
   expect(drawn.every(({ clock }) => clock === true)).toBe(true)
+})
+
+test('Python with NumPy computes, and its siblings draw different numbers, identifiers and keys', async () => {
+  const children = 4
+  await site.parent('python', {
+    ...shippedParents.python,
+    warmUp: 'import numpy\nnumpy.random.random()',
+    memoryBytes: 201_326_592,
+    cpuCount: 1,
+  })
+  const job = await site.run({
+    requirements: { runtime: 'PYTHON', libraries: [{ name: 'numpy' }] },
+    program: `import random, ssl, uuid, numpy
+def run(input, context):
+    context.barrier('all', ${children})
+    return {'sum': int(numpy.arange(input + 1).sum()), 'numpy': float(numpy.random.random()), 'random': random.random(),
+            'uuid': str(uuid.uuid4()), 'node': str(uuid.uuid1()), 'ssl': ssl.RAND_bytes(16).hex()}`,
+    tasks: tasks(children),
+    children,
+  })
+  expect(job.problem).toBeNull()
+  const drawn = job.outputs as Record<string, unknown>[]
+  expect(drawn.map(({ sum }) => sum)).toEqual([0, 1, 3, 6])
+  for (const source of ['numpy', 'random', 'uuid', 'node', 'ssl'])
+    expect(new Set(drawn.map((output) => output[source])), source).toHaveProperty('size', children)
 })
 
 describe('what dies on the way', () => {

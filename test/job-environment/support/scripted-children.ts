@@ -58,7 +58,7 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
         diedOnce.add(index)
         return void socket.destroy()
       }
-      if ('fail' in input) say({ type: 'TASK_FAILED', index, attempt, message: input.fail })
+      if ('fail' in input) say({ type: 'TASK_FAILED', index, attempt, message: input.fail, timedOut: false })
       else if ('answer' in input) answer(task, input.answer)
       else if ('say' in input) {
         say({ type: 'LOG', index, text: input.say })
