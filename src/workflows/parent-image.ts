@@ -42,10 +42,10 @@ export interface ParentImage {
 /** Node can't call the kernel as a child has to, so that Perl does it. */
 const runtimes = { NODE: ['busybox-static', 'nodejs', 'perl-base'], PYTHON: ['busybox-static', 'python3'] }
 /** Raised when images are made in another way than before. */
-const format = 2
+const format = 3
 const mostImages = 16
-/** What a child may write at most, unless it is told to have less. */
-const roomBytes = 1 << 30
+/** What a child may write at most, unless it is told to have less. Every byte of it is hashed with its parent. */
+const roomBytes = 384 << 20
 
 /** No huge pages, and memory is not cleared beforehand: a child shares with its parent what it doesn't touch. */
 export const commandLine = [
@@ -95,7 +95,7 @@ function removeOld(directory: string): void {
 
 /** The same for the same runtime, packages and guest programs, whatever the order of the packages, and whether those that are there anyway are named. */
 export function recipeDigest({ runtime, packages }: Pick<ParentImageRequest, 'runtime' | 'packages'>): string {
-  const further = new Set(packages).difference(new Set([...always, ...runtimes[runtime]]))
+  const further = new Set(packages).difference(new Set(runtimes[runtime]))
   const hash = createHash('sha256').update(JSON.stringify([format, runtime, [...further].toSorted()]))
   const entries = readdirSync(guestFiles, { recursive: true, withFileTypes: true })
   const files = entries.filter((entry) => entry.isFile() && !entry.parentPath.includes('__pycache__'))
