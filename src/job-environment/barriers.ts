@@ -10,6 +10,8 @@ export interface Barriers {
   arrive(index: number, name: string, size: number): { open: number[]; problem?: string }
   /** It waits no longer: its child is gone, or it has ended. */
   left(index: number): void
+  /** Whether anybody waits anywhere. */
+  readonly inUse: boolean
   /** Where it waits; null where it doesn't. */
   waitOf(index: number): { name: string; size: number } | null
 }
@@ -46,6 +48,9 @@ export function createBarriers(): Barriers {
     },
     left(index) {
       for (const [name, { tasks }] of waiting) if (tasks.delete(index) && tasks.size === 0) waiting.delete(name)
+    },
+    get inUse() {
+      return waiting.size > 0
     },
     waitOf(index) {
       for (const [name, { size, tasks }] of waiting) if (tasks.has(index)) return { name, size }

@@ -126,7 +126,7 @@ export async function runJob(options: {
   }
 
   function noticeStandstill(): void {
-    if (forking > 0) return
+    if (forking > 0 || !barriers.inUse) return
     const running = [...sessions.keys()].flatMap((childId) => dispatcher.running(childId)?.tasks ?? [])
     const waits = running.map((index) => ({ index, wait: barriers.waitOf(index) }))
     // While one runs, others may follow it that come to a barrier.

@@ -90,6 +90,7 @@ export function createJobRunner(dependencies: {
 
   async function end(jobId: string, patch: Partial<JobRow>, shutdown: AbortSignal): Promise<void> {
     await removeChildren(jobId, shutdown)
+    await store.resetTasks(jobId)
     await store.write(jobId, { ...patch, endedAt: new Date() }, [{ kind: 'STATE_CHANGED', message: `The job is ${patch.state}.` }])
     await hashParent(jobId, shutdown)
   }
@@ -225,9 +226,21 @@ export function createJobRunner(dependencies: {
   ): Promise<ForkedChild> {
     const id = randomUUID()
     // Written first: a child that nobody knows of would stay.
-    await store.putChild({ id, jobId: job.id, cloudId, ordinal, state: 'FORKING' })
-    const { channel, mac } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: false, signal })
-    return { id, channelPath: channel.path, name: `child-${ordinal}`, mac }
+    const child = { id, jobId: job.id, cloudId, ordinal }
+    await store.putChild({ ...child, state: 'FORKING' })
+    try {
+      const { channel, mac } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: false, signal })
+      return { id, channelPath: channel.path, name: `child-${ordinal}`, mac }
+    } catch (error) {
+      signal.throwIfAborted()
+      const lossReason = failureOf(error).message
+      await fork.deleteChild({ operationId: `delete-${id}`, childId: id })
+      await store.putChild(
+        { ...child, state: 'LOST', lossReason, endedAt: new Date() },
+        { kind: 'CHILD_LOST', message: lossReason, childId: id },
+      )
+      throw error
+    }
   }
 
   async function removeChild(jobId: string, childId: string, state: 'LOST' | 'DELETED', gathering: Gathering): Promise<void> {

@@ -213,7 +213,7 @@ describe('a job ends', () => {
     await database.write((orm) => [orm.update(jobs).set({ desired: 'CANCEL' }).where(eq(jobs.id, jobId))])
     await driven
     expect(await read(jobId)).toMatchObject({ state: 'CANCELLED', problemCode: null })
-    expect((await tasksOf(jobId))[0]).toMatchObject({ state: 'DONE', output: 1 })
+    expect(await tasksOf(jobId)).toMatchObject([{ state: 'DONE', output: 1 }, { state: 'PENDING' }])
     expect(running.size).toBe(0)
   })
 
@@ -235,6 +235,20 @@ describe('a job ends', () => {
       problemMessage: 'No parent VM that is ready offers the runtime PYTHON. No task was run.',
     })
   })
+})
+
+test('a fork that fails is shown with its reason, and tried again', async () => {
+  await storeParent()
+  children[Symbol.dispose]()
+  children = scriptedChildren({ failForks: 1 })
+  const jobId = await storeJob(answers(3), { children: 1 })
+  await drive(newRunner(), jobId)
+  expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED' })
+  const made = (await childrenOf(jobId)).toSorted((a, b) => a.ordinal - b.ordinal)
+  expect(made).toMatchObject([
+    { state: 'LOST', lossReason: 'No room for a child.' },
+    { state: 'DELETED', tasksDone: 3 },
+  ])
 })
 
 test('a job waits where no child fits now, says so, and goes on when there is room', async () => {

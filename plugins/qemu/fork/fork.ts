@@ -48,12 +48,12 @@ async function whatIsMissing(): Promise<string | null> {
     () => true,
     () => false,
   )
-  if (process.arch !== 'x64' || !library)
-    for (const program of ['setpriv', 'timeout'])
-      try {
-        await run(program, ['--version'], { timeout: 20_000 })
-      } catch {
-        return `the program ${program} does not run`
-      }
+  if (process.arch !== 'x64' || !library) return 'this is no x86-64 with the C library of GNU'
+  for (const program of ['setpriv', 'timeout'])
+    try {
+      await run(program, ['--version'], { timeout: 20_000 })
+    } catch {
+      return `the program ${program} does not run`
+    }
   return null
 }
