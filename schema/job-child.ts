@@ -1,6 +1,6 @@
 import { eq, inArray } from 'drizzle-orm'
 import { jobChildren } from '../src/database/tables/job.ts'
-import type { ChildOrigin, ChildState } from '../src/domain/job.ts'
+import type { ChildState } from '../src/domain/job.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
 import { connectionType } from './connection-type.ts'
@@ -17,11 +17,6 @@ const ChildStateEnum = describedEnum<ChildState>('JobChildState', 'The life of a
   DELETED: 'It was removed when its work was done.',
 })
 
-const ChildOriginEnum = describedEnum<ChildOrigin>('JobChildOrigin', 'How a child VM came to be.', {
-  FORK: 'Forked from the saved parent VM, copy-on-write.',
-  BOOT: "Booted the ordinary way, since the cloud's plugin can not fork.",
-})
-
 export const JobChild = rowNode('JobChild', jobChildren)
 JobChild.implement({
   description: 'A child VM of a job.',
@@ -31,11 +26,10 @@ JobChild.implement({
     }),
     job: t.field({ type: Job, description: 'The job it works for.', resolve: ({ jobId }) => jobId }),
     cloud: t.field({ type: Cloud, description: 'Where it is.', resolve: ({ cloudId }) => cloudId }),
-    origin: t.expose('origin', { type: ChildOriginEnum, description: 'How it came to be.' }),
     state: t.expose('state', { type: ChildStateEnum, description: 'Its life.' }),
     forkMs: t.exposeInt('forkMs', {
       nullable: true,
-      description: 'From the request of the fork, or boot, to its first answer, in milliseconds; null before.',
+      description: 'From the request of the fork to its first answer, in milliseconds; null before.',
     }),
     memoryBytes: t.expose('memoryBytes', {
       type: 'ByteCount',

@@ -20,10 +20,6 @@ export type TaskState = (typeof taskStates)[number]
 export const childStates = ['FORKING', 'READY', 'BUSY', 'LOST', 'DELETED'] as const
 export type ChildState = (typeof childStates)[number]
 
-/** FORK: copy-on-write from the saved parent. BOOT: the ordinary way, at a cloud whose plugin can't fork. */
-export const childOrigins = ['FORK', 'BOOT'] as const
-export type ChildOrigin = (typeof childOrigins)[number]
-
 export const poisonPolicies = ['FAIL', 'SKIP'] as const
 /** What is done about a task that killed its child as often as is allowed. */
 export type PoisonPolicy = (typeof poisonPolicies)[number]

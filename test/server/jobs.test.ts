@@ -112,7 +112,7 @@ async function seedJob(): Promise<void> {
     orm.insert(jobChildren).values([
       { ...child, id: 'c1', ordinal: 1, state: 'BUSY', forkMs: 90, memoryBytes: 9_000_000, tasksDone: 100 },
       { ...child, id: 'c2', ordinal: 2, state: 'LOST', lossReason: 'It was killed.', endedAt: at },
-      { ...child, id: 'c3', ordinal: 3, state: 'FORKING', origin: 'BOOT' },
+      { ...child, id: 'c3', ordinal: 3, state: 'FORKING' },
     ]),
     orm.insert(jobEvents).values(
       Array.from({ length: 30 }, (_, index) => ({
@@ -298,7 +298,7 @@ describe('a job', () => {
   test('has its children and its timeline', async () => {
     expect(
       await job(
-        'children { totalCount nodes { ordinal origin state forkMs memoryBytes tasksDone lossReason cloud { name } job { name } } }',
+        'children { totalCount nodes { ordinal state forkMs memoryBytes tasksDone lossReason cloud { name } job { name } } }',
       ),
     ).toMatchObject({
       children: {
@@ -315,7 +315,7 @@ describe('a job', () => {
             job: { name: 'picture' },
           },
           { ordinal: 2, state: 'LOST', lossReason: 'It was killed.' },
-          { ordinal: 3, origin: 'BOOT', state: 'FORKING' },
+          { ordinal: 3, state: 'FORKING' },
         ],
       },
     })

@@ -1,14 +1,5 @@
 import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
-import {
-  childOrigins,
-  childStates,
-  jobDesires,
-  jobEventKinds,
-  jobStates,
-  taskStates,
-  type JobRequest,
-  type ParentHashes,
-} from '../../domain/job.ts'
+import { childStates, jobDesires, jobEventKinds, jobStates, taskStates, type JobRequest, type ParentHashes } from '../../domain/job.ts'
 
 /** Single writer: its workflow; mutations insert it with its tasks, and write `desired`. */
 export const jobs = sqliteTable(
@@ -101,7 +92,6 @@ export const jobChildren = sqliteTable(
     cloudId: text().notNull(),
     /** From 1 within the job; one that takes the place of a lost child has a number of its own. */
     ordinal: integer().notNull(),
-    origin: text({ enum: childOrigins }).notNull().default('FORK'),
     state: text({ enum: childStates }).notNull(),
     /** From the request of the fork to the child's first answer. */
     forkMs: integer(),

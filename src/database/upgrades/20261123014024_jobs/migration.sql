@@ -3,7 +3,6 @@ CREATE TABLE `job_children` (
 	`jobId` text NOT NULL,
 	`cloudId` text NOT NULL,
 	`ordinal` integer NOT NULL,
-	`origin` text DEFAULT 'FORK' NOT NULL,
 	`state` text NOT NULL,
 	`forkMs` integer,
 	`memoryBytes` integer,
