@@ -297,16 +297,13 @@ describe('a job', () => {
 
   test('has its children and its timeline', async () => {
     expect(
-      await job(
-        'children { totalCount nodes { ordinal state forkMs memoryBytes tasksDone lossReason cloud { name } job { name } } }',
-      ),
+      await job('children { totalCount nodes { ordinal state forkMs memoryBytes tasksDone lossReason cloud { name } job { name } } }'),
     ).toMatchObject({
       children: {
         totalCount: 3,
         nodes: [
           {
             ordinal: 1,
-            origin: 'FORK',
             state: 'BUSY',
             forkMs: 90,
             memoryBytes: 9_000_000,
