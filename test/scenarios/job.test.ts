@@ -184,3 +184,18 @@ test('tasks in several children that wait for each other for ever are found and 
     problem: { code: 'BARRIERS_STUCK', message: expect.stringMatching(/"left".*"right"/) as string },
   })
 })
+
+test('a job spans two clouds, each with a copy of the parent of its own, and its tasks meet across them', async () => {
+  await site.connect('west')
+  const parentVmId = await site.parent('everywhere', { ...shippedParents.node, memoryBytes: 201_326_592, cpuCount: 1 })
+  const job = await site.run({
+    requirements: { runtime: 'NODE', parentVmId },
+    program: "module.exports = async (n, context) => { await context.barrier('all', 4); return require('os').hostname() }",
+    tasks: tasks(4),
+    children: 4,
+  })
+  expect(job.problem).toBeNull()
+  expect(new Set(job.outputs)).toHaveProperty('size', 4)
+  expect(job.children.nodes.map(({ cloud }) => cloud.name).toSorted()).toEqual(['east', 'east', 'west', 'west'])
+  expect(await site.childProcesses()).toEqual([])
+})

@@ -8,7 +8,8 @@ import { demoPlugins } from '../../src/cli/demo-site.ts'
 import { createGraphqlClient, type GraphqlClient } from '../../src/cli/graphql-client.ts'
 
 export interface JobSite {
-  stateDirectory: string
+  /** Another cloud on this machine that forks, beside `east`. */
+  connect(name: string): Promise<void>
   controlPlane(): ControlPlaneProcess
   restartControlPlane(): Promise<void>
   api(): GraphqlClient
@@ -31,29 +32,31 @@ export interface JobAnswer {
   parentUnchanged: boolean | null
   problem: { code: string; message: string } | null
   taskCounts: { state: string; count: number }[]
-  children: { nodes: { state: string; lossReason: string | null; tasksDone: number }[] }
+  children: { nodes: { state: string; lossReason: string | null; tasksDone: number; cloud: { name: string } }[] }
   done: number
 }
 
 const jobDocument = `query Job($id: ID!) { job(id: $id) { state parentUnchanged problem { code message } taskCounts { state count }
-  children(first: 100) { nodes { state lossReason tasksDone } } } }`
+  children(first: 100) { nodes { state lossReason tasksDone cloud { name } } } } }`
 const outputDocument = `query Output($id: ID!, $after: Int) { job(id: $id) { collectiveOutput(first: 100, after: $after) { outputs { index output } nextAfter } } }`
 const ended = ['SUCCEEDED', 'FAILED', 'CANCELLED']
 
 export async function openJobSite(): Promise<JobSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
-  const stateDirectory = join(directory, 'east')
   const configuration = { api: { host: '127.0.0.1', port: 0 }, plugins: demoPlugins.slice(0, 1) }
   const parents: string[] = []
   let controlPlane = await startControlPlane(directory, configuration)
   const { token } = controlPlane
   let api = createGraphqlClient(controlPlane.url, token)
-  await api.run(`mutation C($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename ... on Error { message } } }`, {
-    input: { idempotencyKey: 'east', pluginId: 'qemu', name: 'east', options: { stateDirectory } },
-  })
+  const connect = async (name: string) => {
+    await api.run(`mutation C($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename ... on Error { message } } }`, {
+      input: { idempotencyKey: name, pluginId: 'qemu', name, options: { stateDirectory: join(directory, name) } },
+    })
+  }
+  await connect('east')
 
   const site: JobSite = {
-    stateDirectory,
+    connect,
     controlPlane: () => controlPlane,
     async restartControlPlane() {
       controlPlane = await startControlPlane(directory, configuration)
@@ -121,8 +124,8 @@ export async function openJobSite(): Promise<JobSite> {
       for (const entry of await readdir('/proc')) {
         if (!/^\d+$/.test(entry)) continue
         const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
-        const directory = await readlink(`/proc/${entry}/cwd`).catch(() => '')
-        if (name.startsWith('qemu') && directory.startsWith(stateDirectory) && directory.includes('/children/')) found.push(Number(entry))
+        const cwd = await readlink(`/proc/${entry}/cwd`).catch(() => '')
+        if (name.startsWith('qemu') && cwd.startsWith(directory) && cwd.includes('/children/')) found.push(Number(entry))
       }
       return found
     },
