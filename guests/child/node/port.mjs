@@ -4,8 +4,8 @@ import { openSync, read, readSync, writeSync } from 'node:fs'
 const newline = 10
 /** A virtio port gives no more than a page at a time. */
 const readBytes = 65_536
-/** How long to wait where nobody is connected: then a read ends at once, as at the end of a file. */
-const absentMs = 2
+/** How long to wait where nobody is connected: then a read ends at once, as at the end of a file. Longer when it lasts: an abandoned child is not to keep a core busy. */
+const absentMs = (times) => (times < 200 ? 2 : 50)
 /** More than this is written even though something else may follow at once. */
 const gatherBytes = 65_536
 const again = ['EAGAIN', 'EINTR']
@@ -23,6 +23,7 @@ export function openPort(path, onMessage) {
   let held = false
   let muted = false
   let lines = 0
+  let absences = 0
 
   const next = () => read(fd, buffer, 0, readBytes, null, received)
 
@@ -30,9 +31,10 @@ export function openPort(path, onMessage) {
     if (error && !again.includes(error.code)) throw error
     if (error || length === 0) {
       if (!error) nobodyThere()
-      setTimeout(next, absentMs)
+      setTimeout(next, absentMs(absences++))
       return
     }
+    absences = 0
     split(buffer.subarray(0, length))
     if (!held) next()
   }
@@ -43,7 +45,7 @@ export function openPort(path, onMessage) {
 
   /** The next bytes, with this whole runtime standing still until they are there. */
   function readNow() {
-    for (;;) {
+    for (let times = 0; ; times++) {
       try {
         const length = readSync(fd, buffer, 0, readBytes, null)
         if (length > 0) return length
@@ -51,7 +53,7 @@ export function openPort(path, onMessage) {
       } catch (error) {
         if (!again.includes(error.code)) throw error
       }
-      Atomics.wait(nap, 0, 0, absentMs)
+      Atomics.wait(nap, 0, 0, absentMs(times))
     }
   }
 
