@@ -4,7 +4,7 @@ import { builder } from './builder.ts'
 import { acting, payload } from './errors.ts'
 import { rowIdOf } from './global-id.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
-import { Job, PoisonPolicyEnum } from './job.ts'
+import { Job, PoisonPolicyEnum, TaskPeersEnum } from './job.ts'
 import { RuntimeEnum } from './parent-vm.ts'
 
 function jobSuccess(name: string, description: string) {
@@ -37,7 +37,7 @@ const RequirementsInput = builder.inputType('JobRequirementsInput', {
   }),
 })
 
-const privilegeDefaults = { cpuShare: 1, diskBytes: 268_435_456, maxLifetimeMs: 3_600_000 }
+const privilegeDefaults = { cpuShare: 1, diskBytes: 268_435_456, maxLifetimeMs: 3_600_000, peers: 'INTERACTING' as const }
 
 const PrivilegesInput = builder.inputType('JobPrivilegesInput', {
   description: 'What each child may do, enforced outside the guest. A parent VM that allows less does not fit.',
@@ -61,6 +61,12 @@ const PrivilegesInput = builder.inputType('JobPrivilegesInput', {
       required: true,
       defaultValue: privilegeDefaults.maxLifetimeMs,
       description: 'How long a child may live, in milliseconds: from a second to seven days. Then another takes its place.',
+    }),
+    peers: t.field({
+      type: TaskPeersEnum,
+      required: true,
+      defaultValue: privilegeDefaults.peers,
+      description: 'Which tasks a task may send messages to. Barriers are open to all.',
     }),
   }),
 })
@@ -171,6 +177,7 @@ function toNewJob(input: typeof SubmitJobInput.$inferInput): NewJob & { idempote
         memoryBytes: memoryBytes ?? null,
         diskBytes: privileges.diskBytes,
         maxLifetimeMs: privileges.maxLifetimeMs,
+        peers: privileges.peers,
       },
       children: children ?? null,
       retries,

@@ -8,6 +8,7 @@ import {
   type JobRequirements,
   type JobState,
   type PoisonPolicy,
+  type TaskPeers,
   type TaskState,
 } from '../src/domain/job.ts'
 import { builder } from './builder.ts'
@@ -50,6 +51,11 @@ export const TaskStateEnum = describedEnum<TaskState>('JobTaskState', 'What a ta
   DONE: 'Its output is kept.',
   FAILED: 'It failed as often as it may; `error` says how.',
   SKIPPED: 'It killed its child as often as it may, and the job went on without it.',
+})
+
+export const TaskPeersEnum = describedEnum<TaskPeers>('JobTaskPeers', 'Which tasks a task may send messages to.', {
+  INTERACTING: 'Those that it is said to interact with, or that are said to interact with it.',
+  ALL: 'Every task of the job.',
 })
 
 const LibraryRequirementType = builder.objectRef<JobRequirements['libraries'][number]>('JobLibraryRequirement').implement({
@@ -100,6 +106,7 @@ const Privileges = builder.objectRef<JobPrivileges>('JobPrivileges').implement({
     }),
     diskBytes: t.expose('diskBytes', { type: 'ByteCount', description: 'Bytes that a child may write to its disk.' }),
     maxLifetimeMs: t.exposeInt('maxLifetimeMs', { description: 'How long a child may live, in milliseconds.' }),
+    peers: t.expose('peers', { type: TaskPeersEnum, description: 'Which tasks a task may send messages to.' }),
   }),
 })
 

@@ -37,6 +37,10 @@ export const jobEventKinds = [
 ] as const
 export type JobEventKind = (typeof jobEventKinds)[number]
 
+export const taskPeers = ['INTERACTING', 'ALL'] as const
+/** Which tasks a task may send messages to. */
+export type TaskPeers = (typeof taskPeers)[number]
+
 /** All of a job but its program and its tasks, which may be long. */
 export interface JobRequest {
   requirements: JobRequirements
@@ -78,6 +82,7 @@ export interface JobPrivileges {
   /** What it may write to its disk. */
   diskBytes: number
   maxLifetimeMs: number
+  peers: TaskPeers
 }
 
 export interface JobProgram {

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findStandstill } from '../domain/barrier-cycles.ts'
 import { PortolanError } from '../domain/errors.ts'
+import type { TaskPeers } from '../domain/job.ts'
 import type { FromChild } from '../transfer/child-messages.ts'
 import { createBarriers } from './barriers.ts'
 import { openChildSession, type ChildSession } from './child-session.ts'
@@ -64,7 +65,7 @@ export async function runJob(options: {
   onPoisonTask: PoisonPolicy
   program: JobProgram
   /** Whether a task may send to any other, or only to those it is said to interact with. */
-  peers: 'INTERACTING' | 'ALL'
+  peers: TaskPeers
   /** How many children work at one time. */
   children: number
   /** A child of that place, of which there was another before when it is asked for again. */

@@ -189,7 +189,7 @@ export function createJobRunner(dependencies: {
         retries: request.retries,
         onPoisonTask: request.onPoisonTask,
         program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
-        peers: 'INTERACTING',
+        peers: request.privileges.peers,
         children,
         fork: (place, forkSignal) => forkChild(job, seats[place]!, ordinal++, limitsOf(job, parentRow.recipe.memoryBytes), forkSignal),
         remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),

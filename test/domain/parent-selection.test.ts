@@ -32,7 +32,7 @@ function requirements(change: Partial<SelectionRequirements> = {}): SelectionReq
     runtime: 'NODE',
     runtimeVersion: null,
     libraries: [],
-    privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 1, maxLifetimeMs: 1 },
+    privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 1, maxLifetimeMs: 1, peers: 'INTERACTING' },
     children: 2,
     cloudIds: null,
     ...change,

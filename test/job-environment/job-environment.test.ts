@@ -188,6 +188,13 @@ describe('tasks that interact', () => {
   })
 })
 
+test('with the privilege to talk with all, tasks in different children do', async () => {
+  using children = scriptedChildren()
+  const { end, outputs } = job(children, [{ tell: 1, body: 'hello' }, { hear: true }], { peers: 'ALL' })
+  await end
+  expect(outputs).toEqual(['told', 'hello'])
+})
+
 describe('a job', () => {
   test('whose program no child takes fails before any task', async () => {
     using children = scriptedChildren({ refuseProgram: 'SyntaxError: Unexpected token (line 3)' })

@@ -68,7 +68,7 @@ async function seedParent(): Promise<void> {
 async function seedJob(): Promise<void> {
   const request: JobRequest = {
     requirements: { parentVmId: null, runtime: 'NODE', runtimeVersion: '18', libraries: [{ name: 'lodash', version: null }] },
-    privileges: { networkId: null, cpuShare: 0.5, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000 },
+    privileges: { networkId: null, cpuShare: 0.5, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000, peers: 'INTERACTING' },
     children: 2,
     retries: 1,
     taskTimeoutMs: 1_000,
@@ -213,7 +213,7 @@ describe('a job', () => {
   test('shows what was asked for, why its parent was chosen, its counts and its pace', async () => {
     expect(
       await job(`name state desired childrenWanted retries taskTimeoutMs onPoisonTask program shared { name value } clouds { name }
-        requirements { runtime runtimeVersion libraries { name version } parentVm { name } } privileges { network { name } cpuShare memoryBytes diskBytes maxLifetimeMs }
+        requirements { runtime runtimeVersion libraries { name version } parentVm { name } } privileges { network { name } cpuShare memoryBytes diskBytes maxLifetimeMs peers }
         parentVm { name } parentReason parentUnchanged problem { code } tasksTotal componentCount imbalance taskCounts { state count }`),
     ).toEqual({
       name: 'picture',
@@ -227,7 +227,7 @@ describe('a job', () => {
       shared: [{ name: 'palette', value: 'red' }],
       clouds: [{ name: 'east' }],
       requirements: { runtime: 'NODE', runtimeVersion: '18', libraries: [{ name: 'lodash', version: null }], parentVm: null },
-      privileges: { network: null, cpuShare: 0.5, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000 },
+      privileges: { network: null, cpuShare: 0.5, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000, peers: 'INTERACTING' },
       parentVm: { name: 'node' },
       parentReason: 'It fits.',
       parentUnchanged: null,

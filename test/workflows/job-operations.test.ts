@@ -38,7 +38,7 @@ const operations = () =>
 
 const request = (change: Partial<JobRequest> = {}): JobRequest => ({
   requirements: { parentVmId: null, runtime: 'NODE', runtimeVersion: '18', libraries: [{ name: '@scope/name', version: '4.17' }] },
-  privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000 },
+  privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 0, maxLifetimeMs: 60_000, peers: 'INTERACTING' },
   children: null,
   retries: 0,
   taskTimeoutMs: 1_000,

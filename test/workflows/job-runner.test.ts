@@ -101,7 +101,7 @@ async function storeParent(): Promise<string> {
 
 const request: JobRequest = {
   requirements: { parentVmId: null, runtime: 'NODE', runtimeVersion: null, libraries: [] },
-  privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 1e6, maxLifetimeMs: 60_000 },
+  privileges: { networkId: null, cpuShare: 1, memoryBytes: null, diskBytes: 1e6, maxLifetimeMs: 60_000, peers: 'INTERACTING' },
   children: 3,
   retries: 0,
   taskTimeoutMs: 10_000,
