@@ -5,20 +5,18 @@
  * hadn't ended: at most the tasks in flight run twice.
  */
 import { randomUUID } from 'node:crypto'
-import { and, desc, eq, inArray } from 'drizzle-orm'
+import { inArray } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
-import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import { hosts } from '../database/tables/topology.ts'
-import { PortolanError } from '../domain/errors.ts'
 import { isJobEnded, isTaskEnded, type ParentHashes } from '../domain/job.ts'
 import { partition } from '../domain/job-partition.ts'
-import { selectParent, type ParentCandidate } from '../domain/parent-selection.ts'
 import { runJob, type ForkedChild } from '../job-environment/job-environment.ts'
 import type { ChildLimits, PluginLog } from '../plugin-sdk/index.ts'
 import { createBackgroundRuns } from './background-runs.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
-import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import { createJobParents, type Place } from './job-parents.ts'
+import { reportInto } from './job-report.ts'
 import { createJobStore, type Gathering, type JobRow, type JobTaskRow } from './job-store.ts'
 import { copyId } from './parent-vm-runner.ts'
 import { wait } from './wait.ts'
@@ -27,15 +25,6 @@ export interface JobRunner {
   /** Works on the job for a slice of time. Null once it has ended, else the next step's name. Rejects on faults of the database: ask again. */
   advance(jobId: string): Promise<string | null>
   close(): Promise<void>
-}
-
-/** A copy of the parent that children are forked from. */
-interface Place extends ForkingCloud {
-  parentId: string
-  /** How many children fit there. */
-  room: number
-  /** As it was saved. */
-  hashes: ParentHashes
 }
 
 const mostChildren = 256
@@ -55,6 +44,7 @@ export function createJobRunner(dependencies: {
   const { database, connections, timings, log } = dependencies
   const store = createJobStore(database)
   const runs = createBackgroundRuns(timings.sliceMs)
+  const parents = createJobParents({ ...dependencies, store })
 
   async function run(jobId: string, shutdown: AbortSignal): Promise<void> {
     const job = await store.read(jobId)
@@ -139,14 +129,13 @@ export function createJobRunner(dependencies: {
   async function work(job: JobRow, signal: AbortSignal): Promise<void> {
     const { request, id: jobId } = job
     const rows = await store.tasks(jobId)
-    const { parentRow, places } = await chosenParent(job, signal)
+    const { parentRow, places } = await parents.choose(jobId, signal)
     const open = rows.filter(({ state }) => !isTaskEnded(state))
     const components = componentsOf(rows)
     const openComponents = new Set(open.map(({ component }) => component)).size
     const room = places.reduce((sum, place) => sum + place.room, 0)
     const useful = (await coresOf(places)) * childrenPerCore
     const children = Math.min(request.children ?? useful, room, Math.max(openComponents, 1), mostChildren)
-    if (children < 1) throw noRoom(parentRow.name)
     const { oversized } = partition(
       rows.map(({ index, interactsWith }) => ({ index, interactsWith })),
       children,
@@ -167,7 +156,7 @@ export function createJobRunner(dependencies: {
       [
         {
           kind: 'PARTITIONED',
-          message: `${open.length} tasks in ${openComponents} components for ${children} ${children === 1 ? 'child' : 'children'}${request.children !== null && children < request.children ? ` (of ${request.children} that were asked for: ${room} fit now)` : ''}.`,
+          message: `${open.length} tasks in ${openComponents} components for ${children} ${children === 1 ? 'child' : 'children'}${request.children !== null && children < request.children ? ` (${request.children} were asked for: ${places.map(({ bound }) => bound).join(' ')})` : ''}.`,
         },
       ],
     )
@@ -256,80 +245,6 @@ export function createJobRunner(dependencies: {
     }
   }
 
-  /** The one that the job began with, or the best of those that are ready. While one is being built that might do, the job waits. */
-  async function chosenParent(job: JobRow, signal: AbortSignal) {
-    for (;;) {
-      const clouds = await forkingClouds(dependencies, job.request.cloudIds, signal)
-      const rows = await database
-        .select()
-        .from(parentVms)
-        .where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
-      const known = await candidates(rows, clouds, signal)
-      if (job.parentVmId !== null && job.parentGeneration !== null) {
-        const places = await placesOf({ id: job.parentVmId, generation: job.parentGeneration }, clouds, signal)
-        const [parentRow] = await database.select().from(parentVms).where(eq(parentVms.id, job.parentVmId))
-        if (parentRow && places.length > 0) return { parentRow, places }
-      }
-      const selection = selectParent(known, { ...job.request.requirements, ...job.request })
-      if ('parentVmId' in selection) {
-        const parentRow = rows.find(({ id }) => id === selection.parentVmId)!
-        const places = await placesOf(parentRow, clouds, signal)
-        if (await store.choose(job.id, parentRow, selection.reason)) return { parentRow, places }
-        continue
-      }
-      const building = rows.filter(({ state }) => state !== 'READY')
-      const { requirement, message } = selection.unmet
-      if (building.length === 0 && requirement !== 'CAPACITY') throw noParent(message)
-      const waitsFor =
-        building.length > 0
-          ? `It waits for ${building.map(({ name }) => JSON.stringify(name)).join(', ')}, which is being built.`
-          : 'It waits for room.'
-      await store.write(job.id, {
-        problemCode: requirement === 'CAPACITY' ? 'INSUFFICIENT_CAPACITY' : 'NO_PARENT_MATCHES',
-        problemMessage: `${message} ${waitsFor}`,
-        problemRemedy: 'Wait, or cancel the job.',
-      })
-      await wait(1_000, signal)
-    }
-  }
-
-  async function candidates(
-    rows: readonly (typeof parentVms.$inferSelect)[],
-    clouds: readonly ForkingCloud[],
-    signal: AbortSignal,
-  ): Promise<ParentCandidate[]> {
-    const found: ParentCandidate[] = []
-    for (const row of rows) {
-      if (row.state !== 'READY' || row.offers === null) continue
-      const copies = (await placesOf(row, clouds, signal)).map(({ cloudId, room }) => ({ cloudId, freeChildren: room }))
-      found.push({ parentVmId: row.id, name: row.name, recipe: row.recipe, offers: row.offers, createdAt: row.createdAt, copies })
-    }
-    return found
-  }
-
-  async function placesOf(
-    parent: { id: string; generation: number },
-    clouds: readonly ForkingCloud[],
-    signal: AbortSignal,
-  ): Promise<Place[]> {
-    const copies = await database
-      .select()
-      .from(parentVmCopies)
-      .where(
-        and(eq(parentVmCopies.parentVmId, parent.id), eq(parentVmCopies.generation, parent.generation), eq(parentVmCopies.state, 'READY')),
-      )
-      .orderBy(desc(parentVmCopies.cloudId))
-    const places: Place[] = []
-    for (const cloud of clouds) {
-      const copy = copies.find(({ cloudId }) => cloudId === cloud.cloudId)
-      if (!copy) continue
-      const parentId = copyId(parent)
-      const { children } = await cloud.fork.capacity({ parentId, signal })
-      places.push({ ...cloud, parentId, room: children, hashes: { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' } })
-    }
-    return places
-  }
-
   async function coresOf(places: readonly Place[]): Promise<number> {
     const rows = await database
       .select({ cpuCount: hosts.cpuCount })
@@ -379,54 +294,4 @@ function limitsOf({ request: { privileges } }: JobRow, parentBytes: number): Chi
     network: networkId === null ? 'NONE' : { networkId },
     maxLifetimeMs,
   }
-}
-
-/** @param lost is told who was. */
-function reportInto(gathering: Gathering, lost: Set<string>): Parameters<typeof runJob>[0]['report'] {
-  return {
-    started(childId, indices) {
-      const startedAtMs = Date.now()
-      for (const index of indices) gathering.task(index, { state: 'RUNNING', childId, startedAtMs, attempts: 1 })
-      gathering.child(childId, { state: 'BUSY' })
-    },
-    done(childId, index, output, durationMs, tasksDone) {
-      gathering.task(index, { state: 'DONE', output, durationMs: Math.round(durationMs), endedAtMs: Date.now() })
-      gathering.child(childId, { tasksDone })
-    },
-    stumbled(index, { kind, why }) {
-      gathering.task(index, { state: 'PENDING', error: why, kills: kind === 'killed' ? 1 : 0 })
-    },
-    ended(index, end, why) {
-      gathering.task(index, { state: end, error: why, endedAtMs: Date.now() })
-      gathering.event({ kind: end === 'FAILED' ? 'TASK_FAILED' : 'TASK_SKIPPED', message: why, taskIndex: index })
-    },
-    log: (index, text) => gathering.log(index, text),
-    childReady(childId, forkMs) {
-      gathering.child(childId, { state: 'READY', forkMs: Math.round(forkMs) })
-      gathering.event({ kind: 'CHILD_READY', message: `A child was forked, and answered after ${Math.round(forkMs)} ms.`, childId })
-    },
-    childLost(childId, why) {
-      lost.add(childId)
-      gathering.child(childId, { lossReason: why })
-      gathering.event({ kind: 'CHILD_LOST', message: why, childId })
-    },
-  }
-}
-
-function noRoom(name: string): PortolanError {
-  return new PortolanError(
-    'INSUFFICIENT_CAPACITY',
-    `No child of the parent VM ${JSON.stringify(name)} fits into the memory that is free. No task was run.`,
-    {
-      retryable: true,
-      remedy: 'Wait until other jobs have ended, free memory on the hosts, or name other clouds; then submit the job again.',
-    },
-  )
-}
-
-function noParent(message: string): PortolanError {
-  return new PortolanError('NO_PARENT_MATCHES', `${message} No task was run.`, {
-    retryable: false,
-    remedy: 'Ask for less, or register a parent VM that offers it: see the query parentVms.',
-  })
 }

@@ -1,0 +1,128 @@
+/** Which parent a job's children are forked from, and where. */
+import { and, desc, eq, inArray } from 'drizzle-orm'
+import type { Database } from '../database/client.ts'
+import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
+import { PortolanError, type ErrorCode } from '../domain/errors.ts'
+import type { ParentHashes } from '../domain/job.ts'
+import { selectParent, type ParentCandidate } from '../domain/parent-selection.ts'
+import type { PluginLog } from '../plugin-sdk/index.ts'
+import type { CloudConnections } from './cloud-connections.ts'
+import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import type { JobRow, JobStore } from './job-store.ts'
+import { copyId } from './parent-vm-runner.ts'
+import { wait } from './wait.ts'
+
+/** A copy of the parent that children are forked from. */
+export interface Place extends ForkingCloud {
+  parentId: string
+  /** How many children fit there, and what bounds them: one sentence. */
+  room: number
+  bound: string
+  /** As it was saved. */
+  hashes: ParentHashes
+}
+
+type ParentRow = typeof parentVms.$inferSelect
+
+export interface JobParents {
+  /** The one that the job began with, or the best of those that are ready; and where its children go, with room for one at least. Until there is such a one the job waits. Throws NO_PARENT_MATCHES. */
+  choose(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }>
+}
+
+export function createJobParents(dependencies: {
+  database: Database
+  connections: CloudConnections
+  store: JobStore
+  log: PluginLog
+}): JobParents {
+  const { database, store } = dependencies
+
+  async function chosenParent(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }> {
+    for (;;) {
+      const job = await store.read(jobId)
+      const clouds = await forkingClouds(dependencies, job.request.cloudIds, signal)
+      const begun = await begunWith(job, clouds, signal)
+      if (begun && begun.places.some(({ room }) => room > 0)) return begun
+      if (begun) await waitFor(jobId, 'INSUFFICIENT_CAPACITY', begun.places.map(({ bound }) => bound).join(' '), signal)
+      else await choose(job, clouds, signal)
+    }
+  }
+
+  async function begunWith({ parentVmId: id, parentGeneration: generation }: JobRow, clouds: readonly ForkingCloud[], signal: AbortSignal) {
+    if (id === null || generation === null) return null
+    const [parentRow] = await database.select().from(parentVms).where(eq(parentVms.id, id))
+    const places = await placesOf({ id, generation }, clouds, signal)
+    return parentRow && places.length > 0 ? { parentRow, places } : null
+  }
+
+  /** Writes down the best of those that are ready, or waits a while where one may be ready later. */
+  async function choose(job: JobRow, clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<void> {
+    const rows = await database
+      .select()
+      .from(parentVms)
+      .where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
+    const known = await candidates(rows, clouds, signal)
+    const selection = selectParent(known, { ...job.request.requirements, ...job.request })
+    if ('parentVmId' in selection) {
+      // It may have been deleted, or built anew, since.
+      await store.choose(
+        job.id,
+        rows.find(({ id }) => id === selection.parentVmId)!,
+        selection.reason,
+      )
+      return
+    }
+    const building = rows.filter(({ state }) => state !== 'READY').map(({ name }) => JSON.stringify(name))
+    const { requirement, message } = selection.unmet
+    if (building.length === 0 && requirement !== 'CAPACITY') throw noParent(message)
+    const waitsFor = building.length > 0 ? `It waits for ${building.join(', ')}, which is being built.` : 'It waits for room.'
+    await waitFor(job.id, requirement === 'CAPACITY' ? 'INSUFFICIENT_CAPACITY' : 'NO_PARENT_MATCHES', `${message} ${waitsFor}`, signal)
+  }
+
+  async function waitFor(jobId: string, problemCode: ErrorCode, problemMessage: string, signal: AbortSignal): Promise<void> {
+    await store.write(jobId, { problemCode, problemMessage, problemRemedy: 'Wait, or cancel the job.' })
+    await wait(1_000, signal)
+  }
+
+  async function candidates(rows: readonly ParentRow[], clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<ParentCandidate[]> {
+    const found: ParentCandidate[] = []
+    for (const row of rows) {
+      if (row.state !== 'READY' || row.offers === null) continue
+      const copies = (await placesOf(row, clouds, signal)).map(({ cloudId, room }) => ({ cloudId, freeChildren: room }))
+      found.push({ parentVmId: row.id, name: row.name, recipe: row.recipe, offers: row.offers, createdAt: row.createdAt, copies })
+    }
+    return found
+  }
+
+  async function placesOf(
+    parent: { id: string; generation: number },
+    clouds: readonly ForkingCloud[],
+    signal: AbortSignal,
+  ): Promise<Place[]> {
+    const copies = await database
+      .select()
+      .from(parentVmCopies)
+      .where(
+        and(eq(parentVmCopies.parentVmId, parent.id), eq(parentVmCopies.generation, parent.generation), eq(parentVmCopies.state, 'READY')),
+      )
+      .orderBy(desc(parentVmCopies.cloudId))
+    const places: Place[] = []
+    for (const cloud of clouds) {
+      const copy = copies.find(({ cloudId }) => cloudId === cloud.cloudId)
+      if (!copy) continue
+      const parentId = copyId(parent)
+      const { children: room, reason: bound } = await cloud.fork.capacity({ parentId, signal })
+      places.push({ ...cloud, parentId, room, bound, hashes: { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' } })
+    }
+    return places
+  }
+
+  return { choose: chosenParent }
+}
+
+function noParent(message: string): PortolanError {
+  return new PortolanError('NO_PARENT_MATCHES', `${message} No task was run.`, {
+    retryable: false,
+    remedy: 'Ask for less, or register a parent VM that offers it: see the query parentVms.',
+  })
+}
