@@ -22,6 +22,10 @@ export const submitJob = `mutation Submit($input: SubmitJobInput!) {
   submitJob(input: $input) { ... on SubmitJobSuccess { job { id } } ${problem} }
 }`
 
+export const cancelJob = `mutation Cancel($input: CancelJobInput!) {
+  cancelJob(input: $input) { __typename }
+}`
+
 export const jobProgress = `subscription Progress($id: ID!) {
   jobProgress(jobId: $id) {
     id state tasksTotal taskCounts { state count } tasksPerSecond etaMs parentReason problem { message remedy }

@@ -69,14 +69,16 @@ async function story(undo: (() => Promise<unknown>)[]) {
   await api.run(documents.connectCloud, {
     input: { idempotencyKey: 'east', pluginId: 'qemu', name: 'east', options: { stateDirectory } },
   })
-  const { id: parentVmId, bootMs, saveMs, memoryBytes } = await buildParent(api)
+  const parentVmId = await registerParent(api)
   undo.push(() => removeParent(api, parentVmId))
+  const { bootMs, saveMs, memoryBytes } = await untilWarm(api, parentVmId)
   say(
     `${elapsed()} the parent VM is warm and saved: cold boot to warm ${seconds(bootMs)}, saved in ${saveMs} ms, ${mib(memoryBytes)} MiB of memory`,
   )
 
   const inputs = tileInputs()
   const job = await submit(api, inputs)
+  undo.push(() => api.run(documents.cancelJob, { input: { idempotencyKey: 'cancel', jobId: job } }))
   say(`${elapsed()} job submitted: ${inputs.length} tiles of ${picture.width} x ${picture.tileRows} pixels on ${children} children`)
   const done = await follow(api, job, stateDirectory)
   if (done.state !== 'SUCCEEDED') throw new Error(`The job is ${done.state}: ${done.problem?.message ?? ''} ${done.problem?.remedy ?? ''}`)
@@ -108,31 +110,38 @@ async function story(undo: (() => Promise<unknown>)[]) {
   return result
 }
 
-async function buildParent(api: GraphqlClient) {
+async function registerParent(api: GraphqlClient): Promise<string> {
   say(`${elapsed()} building a parent VM: Debian's Node with ${parent.recipe.packages.join(' and ')} loaded`)
-  const answer = await api.run<{ registerParentVm: { parentVm?: { id: string }; message?: string } }>(documents.registerParentVm, {
-    input: { idempotencyKey: 'parent', ...parent },
-  })
-  const id = answer.registerParentVm.parentVm?.id
-  if (!id) throw new Error(answer.registerParentVm.message)
+  const { registerParentVm } = await api.run<{ registerParentVm: { parentVm?: { id: string }; message?: string } }>(
+    documents.registerParentVm,
+    {
+      input: { idempotencyKey: 'parent', ...parent },
+    },
+  )
+  if (!registerParentVm.parentVm) throw new Error(registerParentVm.message)
+  return registerParentVm.parentVm.id
+}
+
+async function untilWarm(api: GraphqlClient, id: string): Promise<{ bootMs: number; saveMs: number; memoryBytes: number }> {
   for (;;) {
     const { parentVm } = await api.run<{
       parentVm: { state: string; problem: string | null; copies: { bootMs: number; saveMs: number; memoryBytes: number }[] }
     }>(documents.parentVm, { id })
     if (parentVm.state === 'FAILED') throw new Error(parentVm.problem ?? 'The parent VM could not be built.')
-    if (parentVm.state === 'READY') return { id, ...parentVm.copies[0]! }
+    if (parentVm.state === 'READY') return parentVm.copies[0]!
     await new Promise((after) => setTimeout(after, 500))
   }
 }
 
-/** The files of a parent are the cloud's: they go before the cloud's directory does. */
+/** The files of a parent are the cloud's: they go before the cloud's directory does. Refused as long as a job that was cancelled has children. */
 async function removeParent(api: GraphqlClient, id: string) {
-  await api.run(documents.deleteParentVm, { input: { idempotencyKey: 'delete', parentVmId: id } })
-  for (let attempt = 0; attempt < 60; attempt++) {
+  for (let attempt = 0; attempt < 120; attempt++) {
+    await api.run(documents.deleteParentVm, { input: { idempotencyKey: 'delete', parentVmId: id } })
     const { parentVm } = await api.run<{ parentVm: { state: string } | null }>(documents.parentVm, { id })
     if (parentVm === null || parentVm.state === 'DELETED') return
     await new Promise((after) => setTimeout(after, 500))
   }
+  throw new Error('The parent VM could not be deleted within a minute.')
 }
 
 async function submit(api: GraphqlClient, inputs: readonly unknown[]): Promise<string> {

@@ -27,6 +27,8 @@ type ParentRow = typeof parentVms.$inferSelect
 export interface JobParents {
   /** The one that the job began with, or the best of those that are ready; and where its children go, with room for one at least. Until there is such a one the job waits. Throws NO_PARENT_MATCHES. */
   choose(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }>
+  /** Deletes the copies that the job used where the parent has a newer generation by now: they stayed for its children. */
+  removeOutdated(job: JobRow, signal: AbortSignal): Promise<void>
 }
 
 export function createJobParents(dependencies: {
@@ -117,7 +119,31 @@ export function createJobParents(dependencies: {
     return places
   }
 
-  return { choose: chosenParent }
+  async function removeOutdated(
+    { parentVmId: id, parentGeneration: generation, parentShaBefore }: JobRow,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (id === null || generation === null) return
+    const [parent] = await database.select().from(parentVms).where(eq(parentVms.id, id))
+    if (parent?.state !== 'READY' || parent.generation <= generation) return
+    for (const cloudId of Object.keys(parentShaBefore ?? {}))
+      try {
+        const { fork } = await dependencies.connections.connection(cloudId, signal)
+        const parentId = copyId({ id, generation })
+        await fork?.deleteParent({ operationId: `delete-${parentId}`, parentId, signal })
+        const copy = and(eq(parentVmCopies.parentVmId, id), eq(parentVmCopies.generation, generation), eq(parentVmCopies.cloudId, cloudId))
+        await database.write(
+          (orm) => [orm.update(parentVmCopies).set({ state: 'DELETED' }).where(copy)],
+          [{ topic: 'PARENT_VM', subject: id }],
+        )
+      } catch (error) {
+        signal.throwIfAborted()
+        // Another job has children of it, or the cloud can't be asked: the next to end tries again, and the parent's deletion does.
+        dependencies.log('info', `An outdated copy of the parent VM ${id} stays for now: ${String(error)}`)
+      }
+  }
+
+  return { choose: chosenParent, removeOutdated }
 }
 
 function noParent(message: string): PortolanError {

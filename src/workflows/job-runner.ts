@@ -83,6 +83,7 @@ export function createJobRunner(dependencies: {
     await store.resetTasks(jobId)
     await store.write(jobId, { ...patch, endedAt: new Date() }, [{ kind: 'STATE_CHANGED', message: `The job is ${patch.state}.` }])
     await hashParent(jobId, shutdown)
+    await parents.removeOutdated(await store.read(jobId), shutdown)
   }
 
   /** Whoever asks is told whether the parent is what it was; nobody has to wait for it. */

@@ -167,6 +167,11 @@ export function createParentVmRunner(dependencies: {
       const { parentVmId, run } = parseParentVmRun(key)
       const [parent] = await database.select().from(parentVms).where(eq(parentVms.id, parentVmId))
       if (!parent || parent.run !== run) return null
+      // Another recipe, or its deletion, was asked for while it was being built.
+      await runs.stop(
+        (other) => other !== key && parseParentVmRun(other).parentVmId === parentVmId,
+        new Error('Something else was asked for.'),
+      )
       if (parent.state === 'REGISTERED' || parent.state === 'BUILDING') {
         const ended = await runs.advance(key, (signal) =>
           build(parent, signal).catch(async (error: unknown) => {

@@ -18,6 +18,7 @@ let children: ReturnType<typeof scriptedChildren>
 let runners: JobRunner[]
 let room: number
 let running: Map<string, string>
+let deletedParents: string[]
 
 beforeEach(async () => {
   stage = await temporaryDatabase()
@@ -27,6 +28,7 @@ beforeEach(async () => {
   runners = []
   room = 8
   running = new Map()
+  deletedParents = []
 })
 afterEach(async () => {
   await Promise.all(runners.map((runner) => runner.close()))
@@ -42,7 +44,7 @@ const fork: ForkCapability = {
   saveParent: () => Promise.reject(new Error('not here')),
   describeParents: async () => [],
   hashParent: async () => ({ ramSha256: 'ram', diskSha256: 'disk' }),
-  deleteParent: async () => {},
+  deleteParent: async ({ parentId }) => void deletedParents.push(parentId),
   capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8, reason: 'So many.' }),
   async forkChild({ childId }) {
     const forked = await children.fork(0)
@@ -261,6 +263,17 @@ test('a job waits where no child fits now, says so, and goes on when there is ro
   await driven
   expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED', problemCode: null })
   expect(await childrenOf(jobId)).toHaveLength(2)
+})
+
+test('a job ends with the generation of the parent that it began with, which is deleted then', async () => {
+  const parentId = await storeParent()
+  const jobId = await storeJob([{ answer: 1 }, { hang: true }])
+  const driven = drive(newRunner(), jobId)
+  await vi.waitFor(async () => expect((await tasksOf(jobId))[0]!.state).toBe('DONE'))
+  await database.write((orm) => [orm.update(parentVms).set({ generation: 2 }), orm.update(jobs).set({ desired: 'CANCEL' })])
+  await driven
+  expect(deletedParents).toEqual([`${parentId}-1`])
+  expect(await database.select().from(parentVmCopies)).toMatchObject([{ generation: 1, state: 'DELETED' }])
 })
 
 test('a component that is too large for its share is said so', async () => {
