@@ -4,7 +4,8 @@ import { createChildLines } from '../transfer/child-lines.ts'
 import { encodeToChild, parseFromChild, type FromChild, type ToChild } from '../transfer/child-messages.ts'
 
 export interface ChildSession {
-  send(message: ToChild): void
+  /** Several go in one write. */
+  send(...messages: ToChild[]): void
   /** Settles with the first message that `picks` chooses. Rejects when the session ends, and after the time. */
   expect<Picked extends FromChild>(picks: (message: FromChild) => message is Picked, timeoutMs: number, what: string): Promise<Picked>
   /** Settles when the channel has closed, or the child said what it may not; with the reason. */
@@ -57,8 +58,8 @@ export async function openChildSession(options: {
   }
 
   return {
-    send(message) {
-      if (!socket.destroyed) socket.write(encodeToChild(message))
+    send(...messages) {
+      if (!socket.destroyed && messages.length > 0) socket.write(messages.map(encodeToChild).join(''))
     },
     expect(picks, timeoutMs, what) {
       return new Promise((done, fail) => {

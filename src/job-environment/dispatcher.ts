@@ -9,8 +9,8 @@
 export const mostKills = 3
 
 /** So much work may wait in a child, in milliseconds of its time: enough to keep it busy while a message is under way, little enough to be left for others. */
-const windowMs = 40
-const widestWindow = 64
+const windowMs = 100
+const widestWindow = 128
 
 export type PoisonPolicy = 'FAIL' | 'SKIP'
 
@@ -151,7 +151,10 @@ export function createDispatcher(options: {
       assign()
       const wide = child.averageMs === null ? 1 : Math.max(1, Math.min(widestWindow, Math.ceil(windowMs / Math.max(child.averageMs, 0.1))))
       const runs: ComponentRun[] = []
-      for (let waiting = sum(child.sent.map(({ left: tasks }) => tasks.size)); waiting < wide;) {
+      let waiting = sum(child.sent.map(({ left: tasks }) => tasks.size))
+      // Many at a time: a message costs a guest more than a short task does.
+      if (waiting > wide / 2) return []
+      while (waiting < wide) {
         const component = child.queue.shift() ?? takeOver()
         if (component === undefined) break
         const tasks = [...left[component]!]

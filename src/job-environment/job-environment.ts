@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { findStandstill } from '../domain/barrier-cycles.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { TaskPeers } from '../domain/job.ts'
-import type { FromChild } from '../transfer/child-messages.ts'
+import type { FromChild, ToChild } from '../transfer/child-messages.ts'
 import { createBarriers } from './barriers.ts'
 import { openChildSession, type ChildSession } from './child-session.ts'
 import { createDispatcher, type Blame, type Judgement, type PoisonPolicy } from './dispatcher.ts'
@@ -104,20 +104,14 @@ export async function runJob(options: {
   function feed(childId: string): void {
     const session = sessions.get(childId)
     if (!session) return
+    const messages: ToChild[] = []
     for (const { tasks: indices, attempt } of dispatcher.next(childId)) {
       for (const index of indices) barriers.began(index)
-      session.send({
-        type: 'COMPONENT',
-        tasks: indices.map((index) => ({
-          index,
-          attempt,
-          input: tasks.get(index)!.input,
-          interactsWith: [...tasks.get(index)!.interactsWith],
-        })),
-      })
-      for (const index of indices) for (const message of mailboxes.began(index)) session.send({ type: 'MESSAGE', ...message })
+      messages.push({ type: 'COMPONENT', tasks: indices.map((index) => ({ index, attempt, ...tasks.get(index)! })) })
+      for (const index of indices) for (const message of mailboxes.began(index)) messages.push({ type: 'MESSAGE', ...message })
       report.started(childId, indices, attempt)
     }
+    session.send(...messages)
   }
 
   /** Some may have become free for others. */

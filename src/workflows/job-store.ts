@@ -217,7 +217,10 @@ function createGathering(
   }
 }
 
-/** One statement for all of them. What a patch doesn't name stays; a result that is there is never replaced. */
+/**
+ * One statement for all of them. What a patch doesn't name stays; a result that is there is never replaced. Were the patches not materialized, each of the job's tasks would be
+ * looked for among them: two hundred times as slow for 10,000 tasks.
+ */
 function updateTasks(jobId: string, patches: ReadonlyMap<number, TaskPatch>) {
   const json = JSON.stringify(
     [...patches].map(([index, { output, ...patch }]) => ({
@@ -227,6 +230,7 @@ function updateTasks(jobId: string, patches: ReadonlyMap<number, TaskPatch>) {
     })),
   )
   return sql`
+    WITH patch(at, value) AS MATERIALIZED (SELECT CAST(value ->> 'index' AS INTEGER), value FROM json_each(${json}))
     UPDATE job_tasks SET
       state = COALESCE(patch.value ->> 'state', job_tasks.state),
       childId = COALESCE(patch.value ->> 'childId', job_tasks.childId),
@@ -237,8 +241,8 @@ function updateTasks(jobId: string, patches: ReadonlyMap<number, TaskPatch>) {
       endedAt = COALESCE(patch.value ->> 'endedAtMs', job_tasks.endedAt),
       attempts = job_tasks.attempts + (patch.value ->> 'attempts'),
       kills = job_tasks.kills + (patch.value ->> 'kills')
-    FROM json_each(${json}) AS patch
-    WHERE job_tasks.jobId = ${jobId} AND job_tasks."index" = patch.value ->> 'index' AND job_tasks.state NOT IN ('DONE', 'FAILED', 'SKIPPED')`
+    FROM patch
+    WHERE job_tasks.jobId = ${jobId} AND job_tasks."index" = patch.at AND job_tasks.state NOT IN ('DONE', 'FAILED', 'SKIPPED')`
 }
 
 function appendLog(jobId: string, index: number, text: string) {

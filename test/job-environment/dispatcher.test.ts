@@ -20,10 +20,10 @@ test('components go to the least loaded child, the largest first, and one at a t
 
 test('a child of short tasks is given many ahead, one of long tasks a single one', () => {
   for (const [durationMs, ahead] of [
-    [1, 40],
+    [1, 100],
     [200, 1],
   ] as const) {
-    const job = dispatcher(Array.from({ length: 100 }, (_, index) => [index]))
+    const job = dispatcher(Array.from({ length: 200 }, (_, index) => [index]))
     job.addChild('a')
     const [first] = job.next('a')
     expect(job.done('a', first!.tasks[0]!, first!.attempt, durationMs)).toBe(true)

@@ -51,6 +51,7 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
     }
     const act = (task: Task) => {
       const { index, attempt, input } = task
+      if (socket.destroyed) return
       executions.push({ child: childId, index })
       if ('die' in input) return void socket.destroy()
       if ('dieOnce' in input) {
