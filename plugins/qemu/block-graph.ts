@@ -38,14 +38,17 @@ export interface MergeJob {
 
 const jobId = (disk: MachineDisk) => `flatten${disk.index}`
 
+async function findMerge(session: QmpSession, disk: MachineDisk): Promise<MergeJob | undefined> {
+  return (await session.execute<(MergeJob & { id: string })[]>('query-jobs')).find(({ id }) => id === jobId(disk))
+}
+
 /** The job that merges the disk's overlay, started unless it is there. It stays visible at its end, until dismissed. */
 export async function mergeJob(session: QmpSession, disk: MachineDisk): Promise<MergeJob> {
-  const find = async () => (await session.execute<(MergeJob & { id: string })[]>('query-jobs')).find(({ id }) => id === jobId(disk))
-  const running = await find()
+  const running = await findMerge(session, disk)
   if (running) return running
   if (!(await writesToOverlay(session, disk))) return { status: 'pivoted' }
   await session.execute('block-commit', { 'job-id': jobId(disk), device: `overlay${disk.index}`, 'auto-dismiss': false })
-  return (await find()) ?? { status: 'created' }
+  return (await findMerge(session, disk)) ?? { status: 'created' }
 }
 
 /** Asks a job that is ready to put the guest's writes back on the disk. */
@@ -53,11 +56,11 @@ export async function completeMerge(session: QmpSession, disk: MachineDisk): Pro
   await session.execute('job-complete', { id: jobId(disk) })
 }
 
-/** Forgets a job that has ended. */
+/** Forgets a job that has ended. What a killed call has sent may reach QEMU between our look and our word: one that is gone is forgotten. */
 export async function dismissMerge(session: QmpSession, disk: MachineDisk): Promise<void> {
   try {
     await session.execute('job-dismiss', { id: jobId(disk) })
   } catch (error) {
-    if (!(error instanceof QmpError) || error.qemuClass !== 'DeviceNotActive') throw error
+    if (!(error instanceof QmpError) || (await findMerge(session, disk))) throw error
   }
 }
