@@ -3,7 +3,7 @@ import { dismissMerge } from '../../../plugins/qemu/block-graph.ts'
 import type { MachineDisk } from '../../../plugins/qemu/machine.ts'
 import { QmpError, type QmpSession } from '../../../plugins/qemu/qmp.ts'
 
-const disk: MachineDisk = { index: 0, sizeBytes: 1, sealed: true, storageId: null }
+const disk: MachineDisk = { index: 0, sizeBytes: 1, sealed: true, storageId: 'state' }
 
 /** Refuses to dismiss, with those jobs there. */
 function session(jobs: { id: string; status: string }[]): QmpSession {
