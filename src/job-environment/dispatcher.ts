@@ -41,7 +41,8 @@ export interface Dispatcher {
   next(childId: string): ComponentRun[]
   /** False where it counted before, or is of no run that is under way. */
   done(childId: string, index: number, attempt: number, durationMs: number): boolean
-  failed(childId: string, index: number, attempt: number, why: string): Judgement
+  /** Null where it is of no run that is under way there. */
+  failed(childId: string, index: number, attempt: number, why: string): Judgement | null
   /** The component that the child is running, with those of its tasks that haven't ended. */
   running(childId: string): (ComponentRun & { startedAtMs: number }) | null
   /** Where the task is under way, or null. */
@@ -178,7 +179,7 @@ export function createDispatcher(options: {
     },
     failed(childId, index, attempt, why) {
       const { child, run } = find(childId, index, attempt)
-      if (!child || !run?.left.delete(index)) return { ended: [], replaceChild: false }
+      if (!child || !run?.left.delete(index)) return null
       const ended = left[run.component]!.has(index) ? judge(index, 'failed', why) : []
       const othersRun = run.left.size > 0
       if (!othersRun) over(child, run)

@@ -152,6 +152,7 @@ export async function runJob(options: {
         const { index, attempt, output, durationMs } = message
         if (dispatcher.done(childId, index, attempt, durationMs)) {
           mailboxes.ended(index)
+          barriers.left(index)
           report.done(childId, index, output, durationMs, ++session.tasksDone)
         }
         if (dispatcher.remaining === 0) return resolve()
@@ -160,8 +161,11 @@ export async function runJob(options: {
       }
       case 'TASK_FAILED': {
         const { index, attempt, message: why, timedOut } = message
+        const judgement = dispatcher.failed(childId, index, attempt, why)
+        if (!judgement) return
+        const { ended, replaceChild } = judgement
+        barriers.left(index)
         report.stumbled(index, { kind: 'failed', why })
-        const { ended, replaceChild } = dispatcher.failed(childId, index, attempt, why)
         settle(ended)
         if (replaceChild) session.end(null, `Task ${index} failed, and others there wait for it.`)
         // Its own work may go on in the background.

@@ -68,14 +68,15 @@ export function createJobRunner(dependencies: {
   }
 
   async function watchForCancel(jobId: string, cancel: AbortController, signal: AbortSignal): Promise<void> {
-    try {
-      for (;;) {
+    while (!signal.aborted)
+      try {
         if ((await store.read(jobId)).desired === 'CANCEL') return cancel.abort(new Error('The job was cancelled.'))
         await wait(timings.pollMs, signal)
+      } catch (error) {
+        if (signal.aborted) return
+        log('warn', `Whether the job ${jobId} is to be cancelled could not be read; it is read again: ${String(error)}`)
+        await wait(1_000, signal).catch(() => {})
       }
-    } catch {
-      // The job has ended, or the control plane is ending.
-    }
   }
 
   async function end(jobId: string, patch: Partial<JobRow>, shutdown: AbortSignal): Promise<void> {
@@ -195,16 +196,15 @@ export function createJobRunner(dependencies: {
 
   /** A look at the children's memory now and then, for whoever watches. */
   async function measureMemory(places: readonly Place[], gathering: Gathering, signal: AbortSignal): Promise<void> {
-    try {
-      for (;;) {
+    while (!signal.aborted)
+      try {
         await wait(memoryEveryMs, signal)
         for (const { fork } of places)
           for (const { childId, memoryBytes } of await fork.listChildren({ signal }))
             if (memoryBytes > 0) gathering.child(childId, { memoryBytes })
+      } catch (error) {
+        if (!signal.aborted) log('warn', `The children's memory can't be read now: ${String(error)}`)
       }
-    } catch (error) {
-      if (!signal.aborted) log('warn', `The children's memory can't be read: ${String(error)}`)
-    }
   }
 
   async function forkChild(

@@ -74,7 +74,7 @@ test('a task that fails is run again as often as was asked, and then ends by the
   job.addChild('a')
   for (let attempt = 1; attempt <= 3; attempt++) {
     const [run] = job.next('a')
-    const { ended, replaceChild } = job.failed('a', 0, run!.attempt, 'out of luck')
+    const { ended, replaceChild } = job.failed('a', 0, run!.attempt, 'out of luck')!
     expect(replaceChild).toBe(false)
     expect(ended).toEqual(attempt < 3 ? [] : [{ index: 0, end: 'FAILED', why: 'Task 0 failed 3 times: out of luck' }])
   }
@@ -90,11 +90,22 @@ test('where one of several that interact fails, the child is to be replaced, sin
   expect(job.next('b')[0]!.tasks).toEqual([0, 1])
 })
 
+test('what a child says of a task that another one runs counts for nothing', () => {
+  const job = dispatcher([[0], [1]])
+  job.addChild('a')
+  job.addChild('b')
+  const [ofA] = job.next('a')
+  job.next('b')
+  expect(job.failed('b', 0, ofA!.attempt, 'a lie')).toBeNull()
+  expect(job.done('b', 0, ofA!.attempt, 1)).toBe(false)
+  expect(job.remaining).toBe(2)
+})
+
 test('what interacts with a skipped task is skipped with it', () => {
   const job = dispatcher([[0, 1], [2]], { onPoisonTask: 'SKIP' })
   job.addChild('a')
   const [run] = job.next('a')
-  const { ended } = job.failed('a', 1, run!.attempt, 'no')
+  const { ended } = job.failed('a', 1, run!.attempt, 'no')!
   expect(ended.map(({ index, end }) => [index, end])).toEqual([
     [1, 'SKIPPED'],
     [0, 'SKIPPED'],

@@ -11,10 +11,11 @@ function job(children: ReturnType<typeof scriptedChildren>, deeds: Deed[], optio
   const ended: { index: number; end: string; why: string }[] = []
   const logs: string[] = []
   const lost: string[] = []
+  const stumbled: number[] = []
   const report: JobReport = {
     started() {},
     done: (_, index, output) => ((outputs[index] = output), results.push(index)),
-    stumbled() {},
+    stumbled: (index) => stumbled.push(index),
     ended: (index, end, why) => ended.push({ index, end, why }),
     log: (index, text) => logs.push(`${index}: ${text}`),
     childReady() {},
@@ -39,7 +40,7 @@ function job(children: ReturnType<typeof scriptedChildren>, deeds: Deed[], optio
     signal: new AbortController().signal,
     ...options,
   })
-  return { end, outputs, results, ended, logs, lost }
+  return { end, outputs, results, ended, logs, lost, stumbled }
 }
 
 const answers = (count: number): Deed[] => Array.from({ length: count }, (_, index) => ({ answer: index * index }))
@@ -186,6 +187,26 @@ describe('tasks that interact', () => {
       message: 'Task 0 sent a message to task 1, with which it may not talk.',
     })
   })
+})
+
+test('a child is not believed what it says of tasks that are not its own', async () => {
+  using children = scriptedChildren()
+  const { end, stumbled } = job(children, [{ slander: 1 }, { answer: 1 }])
+  await end
+  expect(stumbled).toEqual([])
+})
+
+test('one that failed at a barrier is not taken to be there still: its partner does not go on without it', async () => {
+  using children = scriptedChildren()
+  const deeds: Deed[] = [
+    { stumbleAt: 'start', size: 2 },
+    { meet: 'start', size: 2 },
+  ]
+  // In the one child the partner comes next, and nobody can come after it.
+  const { end, stumbled, results } = job(children, deeds, { children: 1, retries: 1 })
+  await expect(end).rejects.toMatchObject({ code: 'BARRIERS_STUCK' })
+  expect(stumbled).toEqual([0])
+  expect(results).toEqual([])
 })
 
 test('with the privilege to talk with all, tasks in different children do', async () => {

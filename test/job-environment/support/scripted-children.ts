@@ -24,6 +24,10 @@ export type Deed =
   | { hear: true }
   /** Says what is no message. */
   | { babble: true }
+  /** Says that another one's task has failed, and answers. */
+  | { slander: number }
+  /** Comes to a barrier and fails, the first time; then meets there. */
+  | { stumbleAt: string; size: number }
 
 interface Task {
   index: number
@@ -72,6 +76,15 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
         answer(task, 'told')
       } else if ('hear' in input) hear(task)
       else if ('babble' in input) socket.write('no message\n')
+      else if ('slander' in input) {
+        say({ type: 'TASK_FAILED', index: input.slander, attempt: 1, message: 'a lie', timedOut: false })
+        answer(task, null)
+      } else if ('stumbleAt' in input) {
+        say({ type: 'BARRIER', index, name: input.stumbleAt, size: input.size })
+        if (diedOnce.has(index)) return void waiters.set(index, task)
+        diedOnce.add(index)
+        say({ type: 'TASK_FAILED', index, attempt, message: 'stumbled', timedOut: false })
+      }
     }
     createInterface({ input: socket }).on('line', (line) => {
       const message = JSON.parse(line) as Record<string, unknown> & { type: string }
