@@ -11,7 +11,7 @@ import type { ForkedChild } from '../../../src/job-environment/job-environment.t
 
 /** What a task's input may be. */
 export type Deed =
-  | { answer: unknown }
+  | { answer: unknown; afterMs?: number }
   | { fail: string }
   /** Its child is gone. */
   | { die: true }
@@ -64,6 +64,7 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
         return void socket.destroy()
       }
       if ('fail' in input) say({ type: 'TASK_FAILED', index, attempt, message: input.fail, timedOut: false })
+      else if ('answer' in input && input.afterMs !== undefined) setTimeout(() => answer(task, input.answer), input.afterMs)
       else if ('answer' in input) answer(task, input.answer)
       else if ('say' in input) {
         say({ type: 'LOG', index, text: input.say })
