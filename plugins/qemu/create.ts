@@ -1,5 +1,5 @@
 /** New VMs: an ordinary one from a disk image, or a destination that boots the landing image with empty disks. */
-import { constants, copyFile, mkdir, stat, truncate, writeFile } from 'node:fs/promises'
+import { constants, copyFile, mkdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type InjectedFile,
@@ -15,6 +15,7 @@ import { diskFile, landingFiles, type Machine } from './machine.ts'
 import { newMachine } from './new-machine.ts'
 import { runTool } from './run-tool.ts'
 import type { Site } from './site.ts'
+import { sizeOf } from './size-of.ts'
 import { placeDisk } from './storages.ts'
 
 const imageCopyTimeoutMs = 30 * 60_000
@@ -25,7 +26,7 @@ type Create = NonNullable<ProviderConnection['virtualMachines']['create']>
 export function createFromImage(site: Site): Create {
   return async (request) => {
     const machine = await newMachine(site, request, null)
-    const imageBytes = await sizeOf(request.imagePath, 'imagePath')
+    const imageBytes = await sizeOf(request.imagePath, ['imagePath'])
     const first = machine.disks[0]
     if (!first || imageBytes > first.sizeBytes)
       throw new ProviderError('UNSUPPORTED', `The image ${request.imagePath} has ${imageBytes} bytes and does not fit the first disk.`, {
@@ -55,7 +56,7 @@ export function instantiate(site: Site): ProviderConnection['destination']['inst
     const { commandLine, memoryBytes, kernelPath, initrdPath } = request.landing
     const machine = await newMachine(site, request, { commandLine, memoryBytes })
     // The initrd is there twice: as it came, for a way back, and with the secrets in it.
-    const landingBytes = (await sizeOf(kernelPath, 'kernelPath')) + 2 * (await sizeOf(initrdPath, 'initrdPath'))
+    const landingBytes = (await sizeOf(kernelPath, ['kernelPath'])) + 2 * (await sizeOf(initrdPath, ['initrdPath']))
     await site.store.create('instantiated', request, machine, {
       admit: () => requireRoom(site, machine, landingBytes),
       async prepare(directory) {
@@ -93,18 +94,5 @@ async function makeEmptyDisks({ options }: Site, { vmId, disks }: Machine, direc
     await writeFile(path, '', { mode: 0o600, flag: 'wx' })
     await truncate(path, disk.sizeBytes)
     await syncPath(path)
-  }
-}
-
-async function sizeOf(path: string, member: string): Promise<number> {
-  try {
-    return (await stat(path)).size
-  } catch (error) {
-    throw new ProviderError('NOT_FOUND', `The file ${path} can't be read: ${(error as Error).message}.`, {
-      retryable: false,
-      remedy: 'Run the set-up that builds it, or give the path of a file that is there. Nothing was changed.',
-      path: [member],
-      cause: error,
-    })
   }
 }

@@ -6,12 +6,12 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findStandstill } from '../domain/barrier-cycles.ts'
-import { PortolanError } from '../domain/errors.ts'
 import type { TaskPeers } from '../domain/job.ts'
 import type { FromChild, ToChild } from '../transfer/child-messages.ts'
 import { createBarriers } from './barriers.ts'
 import { openChildSession, type ChildSession } from './child-session.ts'
 import { createDispatcher, type Blame, type Judgement, type PoisonPolicy } from './dispatcher.ts'
+import { barrierMisused, mayNotTalk, programRefused, stuck, taskFailed, tooManyMessages } from './job-failures.ts'
 import { createMailboxes } from './mailboxes.ts'
 
 export interface EnvironmentTask {
@@ -304,44 +304,4 @@ export async function runJob(options: {
     over.abort(new Error('The job is over.'))
     await Promise.allSettled(places)
   }
-}
-
-function taskFailed(index: number, why: string): PortolanError {
-  return new PortolanError('TASK_FAILED', why, {
-    retryable: false,
-    remedy: `See the log of task ${index}; correct the program or its input, or submit the job with the policy SKIP. Results of the other tasks are kept.`,
-  })
-}
-
-function programRefused(message: string): PortolanError {
-  return new PortolanError('PROGRAM_FAILED', `The program could not be loaded in a child: ${message}`, {
-    retryable: false,
-    remedy: 'Correct the program and submit the job again. No task was run.',
-  })
-}
-
-function stuck(message: string): PortolanError {
-  return new PortolanError('BARRIERS_STUCK', message, {
-    retryable: false,
-    remedy:
-      'Let tasks that wait for each other interact, so that they run at one time, and give each barrier the number of those that come to it.',
-  })
-}
-
-function barrierMisused(problem: string): PortolanError {
-  return new PortolanError('PROGRAM_FAILED', problem, { retryable: false, remedy: 'Correct the program and submit the job again.' })
-}
-
-function mayNotTalk(from: number, to: number): PortolanError {
-  return new PortolanError('PROGRAM_FAILED', `Task ${from} sent a message to task ${to}, with which it may not talk.`, {
-    retryable: false,
-    remedy: 'Name the tasks that talk with each other in `interactsWith`, or give the job the privilege to let all talk with all.',
-  })
-}
-
-function tooManyMessages(error: unknown): PortolanError {
-  return new PortolanError('PROGRAM_FAILED', error instanceof Error ? error.message : String(error), {
-    retryable: false,
-    remedy: 'Send less between tasks: pass large data as shared inputs, or as outputs.',
-  })
 }

@@ -12,7 +12,8 @@ import { deleteChild, forkChild, listChildren, resumeChild } from './children.ts
 import { forkCapacity } from './fork-capacity.ts'
 import { type ForkSite, makeParentsDirectory } from './fork-site.ts'
 import { oneAtATime } from './one-at-a-time.ts'
-import { bootParent, deleteParent, describeParents, hashParent, saveParent, sweepParents } from './parents.ts'
+import { hashParent } from './parent-hashes.ts'
+import { bootParent, deleteParent, describeParents, saveParent, sweepParents } from './parents.ts'
 
 const run = promisify(execFile)
 

@@ -6,14 +6,13 @@
  * Changes of one parent run one at a time, also over several plugin processes. A call that was killed is completed by the same call: each step looks at what is there.
  */
 import { chmod, chown, constants, copyFile, lstat, mkdir, open, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { join } from 'node:path'
-import { type ForkCapability, type ParentHashes, ProviderError, type SavedParent } from '../../../src/plugin-sdk/index.ts'
+import { type ForkCapability, ProviderError, type SavedParent } from '../../../src/plugin-sdk/index.ts'
 import { asRoomAllows, syncPath, writeDurably } from '../durable-file.ts'
 import { withLock } from '../machine-lock.ts'
 import { withQmp } from '../qmp.ts'
 import { runTool } from '../run-tool.ts'
+import { sizeOf } from '../size-of.ts'
 import { macOf, readersGroupId, userIdOf } from './child-account.ts'
 import { confinedCommand, startConfined } from './confined-start.ts'
 import { requireRoomForParent } from './fork-capacity.ts'
@@ -22,6 +21,8 @@ import { type Parent, parentFiles } from './fork-files.ts'
 import { endForkProcesses, findForkProcesses } from './fork-processes.ts'
 import { type ForkSite, isId, listChildDirectories, parentDirectory, readParent, requireSaved, socketPath } from './fork-site.ts'
 import { openReadOnlyLibrary } from './open-read-only.ts'
+import { alreadySaved, endedUnsaved, hasChildren, notThere } from './parent-errors.ts'
+import { hashes } from './parent-hashes.ts'
 import { untilReady } from './until-ready.ts'
 
 /** A parent that nobody saves ends by itself. */
@@ -46,7 +47,7 @@ export function bootParent(site: ForkSite): ForkCapability['bootParent'] {
             version: 1,
             parentId,
             hardware: hardwareOf(site.host, { memoryBytes, cpuCount }),
-            diskBytes: await sizeOf(image.diskPath, 'diskPath'),
+            diskBytes: await sizeOf(image.diskPath, ['image', 'diskPath']),
             state: 'BOOTING',
             stoppedAt: null,
             saved: null,
@@ -151,7 +152,7 @@ async function layOut(
     ['initrd', image.initrdPath, 'initrdPath'],
   ]
   for (const [name, from, member] of readable) {
-    await sizeOf(from, member)
+    await sizeOf(from, ['image', member])
     const to = join(directory, parentFiles[name])
     await copyFile(from, to, constants.COPYFILE_FICLONE)
     await chmod(to, 0o444)
@@ -232,18 +233,6 @@ async function keep(directory: string, site: ForkSite, signal: AbortSignal | und
   await syncPath(directory)
 }
 
-/** Of the files as they are now. */
-export function hashParent(site: ForkSite): ForkCapability['hashParent'] {
-  return async ({ parentId }) => {
-    await requireSaved(site, parentId)
-    return hashes(parentDirectory(site, parentId))
-  }
-}
-
-async function hashes(directory: string): Promise<ParentHashes> {
-  return { ramSha256: await sha256(join(directory, parentFiles.ram)), diskSha256: await sha256(join(directory, parentFiles.disk)) }
-}
-
 async function describeSaved(site: ForkSite, parentId: string): Promise<SavedParent> {
   const { hardware, diskBytes, saved } = await requireSaved(site, parentId)
   const { blocks } = await stat(join(parentDirectory(site, parentId), parentFiles.ram))
@@ -272,55 +261,4 @@ async function processesOf(site: ForkSite, directory: string) {
 
 async function endIn(site: ForkSite, directory: string, signal: AbortSignal | undefined): Promise<void> {
   await endForkProcesses((await processesOf(site, directory)).all, signal)
-}
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer)
-  return hash.digest('hex')
-}
-
-async function sizeOf(path: string, member: string): Promise<number> {
-  try {
-    return (await stat(path)).size
-  } catch (error) {
-    throw new ProviderError('NOT_FOUND', `The file ${path} can't be read: ${(error as Error).message}.`, {
-      retryable: false,
-      remedy: 'Give the path of a file that is there. Nothing was changed.',
-      path: ['image', member],
-      cause: error,
-    })
-  }
-}
-
-function notThere(parentId: string): ProviderError {
-  return new ProviderError('NOT_FOUND', `There is no parent with the id ${parentId} at this cloud.`, {
-    retryable: false,
-    remedy: 'Boot it first.',
-    path: ['parentId'],
-  })
-}
-
-function endedUnsaved(parentId: string): ProviderError {
-  return new ProviderError('CONFLICT', `The parent ${parentId} ended before it was saved: its guest powered off, or its hour was over.`, {
-    retryable: false,
-    remedy: 'Boot it again, and warm it up.',
-    path: ['parentId'],
-  })
-}
-
-function alreadySaved(parentId: string): ProviderError {
-  return new ProviderError('CONFLICT', `The parent ${parentId} was saved already, and doesn't boot again. It is as it was.`, {
-    retryable: false,
-    remedy: 'Fork from it, or delete it first.',
-    path: ['parentId'],
-  })
-}
-
-function hasChildren(parentId: string, count: number): ProviderError {
-  return new ProviderError('CONFLICT', `The parent ${parentId} has ${count} ${count === 1 ? 'child' : 'children'}, so it stays.`, {
-    retryable: false,
-    remedy: 'Delete its children first.',
-    path: ['parentId'],
-  })
 }
