@@ -27,9 +27,12 @@ JobChild.implement({
     job: t.field({ type: Job, description: 'The job it works for.', resolve: ({ jobId }) => jobId }),
     cloud: t.field({ type: Cloud, description: 'Where it is.', resolve: ({ cloudId }) => cloudId }),
     state: t.expose('state', { type: ChildStateEnum, description: 'Its life.' }),
+    wasPaused: t.exposeBoolean('wasPaused', {
+      description: 'Whether it stood ready, forked and paused, before the job asked for a child (see `ParentVm.pausedChildren`).',
+    }),
     forkMs: t.exposeInt('forkMs', {
       nullable: true,
-      description: 'From the request of the fork to its first answer, in milliseconds; null before.',
+      description: 'From the request for it to its first answer, in milliseconds; null before.',
     }),
     memoryBytes: t.expose('memoryBytes', {
       type: 'ByteCount',

@@ -1,4 +1,4 @@
-import { jobLimits } from '../src/domain/job-limits.ts'
+import { jobLimits, privilegeDefaults } from '../src/domain/job-limits.ts'
 import type { NewJob } from '../src/workflows/job-operations.ts'
 import { builder } from './builder.ts'
 import { acting, payload } from './errors.ts'
@@ -36,8 +36,6 @@ const RequirementsInput = builder.inputType('JobRequirementsInput', {
     parentVmId: t.id({ description: "A parent VM's `id`: this one and no other." }),
   }),
 })
-
-const privilegeDefaults = { cpuShare: 1, diskBytes: 268_435_456, maxLifetimeMs: 3_600_000, peers: 'INTERACTING' as const }
 
 const PrivilegesInput = builder.inputType('JobPrivilegesInput', {
   description: 'What each child may do, enforced outside the guest. A parent VM that allows less does not fit.',

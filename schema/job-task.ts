@@ -10,8 +10,8 @@ import { limits } from './limits.ts'
 import { numberedPage } from './numbered-page.ts'
 
 /** What may be long is read only where it is asked for. */
-const { jobId, index, state, component, attempts, kills, childId, durationMs, startedAt, endedAt, error } = jobTasks
-const shortColumns = { jobId, index, state, component, attempts, kills, childId, durationMs, startedAt, endedAt, error }
+const { jobId, index, state, component, attempts, failures, kills, childId, durationMs, startedAt, endedAt, error } = jobTasks
+const shortColumns = { jobId, index, state, component, attempts, failures, kills, childId, durationMs, startedAt, endedAt, error }
 type TaskRow = Pick<typeof jobTasks.$inferSelect, keyof typeof shortColumns>
 
 /** A value of up to 1 MiB. */
@@ -29,6 +29,7 @@ JobTask.implement({
         'The group that it belongs to: tasks that interact are in one group, and run in one child at one time. 0 is the largest.',
     }),
     attempts: t.exposeInt('attempts', { description: 'How often it was given to a child.' }),
+    failures: t.exposeInt('failures', { description: 'How often it failed by itself, or took too long.' }),
     kills: t.exposeInt('kills', { description: 'How many children died while they ran it.' }),
     child: t.field({
       type: JobChild,

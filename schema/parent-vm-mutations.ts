@@ -1,3 +1,4 @@
+import { jobLimits } from '../src/domain/job-limits.ts'
 import { recipeLimits } from '../src/domain/parent-recipe.ts'
 import { builder } from './builder.ts'
 import { acting, payload } from './errors.ts'
@@ -81,6 +82,9 @@ const RegisterParentVmInput = builder.inputType('RegisterParentVmInput', {
       description: 'For people; 1 to 100 visible characters. The name of one that exists changes that one.',
     }),
     recipe: t.field({ type: RecipeInput, required: true, description: 'What it is made of, and what it may be used for.' }),
+    pausedChildren: t.int({
+      description: `How many children are to stand ready at each of its clouds, forked and paused, 0 to ${jobLimits.pausedChildren}: a job whose children have the default privileges begins with these, in about half of a fork's time. They hold some memory, and no processor. Where it is left away the number stays as it is: 0 at first.`,
+    }),
   }),
 })
 
@@ -90,7 +94,7 @@ builder.mutationField('registerParentVm', (t) =>
     errors: payload('registerParentVm'),
     authScopes: { admin: true },
     description:
-      'Has a parent VM built at every cloud that can fork: booted, warmed up, saved. Under the name of one that exists it replaces the recipe and builds it anew (jobs that run go on with the old one); with the same recipe it builds again what failed, and else changes nothing. Watch it with `parentVmChanges`. For admins.',
+      'Has a parent VM built at every cloud that can fork: booted, warmed up, saved. Under the name of one that exists it replaces the recipe and builds it anew (jobs that run go on with the old one); with the same recipe it builds again what failed, and else changes nothing but the number of children that stand ready. Watch it with `parentVmChanges`. For admins.',
     args: { input: t.arg({ type: RegisterParentVmInput, required: true, description: 'What it is called and made of.' }) },
     resolve: (_, { input }, { operations, actor }) =>
       acting(async () => {
@@ -98,6 +102,7 @@ builder.mutationField('registerParentVm', (t) =>
         return operations.registerParentVm(actor, {
           idempotencyKey: checkedKey(input),
           name: input.name,
+          pausedChildren: input.pausedChildren ?? null,
           recipe: {
             runtime,
             packages,

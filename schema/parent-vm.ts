@@ -87,6 +87,9 @@ const Copy = builder.objectRef<CopyRow>('ParentVmCopy').implement({
     }),
     ramSha256: t.exposeString('ramSha256', { nullable: true, description: 'SHA-256 of its memory file, in hex; null until it is saved.' }),
     diskSha256: t.exposeString('diskSha256', { nullable: true, description: 'SHA-256 of its disk file, in hex; null until it is saved.' }),
+    pausedChildren: t.exposeInt('pausedChildren', {
+      description: 'How many children of it stood ready there, forked and paused, when they were last counted.',
+    }),
     problem: t.exposeString('problem', { nullable: true, description: 'One sentence on what is wrong, or null.' }),
   }),
 })
@@ -144,8 +147,11 @@ ParentVm.implement({
           .where(eq(parentVmCopies.parentVmId, id))
           .orderBy(parentVmCopies.cloudId, parentVmCopies.generation),
     }),
+    pausedChildren: t.exposeInt('pausedChildren', {
+      description: 'How many children are to stand ready at each of its clouds, forked and paused, for jobs with the default privileges.',
+    }),
     childCount: t.int({
-      description: 'How many children of it there are now, in all jobs.',
+      description: 'How many children of it there are now, in all jobs; those that stand ready are not counted.',
       resolve: async ({ id }, _, { db }) => {
         const [row] = await db
           .select({ children: count() })

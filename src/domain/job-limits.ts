@@ -12,9 +12,13 @@ export const jobLimits = {
   /** Nested arrays and objects in a task's input: more than any language's parser takes by default would end the guest's. */
   inputDepth: 100,
   children: 256,
+  pausedChildren: 64,
   retries: 10,
   taskTimeoutMs: 86_400_000,
   lifetimeMs: 604_800_000,
   libraries: 50,
   clouds: 20,
 } as const
+
+/** What a child may do where its job asks for nothing else. */
+export const privilegeDefaults = { cpuShare: 1, diskBytes: 268_435_456, maxLifetimeMs: 3_600_000, peers: 'INTERACTING' } as const

@@ -10,6 +10,7 @@ import type { CloudConnections } from './cloud-connections.ts'
 import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
 import type { JobRow, JobStore } from './job-store.ts'
 import { copyId } from './parent-vm-runner.ts'
+import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
 
 /** A copy of the parent that children are forked from. */
@@ -35,9 +36,10 @@ export function createJobParents(dependencies: {
   database: Database
   connections: CloudConnections
   store: JobStore
+  pausedChildren: PausedChildren
   log: PluginLog
 }): JobParents {
-  const { database, store } = dependencies
+  const { database, pausedChildren, store } = dependencies
 
   async function chosenParent(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }> {
     for (;;) {
@@ -113,7 +115,8 @@ export function createJobParents(dependencies: {
       const copy = copies.find(({ cloudId }) => cloudId === cloud.cloudId)
       if (!copy) continue
       const parentId = copyId(parent)
-      const { children: room, reason: bound } = await cloud.fork.capacity({ parentId, signal })
+      const { children, reason: bound } = await cloud.fork.capacity({ parentId, signal })
+      const room = children + pausedChildren.ready({ cloudId: cloud.cloudId, parentId })
       places.push({ ...cloud, parentId, room, bound, hashes: { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' } })
     }
     return places
@@ -130,6 +133,7 @@ export function createJobParents(dependencies: {
       try {
         const { fork } = await dependencies.connections.connection(cloudId, signal)
         const parentId = copyId({ id, generation })
+        await pausedChildren.drain({ cloudId, parentId }, signal)
         await fork?.deleteParent({ operationId: `delete-${parentId}`, parentId, signal })
         const copy = and(eq(parentVmCopies.parentVmId, id), eq(parentVmCopies.generation, generation), eq(parentVmCopies.cloudId, cloudId))
         await database.write(

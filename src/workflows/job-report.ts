@@ -14,7 +14,7 @@ export function reportInto(gathering: Gathering, lost: Set<string>): JobReport {
       gathering.child(childId, { tasksDone })
     },
     stumbled(index, { kind, why }) {
-      gathering.task(index, { state: 'PENDING', error: why, kills: kind === 'killed' ? 1 : 0 })
+      gathering.task(index, { state: 'PENDING', error: why, [kind === 'killed' ? 'kills' : 'failures']: 1 })
     },
     ended(index, end, why) {
       gathering.task(index, { state: end, error: why, endedAtMs: Date.now() })
@@ -23,7 +23,7 @@ export function reportInto(gathering: Gathering, lost: Set<string>): JobReport {
     log: (index, text) => gathering.log(index, text),
     childReady(childId, forkMs) {
       gathering.child(childId, { state: 'READY', forkMs: Math.round(forkMs) })
-      gathering.event({ kind: 'CHILD_READY', message: `A child was forked, and answered after ${Math.round(forkMs)} ms.`, childId })
+      gathering.event({ kind: 'CHILD_READY', message: `A child answered ${Math.round(forkMs)} ms after it was asked for.`, childId })
     },
     childLost(childId, why) {
       lost.add(childId)

@@ -13,12 +13,14 @@ import { partition } from '../domain/job-partition.ts'
 import { runJob, type ForkedChild } from '../job-environment/job-environment.ts'
 import type { ChildLimits, PluginLog } from '../plugin-sdk/index.ts'
 import { createBackgroundRuns } from './background-runs.ts'
+import { childLimits } from './child-limits.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
 import { createJobParents, type Place } from './job-parents.ts'
 import { reportInto } from './job-report.ts'
 import { createJobStore, type Gathering, type JobRow, type JobTaskRow } from './job-store.ts'
 import { copyId } from './parent-vm-runner.ts'
+import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
 
 export interface JobRunner {
@@ -30,18 +32,17 @@ export interface JobRunner {
 const mostChildren = 256
 /** Children a core, where the job leaves their number open. */
 const childrenPerCore = 2
-/** QEMU's own memory beside the guest's: translated code, and the device model. */
-const processBytes = 192 * 1024 ** 2
 const removalAttempts = 30
 const memoryEveryMs = 1_000
 
 export function createJobRunner(dependencies: {
   database: Database
   connections: CloudConnections
+  pausedChildren: PausedChildren
   timings: { sliceMs: number; pollMs: number }
   log: PluginLog
 }): JobRunner {
-  const { database, connections, timings, log } = dependencies
+  const { database, connections, pausedChildren, timings, log } = dependencies
   const store = createJobStore(database)
   const runs = createBackgroundRuns(timings.sliceMs)
   const parents = createJobParents({ ...dependencies, store })
@@ -176,13 +177,14 @@ export function createJobRunner(dependencies: {
         components,
         tasks: new Map(open.map(({ index, input, interactsWith }) => [index, { input, interactsWith }])),
         ended: new Set(rows.filter(({ state }) => isTaskEnded(state)).map(({ index }) => index)),
-        counted: new Map(open.map(({ index, kills }) => [index, { failures: 0, kills }])),
+        counted: new Map(open.map(({ index, failures, kills }) => [index, { failures, kills }])),
         retries: request.retries,
         onPoisonTask: request.onPoisonTask,
         program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
         peers: request.privileges.peers,
         children,
-        fork: (place, forkSignal) => forkChild(job, seats[place]!, ordinal++, limitsOf(job, parentRow.recipe.memoryBytes), forkSignal),
+        fork: (place, forkSignal) =>
+          forkChild(job, seats[place]!, ordinal++, childLimits(request.privileges, parentRow.recipe.memoryBytes), forkSignal),
         remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),
         report: reportInto(gathering, lost),
         signal: AbortSignal.any([signal, failed.signal]),
@@ -214,12 +216,21 @@ export function createJobRunner(dependencies: {
     limits: ChildLimits,
     signal: AbortSignal,
   ): Promise<ForkedChild> {
-    const id = randomUUID()
+    const ready = pausedChildren.take({ cloudId, parentId }, limits)
+    const id = ready ?? randomUUID()
     // Written first: a child that nobody knows of would stay.
-    const child = { id, jobId: job.id, cloudId, ordinal }
+    const child = { id, jobId: job.id, cloudId, ordinal, wasPaused: ready !== null }
     await store.putChild({ ...child, state: 'FORKING' })
     try {
-      const { channel, mac } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: false, signal })
+      const { channel, mac } = await fork.forkChild({
+        operationId: `fork-${id}`,
+        parentId,
+        childId: id,
+        limits,
+        paused: ready !== null,
+        signal,
+      })
+      if (ready) await fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
       return { id, channelPath: channel.path, name: `child-${ordinal}`, mac }
     } catch (error) {
       signal.throwIfAborted()
@@ -284,15 +295,4 @@ function seatsOf(places: readonly Place[], children: number): Place[] {
     roomiest.room--
     return roomiest.place
   })
-}
-
-function limitsOf({ request: { privileges } }: JobRow, parentBytes: number): ChildLimits {
-  const { networkId, cpuShare, memoryBytes, diskBytes, maxLifetimeMs } = privileges
-  return {
-    memoryBytes: memoryBytes ?? parentBytes + processBytes,
-    cpuShare,
-    diskBytes,
-    network: networkId === null ? 'NONE' : { networkId },
-    maxLifetimeMs,
-  }
 }

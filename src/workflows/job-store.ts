@@ -6,13 +6,17 @@ import { parentVms } from '../database/tables/parent-vm.ts'
 import type { JobEventKind, JobProgram } from '../domain/job.ts'
 
 export type JobRow = typeof jobs.$inferSelect
-export type JobTaskRow = Pick<typeof jobTasks.$inferSelect, 'index' | 'state' | 'component' | 'kills' | 'interactsWith' | 'input'>
+export type JobTaskRow = Pick<
+  typeof jobTasks.$inferSelect,
+  'index' | 'state' | 'component' | 'failures' | 'kills' | 'interactsWith' | 'input'
+>
 export type JobChildRow = typeof jobChildren.$inferSelect
 type TaskPatch = Partial<Pick<typeof jobTasks.$inferSelect, 'state' | 'childId' | 'durationMs' | 'error' | 'output'>> & {
   startedAtMs?: number
   endedAtMs?: number
   /** Added to what is there. */
   attempts?: number
+  failures?: number
   kills?: number
 }
 interface NewJobEvent {
@@ -100,6 +104,7 @@ export function createJobStore(database: Database): JobStore {
           index: jobTasks.index,
           state: jobTasks.state,
           component: jobTasks.component,
+          failures: jobTasks.failures,
           kills: jobTasks.kills,
           interactsWith: jobTasks.interactsWith,
           input: jobTasks.input,
@@ -194,10 +199,15 @@ function createGathering(
 
   const timer = setInterval(() => void flush().catch(() => {}), flushMs)
   return {
-    task(index, { attempts = 0, kills = 0, error, ...patch }) {
+    task(index, { attempts = 0, failures = 0, kills = 0, error, ...patch }) {
       const before = tasks.get(index)
       const told = error == null ? {} : { error: error.slice(0, mostErrorLength) }
-      tasks.set(index, { ...before, ...patch, ...told, attempts: (before?.attempts ?? 0) + attempts, kills: (before?.kills ?? 0) + kills })
+      const counts = {
+        attempts: (before?.attempts ?? 0) + attempts,
+        failures: (before?.failures ?? 0) + failures,
+        kills: (before?.kills ?? 0) + kills,
+      }
+      tasks.set(index, { ...before, ...patch, ...told, ...counts })
     },
     log(index, text) {
       logs.set(index, `${logs.get(index) ?? ''}${text}`)
@@ -240,6 +250,7 @@ function updateTasks(jobId: string, patches: ReadonlyMap<number, TaskPatch>) {
       startedAt = COALESCE(patch.value ->> 'startedAtMs', job_tasks.startedAt),
       endedAt = COALESCE(patch.value ->> 'endedAtMs', job_tasks.endedAt),
       attempts = job_tasks.attempts + (patch.value ->> 'attempts'),
+      failures = job_tasks.failures + (patch.value ->> 'failures'),
       kills = job_tasks.kills + (patch.value ->> 'kills')
     FROM patch
     WHERE job_tasks.jobId = ${jobId} AND job_tasks."index" = patch.at AND job_tasks.state NOT IN ('DONE', 'FAILED', 'SKIPPED')`

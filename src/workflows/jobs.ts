@@ -14,6 +14,7 @@ import type { MigrationTimings } from './migration-settings.ts'
 import { parentImageOf, type ParentArtifacts } from './parent-image-of.ts'
 import { createParentVmOperations, type ParentVmOperations } from './parent-vm-operations.ts'
 import { createParentVmRunner } from './parent-vm-runner.ts'
+import { createPausedChildren } from './paused-children.ts'
 import { createParentVmWorkflow, parentVmRunKey, parentVmWorkflowName } from './parent-vm-workflow.ts'
 
 export interface Jobs {
@@ -38,8 +39,9 @@ export function createJobs(dependencies: {
   log: PluginLog
 }): Jobs {
   const { database, artifacts } = dependencies
-  const parentVmRunner = createParentVmRunner({ ...dependencies, image: parentImageOf(artifacts) })
-  const jobRunner = createJobRunner(dependencies)
+  const pausedChildren = createPausedChildren(dependencies)
+  const parentVmRunner = createParentVmRunner({ ...dependencies, pausedChildren, image: parentImageOf(artifacts) })
+  const jobRunner = createJobRunner({ ...dependencies, pausedChildren })
 
   return {
     workflows: [createParentVmWorkflow(parentVmRunner), createJobWorkflow(jobRunner)],
@@ -66,6 +68,7 @@ export function createJobs(dependencies: {
     },
     async close() {
       await Promise.all([parentVmRunner.close(), jobRunner.close()])
+      await pausedChildren.close()
     },
   }
 }

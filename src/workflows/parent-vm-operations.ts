@@ -6,6 +6,8 @@ import { jobs } from '../database/tables/job.ts'
 import { parentVms } from '../database/tables/parent-vm.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { checkedName } from '../domain/migration-group-members.ts'
+import { requireWithin } from '../domain/job-checks.ts'
+import { jobLimits } from '../domain/job-limits.ts'
 import { checkedRecipe } from '../domain/parent-recipe.ts'
 import type { ParentRecipe } from '../domain/parent-vm.ts'
 import { canonicalJson } from './canonical-json.ts'
@@ -14,8 +16,11 @@ import type { Idempotency } from './idempotency.ts'
 import type { Actor } from './operations.ts'
 
 export interface ParentVmOperations {
-  /** Another recipe under the same name builds it anew; the same one builds again what failed, and else changes nothing. */
-  registerParentVm(actor: Actor, input: { idempotencyKey: string; name: string; recipe: ParentRecipe }): Promise<{ parentVmId: string }>
+  /** Another recipe under the same name builds it anew; the same one builds again what failed. `pausedChildren`: null leaves their number as it is, 0 at first. */
+  registerParentVm(
+    actor: Actor,
+    input: { idempotencyKey: string; name: string; recipe: ParentRecipe; pausedChildren: number | null },
+  ): Promise<{ parentVmId: string }>
   /** Its files at every cloud. Refused while a job uses it. */
   deleteParentVm(actor: Actor, input: { idempotencyKey: string; parentVmId: string }): Promise<{ parentVmId: string }>
 }
@@ -39,6 +44,8 @@ export function createParentVmOperations(dependencies: {
         const answer = await idempotency.once<ParentVmAnswer>(actor, 'registerParentVm', input, async (commit) => {
           const name = checkedName(input.name, ['input', 'name'])
           const recipe = checkedRecipe(input.recipe)
+          const { pausedChildren } = input
+          if (pausedChildren !== null) requireWithin(pausedChildren, [0, jobLimits.pausedChildren], ['pausedChildren'])
           return commit(
             async (tx) => {
               const [known] = await tx
@@ -48,6 +55,11 @@ export function createParentVmOperations(dependencies: {
               changed.subject = known?.id ?? id
               if (known) await buildAgain(tx, known, recipe, engineId)
               else await insert(tx, { id, name, recipe, engineId })
+              if (pausedChildren !== null)
+                await tx
+                  .update(parentVms)
+                  .set({ pausedChildren, updatedAt: new Date() })
+                  .where(eq(parentVms.id, known?.id ?? id))
               return { parentVmId: known?.id ?? id }
             },
             [changed],

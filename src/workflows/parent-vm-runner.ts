@@ -11,6 +11,7 @@ import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
 import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
 import { parseParentVmRun } from './parent-vm-workflow.ts'
+import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
 
 export interface ParentVmRunner {
@@ -32,10 +33,11 @@ export function createParentVmRunner(dependencies: {
   connections: CloudConnections
   /** Throws PortolanError. */
   image: (recipe: ParentRow['recipe'], signal: AbortSignal) => Promise<ParentImage>
+  pausedChildren: Pick<PausedChildren, 'drain'>
   timings: { sliceMs: number }
   log: PluginLog
 }): ParentVmRunner {
-  const { database, image, timings, log } = dependencies
+  const { database, image, pausedChildren, timings, log } = dependencies
   const runs = createBackgroundRuns(timings.sliceMs)
   const changed = (id: string) => [{ topic: 'PARENT_VM' as const, subject: id }]
 
@@ -147,6 +149,7 @@ export function createParentVmRunner(dependencies: {
       try {
         const { fork } = await dependencies.connections.connection(cloudId, signal)
         const parentId = copyId({ id: parent.id, generation })
+        await pausedChildren.drain({ cloudId, parentId }, signal)
         await fork?.deleteParent({ operationId: `delete-${parentId}`, parentId, signal })
         await patchCopy({ ...parent, generation }, cloudId, { state: 'DELETED' })
       } catch (error) {

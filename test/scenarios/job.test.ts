@@ -8,10 +8,17 @@ let site: JobSite
 
 beforeAll(async () => {
   site = await openJobSite()
-  const warmUp = "require('lodash'); Math.random(); require('crypto').randomUUID()"
-  await site.parent('node', { ...shippedParents.node, warmUp, memoryBytes: 201_326_592, cpuCount: 1 })
+  await site.parent('node', recipe)
 })
 afterAll(() => site?.close())
+
+/** What `node` is made of. */
+const recipe = {
+  ...shippedParents.node,
+  warmUp: "require('lodash'); Math.random(); require('crypto').randomUUID()",
+  memoryBytes: 201_326_592,
+  cpuCount: 1,
+}
 
 const tasks = (count: number, input: (index: number) => unknown = (index) => index) =>
   Array.from({ length: count }, (_, index) => ({ input: input(index) }))
@@ -76,6 +83,28 @@ def run(input, context):
   expect(drawn.map(({ sum }) => sum)).toEqual([0, 1, 3, 6])
   for (const source of ['numpy', 'random', 'uuid', 'node', 'ssl'])
     expect(new Set(drawn.map((output) => output[source])), source).toHaveProperty('size', children)
+})
+
+test('children that stand ready are used by the next job, survive a kill of the control plane, and are siblings like all others', async () => {
+  const parentVmId = await site.parent('node', recipe, 3)
+  const standing = (count: number) => vi.waitFor(async () => expect(await site.childProcesses()).toHaveLength(count), 20_000)
+  await standing(3)
+  const before = await site.childProcesses()
+  await killControlPlane(site.controlPlane())
+  await site.restartControlPlane()
+  const job = await site.run({
+    requirements: { runtime: 'NODE', parentVmId },
+    program: `module.exports = async (n, context) => { await context.barrier('all', 4); return require('crypto').randomUUID() + require('os').hostname() }`,
+    tasks: tasks(4),
+    children: 4,
+  })
+  expect(job.problem).toBeNull()
+  expect(new Set(job.outputs)).toHaveProperty('size', 4)
+  expect(job.children.nodes.filter(({ wasPaused }) => wasPaused)).not.toEqual([])
+  await standing(3)
+  expect((await site.childProcesses()).filter((pid) => before.includes(pid)).length).toBeLessThan(3)
+  await site.parent('node', recipe, 0)
+  await standing(0)
 })
 
 describe('what dies on the way', () => {

@@ -14,7 +14,7 @@ export interface JobSite {
   restartControlPlane(): Promise<void>
   api(): GraphqlClient
   /** Registers one and waits until it is READY. @throws Error with its problem. */
-  parent(name: string, recipe: Record<string, unknown>): Promise<string>
+  parent(name: string, recipe: Record<string, unknown>, pausedChildren?: number): Promise<string>
   submit(input: Record<string, unknown>): Promise<{ job?: { id: string }; code?: string; message?: string }>
   job(id: string): Promise<JobAnswer>
   /** Asks every 100 ms until the condition holds. @throws Error with the job's last state. */
@@ -32,12 +32,12 @@ export interface JobAnswer {
   parentUnchanged: boolean | null
   problem: { code: string; message: string } | null
   taskCounts: { state: string; count: number }[]
-  children: { nodes: { state: string; lossReason: string | null; tasksDone: number; cloud: { name: string } }[] }
+  children: { nodes: { state: string; wasPaused: boolean; lossReason: string | null; tasksDone: number; cloud: { name: string } }[] }
   done: number
 }
 
 const jobDocument = `query Job($id: ID!) { job(id: $id) { state parentUnchanged problem { code message } taskCounts { state count }
-  children(first: 100) { nodes { state lossReason tasksDone cloud { name } } } } }`
+  children(first: 100) { nodes { state wasPaused lossReason tasksDone cloud { name } } } } }`
 const outputDocument = `query Output($id: ID!, $after: Int) { job(id: $id) { collectiveOutput(first: 100, after: $after) { outputs { index output } nextAfter } } }`
 const ended = ['SUCCEEDED', 'FAILED', 'CANCELLED']
 
@@ -63,10 +63,10 @@ export async function openJobSite(): Promise<JobSite> {
       api = createGraphqlClient(controlPlane.url, token)
     },
     api: () => api,
-    async parent(name, recipe) {
+    async parent(name, recipe, pausedChildren) {
       const { registerParentVm } = await api.run<{ registerParentVm: { parentVm?: { id: string }; message?: string } }>(
         `mutation R($input: RegisterParentVmInput!) { registerParentVm(input: $input) { ... on RegisterParentVmSuccess { parentVm { id } } ... on Error { message } } }`,
-        { input: { idempotencyKey: randomUUID(), name, recipe } },
+        { input: { idempotencyKey: randomUUID(), name, recipe, ...(pausedChildren !== undefined && { pausedChildren }) } },
       )
       const id = registerParentVm.parentVm?.id
       if (!id) throw new Error(registerParentVm.message)

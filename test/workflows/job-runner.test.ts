@@ -11,6 +11,7 @@ import type { ForkCapability, ProviderConnection } from '../../src/plugin-sdk/in
 import { createJobRunner, type JobRunner } from '../../src/workflows/job-runner.ts'
 import { scriptedChildren, type Deed } from '../job-environment/support/scripted-children.ts'
 import { storeMachines, temporaryDatabase } from './support/group-stage.ts'
+import { storeParent } from './support/store-parent.ts'
 
 let stage: Awaited<ReturnType<typeof temporaryDatabase>>
 let database: Database
@@ -19,6 +20,9 @@ let runners: JobRunner[]
 let room: number
 let running: Map<string, string>
 let deletedParents: string[]
+/** Ids of those that stand ready. */
+let ready: string[]
+let resumed: string[]
 
 beforeEach(async () => {
   stage = await temporaryDatabase()
@@ -29,6 +33,8 @@ beforeEach(async () => {
   room = 8
   running = new Map()
   deletedParents = []
+  ready = []
+  resumed = []
 })
 afterEach(async () => {
   await Promise.all(runners.map((runner) => runner.close()))
@@ -51,7 +57,7 @@ const fork: ForkCapability = {
     running.set(childId, forked.id)
     return { channel: { path: forked.channelPath }, mac: null }
   },
-  resumeChild: async () => {},
+  resumeChild: async ({ childId }) => void resumed.push(childId),
   listChildren: async () => [],
   async deleteChild({ childId }) {
     const scripted = running.get(childId)
@@ -67,6 +73,7 @@ function newRunner(): JobRunner {
       connection: (cloudId: string) =>
         cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
     } as unknown as Parameters<typeof createJobRunner>[0]['connections'],
+    pausedChildren: { ready: () => ready.length, take: () => ready.shift() ?? null, drain: async () => {}, close: async () => {} },
     timings: { sliceMs: 200, pollMs: 20 },
     log: () => {},
   })
@@ -76,29 +83,6 @@ function newRunner(): JobRunner {
 
 async function drive(runner: JobRunner, jobId: string): Promise<void> {
   for (let next: string | null = 'BEGIN'; next !== null;) next = await runner.advance(jobId)
-}
-
-async function storeParent(): Promise<string> {
-  const id = randomUUID()
-  const now = new Date()
-  const privileges = { network: false, cpuShare: 1, diskBytes: 1e9, maxLifetimeMs: 3_600_000 }
-  await database.write((orm) => [
-    orm.insert(parentVms).values({
-      id,
-      name: `parent ${id}`,
-      recipe: { runtime: 'NODE', packages: ['nodejs'], imagePath: null, warmUp: null, memoryBytes: 2 ** 28, cpuCount: 1, privileges },
-      recipeDigest: 'digest',
-      offers: { runtime: 'NODE', runtimeVersion: '18.20.4', libraries: {} },
-      state: 'READY',
-      engineId: 'engine',
-      createdAt: now,
-      updatedAt: now,
-    }),
-    orm
-      .insert(parentVmCopies)
-      .values({ parentVmId: id, generation: 1, cloudId: 'east', state: 'READY', ramSha256: 'ram', diskSha256: 'disk' }),
-  ])
-  return id
 }
 
 const request: JobRequest = {
@@ -151,7 +135,7 @@ const childrenOf = (jobId: string) => database.select().from(jobChildren).where(
 const answers = (count: number): Deed[] => Array.from({ length: count }, (_, index) => ({ answer: { square: index * index } }))
 
 test('a job is done: every output is stored, the parent is named with the reason, and no child is left', async () => {
-  const parentId = await storeParent()
+  const parentId = await storeParent(database, 'READY')
   const jobId = await storeJob([...answers(50), { say: 'a word' }, { answer: null }])
   await drive(newRunner(), jobId)
   const job = await read(jobId)
@@ -173,7 +157,7 @@ test('a job is done: every output is stored, the parent is named with the reason
 })
 
 test('a restart of the control plane runs again only what had not ended, on new children, and removes the old ones', async () => {
-  await storeParent()
+  await storeParent(database, 'READY')
   const jobId = await storeJob([...answers(30), { hang: true }])
   const first = newRunner()
   const driven = drive(first, jobId).catch(() => {})
@@ -197,7 +181,7 @@ test('a restart of the control plane runs again only what had not ended, on new 
 })
 
 test('a child that dies is shown as lost with the reason, and its successor is another', async () => {
-  await storeParent()
+  await storeParent(database, 'READY')
   const jobId = await storeJob([{ dieOnce: true }], { children: 1 })
   await drive(newRunner(), jobId)
   const [lost, successor] = (await childrenOf(jobId)).toSorted((a, b) => a.ordinal - b.ordinal)
@@ -206,9 +190,31 @@ test('a child that dies is shown as lost with the reason, and its successor is a
   expect((await tasksOf(jobId))[0]).toMatchObject({ state: 'DONE', attempts: 2, kills: 1 })
 })
 
+test('a restart of the control plane gives a task no further retries', async () => {
+  await storeParent(database, 'READY')
+  const jobId = await storeJob([{ fail: 'no luck' }, { hang: true }], { retries: 1, children: 2 })
+  await database.write((orm) => [orm.update(jobTasks).set({ failures: 1 }).where(eq(jobTasks.index, 0))])
+  await drive(newRunner(), jobId)
+  expect(await read(jobId)).toMatchObject({ state: 'FAILED', problemMessage: 'Task 0 failed twice: no luck' })
+  expect((await tasksOf(jobId))[0]).toMatchObject({ attempts: 1, failures: 2 })
+})
+
+test('children that stand ready are resumed and not forked, and hold room that others do not have', async () => {
+  await storeParent(database, 'READY')
+  ready = ['paused-1', 'paused-2']
+  room = 1
+  const jobId = await storeJob(answers(9), { children: 3 })
+  await drive(newRunner(), jobId)
+  expect(resumed).toEqual(['paused-1', 'paused-2'])
+  const made = await childrenOf(jobId)
+  expect(made.filter(({ wasPaused }) => wasPaused).map(({ id }) => id)).toEqual(['paused-1', 'paused-2'])
+  expect(made).toHaveLength(3)
+  expect(made.every(({ state }) => state === 'DELETED')).toBe(true)
+})
+
 describe('a job ends', () => {
   test('when it is cancelled: what was done stays, and no child is left', async () => {
-    await storeParent()
+    await storeParent(database, 'READY')
     const jobId = await storeJob([{ answer: 1 }, { hang: true }])
     const driven = drive(newRunner(), jobId)
     await vi.waitFor(async () => expect((await tasksOf(jobId))[0]!.state).toBe('DONE'))
@@ -220,7 +226,7 @@ describe('a job ends', () => {
   })
 
   test('with the name of the task that failed', async () => {
-    await storeParent()
+    await storeParent(database, 'READY')
     const jobId = await storeJob([{ fail: 'no luck' }])
     await drive(newRunner(), jobId)
     expect(await read(jobId)).toMatchObject({ state: 'FAILED', problemCode: 'TASK_FAILED', problemMessage: 'Task 0 failed once: no luck' })
@@ -228,7 +234,7 @@ describe('a job ends', () => {
   })
 
   test('where no parent offers what it asks for, with the requirement', async () => {
-    await storeParent()
+    await storeParent(database, 'READY')
     const jobId = await storeJob(answers(1), { requirements: { ...request.requirements, runtime: 'PYTHON' } })
     await drive(newRunner(), jobId)
     expect(await read(jobId)).toMatchObject({
@@ -240,7 +246,7 @@ describe('a job ends', () => {
 })
 
 test('a fork that fails is shown with its reason, and tried again', async () => {
-  await storeParent()
+  await storeParent(database, 'READY')
   children[Symbol.dispose]()
   children = scriptedChildren({ failForks: 1 })
   const jobId = await storeJob(answers(3), { children: 1 })
@@ -254,7 +260,7 @@ test('a fork that fails is shown with its reason, and tried again', async () => 
 })
 
 test('a job waits where no child fits now, says so, and goes on when there is room', async () => {
-  await storeParent()
+  await storeParent(database, 'READY')
   room = 0
   const jobId = await storeJob(answers(3))
   const driven = drive(newRunner(), jobId)
@@ -266,7 +272,7 @@ test('a job waits where no child fits now, says so, and goes on when there is ro
 })
 
 test('a job ends with the generation of the parent that it began with, which is deleted then', async () => {
-  const parentId = await storeParent()
+  const parentId = await storeParent(database, 'READY')
   const jobId = await storeJob([{ answer: 1 }, { hang: true }])
   const driven = drive(newRunner(), jobId)
   await vi.waitFor(async () => expect((await tasksOf(jobId))[0]!.state).toBe('DONE'))
@@ -277,7 +283,7 @@ test('a job ends with the generation of the parent that it began with, which is 
 })
 
 test('a component that is too large for its share is said so', async () => {
-  await storeParent()
+  await storeParent(database, 'READY')
   const jobId = await storeJob(answers(6), {}, [[1], [2], [3], [], [], []])
   await drive(newRunner(), jobId)
   expect((await read(jobId)).imbalance).toBe(

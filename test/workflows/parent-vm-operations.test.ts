@@ -31,8 +31,10 @@ const recipe = (change: Partial<ParentRecipe> = {}): ParentRecipe => ({
   privileges: { network: false, cpuShare: 1, diskBytes: 2 ** 30, maxLifetimeMs: 3_600_000 },
   ...change,
 })
-const register = (change: Partial<ParentRecipe> = {}, { name = 'node', idempotencyKey = `key-${keys++}` } = {}) =>
-  operations().registerParentVm(somebody, { idempotencyKey, name, recipe: recipe(change) })
+const register = (
+  change: Partial<ParentRecipe> = {},
+  { name = 'node', idempotencyKey = `key-${keys++}`, pausedChildren = null as number | null } = {},
+) => operations().registerParentVm(somebody, { idempotencyKey, name, recipe: recipe(change), pausedChildren })
 const rows = () => stage.database.select().from(parentVms)
 const become = (state: ParentState) => stage.database.write((orm) => [orm.update(parentVms).set({ state, problem: 'a problem' })])
 const remove = (parentVmId: string, idempotencyKey = `key-${keys++}`) =>
@@ -54,6 +56,17 @@ describe('registering a parent VM', () => {
       },
     ])
     expect(submitted).toEqual([parentVmId])
+  })
+
+  test('takes how many children are to stand ready, also without building it again, and leaves that as it is where nothing is said', async () => {
+    await register({}, { pausedChildren: 4 })
+    await become('READY')
+    await register()
+    expect(await rows()).toMatchObject([{ pausedChildren: 4, run: 1 }])
+    await register({}, { pausedChildren: 0 })
+    expect(await rows()).toMatchObject([{ pausedChildren: 0, run: 1, state: 'READY' }])
+    for (const pausedChildren of [-1, 65])
+      await expect(register({}, { pausedChildren })).rejects.toMatchObject({ code: 'INVALID_INPUT', path: ['input', 'pausedChildren'] })
   })
 
   test('again with the same recipe changes nothing, in whatever order its packages are', async () => {

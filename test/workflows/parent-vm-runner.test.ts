@@ -1,5 +1,4 @@
 /** A parent VM's workflow alone, driven by hand, at a cloud whose guests are scripted. */
-import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -13,6 +12,7 @@ import { ProviderError, type ForkCapability, type ProviderConnection, type Saved
 import { createParentVmRunner, type ParentVmRunner } from '../../src/workflows/parent-vm-runner.ts'
 import { parentVmRunKey } from '../../src/workflows/parent-vm-workflow.ts'
 import { storeMachines, temporaryDatabase } from './support/group-stage.ts'
+import { storeParent } from './support/store-parent.ts'
 
 let stage: Awaited<ReturnType<typeof temporaryDatabase>>
 let database: Database
@@ -22,6 +22,7 @@ let directory: string
 let warmth: object | null
 let booted: Map<string, { server: Server; sockets: Set<Socket> }>
 let saved: Map<string, SavedParent>
+let drained: string[]
 
 beforeEach(async () => {
   stage = await temporaryDatabase()
@@ -32,6 +33,7 @@ beforeEach(async () => {
   warmth = { type: 'READY', libraries: { lodash: '4.17.21' }, warmUpMs: 5 }
   booted = new Map()
   saved = new Map()
+  drained = []
 })
 afterEach(async () => {
   await Promise.all(runners.map((runner) => runner.close()))
@@ -104,6 +106,7 @@ function newRunner(): ParentVmRunner {
       connection: async (cloudId: string) => (cloudId === 'east' ? { fork } : {}) as unknown as ProviderConnection,
     } as unknown as Parameters<typeof createParentVmRunner>[0]['connections'],
     image: async () => ({ kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', diskPath: '/disk' }),
+    pausedChildren: { drain: async ({ parentId }) => void drained.push(parentId) },
     timings: { sliceMs: 100 },
     log: () => {},
   })
@@ -116,25 +119,7 @@ async function drive(runner: ParentVmRunner, id: string): Promise<void> {
   for (let next: string | null = 'BEGIN'; next !== null;) next = await runner.advance(key)
 }
 
-async function register(): Promise<string> {
-  const id = randomUUID()
-  const now = new Date()
-  const privileges = { network: false, cpuShare: 1, diskBytes: 1e9, maxLifetimeMs: 3_600_000 }
-  await database.write((orm) => [
-    orm.insert(parentVms).values({
-      id,
-      name: `parent ${id}`,
-      recipe: { runtime: 'NODE', packages: [], imagePath: null, warmUp: null, memoryBytes: 2 ** 28, cpuCount: 1, privileges },
-      recipeDigest: 'digest',
-      state: 'REGISTERED',
-      engineId: 'engine',
-      createdAt: now,
-      updatedAt: now,
-    }),
-  ])
-  return id
-}
-
+const register = () => storeParent(database, 'REGISTERED')
 const read = async (id: string) => (await database.select().from(parentVms).where(eq(parentVms.id, id)))[0]!
 const copiesOf = (id: string) => database.select().from(parentVmCopies).where(eq(parentVmCopies.parentVmId, id))
 const change = (id: string, values: Partial<typeof parentVms.$inferInsert>) =>
@@ -204,4 +189,6 @@ test('the next generation replaces the one before, whose copy stays as long as i
   await drive(runner, id)
   expect((await copiesOf(id)).map(({ state }) => state)).toEqual(['DELETED', 'DELETED'])
   expect(saved.size).toBe(0)
+  // Of each copy, before it is deleted.
+  expect(drained.toSorted()).toEqual([`${id}-1`, `${id}-1`, `${id}-2`])
 })

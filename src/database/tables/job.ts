@@ -55,6 +55,8 @@ export const jobTasks = sqliteTable(
     component: integer().notNull(),
     /** Times that it was handed to a child. */
     attempts: integer().notNull().default(0),
+    /** Times that it failed by itself. */
+    failures: integer().notNull().default(0),
     /** Children that died while they ran it. */
     kills: integer().notNull().default(0),
     /** The child that ran it last. */
@@ -93,6 +95,8 @@ export const jobChildren = sqliteTable(
     /** From 1 within the job; one that takes the place of a lost child has a number of its own. */
     ordinal: integer().notNull(),
     state: text({ enum: childStates }).notNull(),
+    /** Whether it stood ready, forked and paused, before the job asked for a child. */
+    wasPaused: integer({ mode: 'boolean' }).notNull().default(false),
     /** From the request of the fork to the child's first answer. */
     forkMs: integer(),
     /** Its share of physical memory (PSS), as last read. */

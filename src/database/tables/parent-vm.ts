@@ -11,6 +11,8 @@ export const parentVms = sqliteTable(
     recipe: text({ mode: 'json' }).$type<ParentRecipe>().notNull(),
     /** SHA-256 of the recipe's canonical JSON. */
     recipeDigest: text().notNull(),
+    /** How many children are to stand ready, forked and paused, at each cloud. */
+    pausedChildren: integer().notNull().default(0),
     /** From 1; grows with each other recipe. */
     generation: integer().notNull().default(1),
     /** From 1; grows with each thing that its workflow is asked for: to build, to build again, to delete. */
@@ -33,7 +35,7 @@ export const parentVms = sqliteTable(
   ],
 )
 
-/** A parent as it exists at one cloud. Written by its workflow alone. */
+/** A parent as it exists at one cloud. Written by its workflow alone, but for `pausedChildren`, which whoever keeps them writes. */
 export const parentVmCopies = sqliteTable(
   'parent_vm_copies',
   {
@@ -50,6 +52,8 @@ export const parentVmCopies = sqliteTable(
     saveMs: integer(),
     savedAt: integer({ mode: 'timestamp_ms' }),
     problem: text(),
+    /** How many stood ready when they were last counted. */
+    pausedChildren: integer().notNull().default(0),
   },
   (table) => [primaryKey({ columns: [table.parentVmId, table.generation, table.cloudId] })],
 )
