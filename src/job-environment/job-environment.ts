@@ -22,6 +22,8 @@ export interface EnvironmentTask {
 /** A child that was forked and runs, before anybody has spoken with it. */
 export interface ForkedChild {
   id: string
+  /** A UUID: what the guest is to call itself. */
+  uniqueId: string
   channelPath: string
   name: string
   mac: string | null
@@ -212,7 +214,7 @@ export async function runJob(options: {
       const session = await openChildSession({ path: child.channelPath, signal, onMessage: (message) => heard(child.id, message) })
       session.send({
         type: 'IDENTITY',
-        id: child.id,
+        id: child.uniqueId,
         name: child.name,
         mac: child.mac,
         unixMs: Date.now(),
@@ -242,10 +244,13 @@ export async function runJob(options: {
       feedAll()
       const reason = await session.ended
       why ||= reason
+    } catch (error) {
+      why ||= `It did not come up: ${error instanceof Error ? error.message : String(error)}`
+      throw error
     } finally {
       if (sessions.delete(child.id)) forking++
       if (!signal.aborted) {
-        report.childLost(child.id, why || 'It did not come up.')
+        report.childLost(child.id, why)
         const ran = dispatcher.running(child.id)
         for (const index of ran?.tasks ?? []) {
           barriers.left(index)

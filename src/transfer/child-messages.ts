@@ -26,7 +26,7 @@ export interface ChildTask {
 
 export type ToChild =
   | { type: 'WARM_UP'; program: string | null }
-  /** `entropy`: base64 of 64 bytes or more that no other child gets. `unixMs` is the clock at the moment of sending. */
+  /** `id`: a UUID. `entropy`: base64 of 64 bytes or more that no other child gets. `unixMs` is the clock at the moment of sending. */
   | { type: 'IDENTITY'; id: string; name: string; mac: string | null; unixMs: number; entropy: string }
   | { type: 'PROGRAM'; source: string; shared: Readonly<Record<string, string>>; taskTimeoutMs: number }
   /** Tasks that run at the same time; components run one after the other, in the order in which they were sent. */

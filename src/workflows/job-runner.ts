@@ -231,7 +231,8 @@ export function createJobRunner(dependencies: {
         signal,
       })
       if (ready) await fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
-      return { id, channelPath: channel.path, name: `child-${ordinal}`, mac }
+      // One that stood ready has a longer id, which ends with a UUID, too.
+      return { id, uniqueId: id.slice(-36), channelPath: channel.path, name: `child-${ordinal}`, mac }
     } catch (error) {
       signal.throwIfAborted()
       const lossReason = failureOf(error).message

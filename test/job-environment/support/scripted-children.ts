@@ -127,7 +127,7 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
       const channelPath = join(directory, `${id}.sock`)
       await new Promise<void>((done) => server.listen(channelPath, done))
       servers.set(id, { server, sockets })
-      return { id, channelPath, name: id, mac: null }
+      return { id, uniqueId: id, channelPath, name: id, mac: null }
     },
     /** As if its process were killed. */
     kill(childId: string) {
