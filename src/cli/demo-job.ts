@@ -16,6 +16,7 @@ import * as documents from './demo-job-documents.ts'
 import { demoPlugins } from './demo-site.ts'
 import { createGraphqlClient, type GraphqlClient } from './graphql-client.ts'
 import { picture, png, tileInputs, tileProgram } from './mandelbrot.ts'
+import { runDemo, type Demo } from './run-demo.ts'
 
 const { values: options } = parseArgs({
   args: process.argv.slice(3),
@@ -59,7 +60,8 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 const started = performance.now()
 const elapsed = () => `[${((performance.now() - started) / 1000).toFixed(0).padStart(3)} s]`
 
-async function story(undo: (() => Promise<unknown>)[]) {
+async function story(demo: Demo): Promise<void> {
+  const { undo } = demo
   const directory = await mkdtemp(join(tmpdir(), 'portolan-job-'))
   undo.push(() => rm(directory, { recursive: true, force: true }))
   const stateDirectory = join(directory, 'east')
@@ -107,7 +109,7 @@ async function story(undo: (() => Promise<unknown>)[]) {
   the parent       ${result.parentUnchanged ? 'is byte for byte what it was' : 'HAS CHANGED'}
   the picture      ${file}
 `)
-  return result
+  demo.result = result
 }
 
 async function registerParent(api: GraphqlClient): Promise<string> {
@@ -228,19 +230,4 @@ function median(numbers: readonly number[]): number {
 }
 
 await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`) })
-const undo: (() => Promise<unknown>)[] = []
-const interrupted = Promise.withResolvers<never>()
-interrupted.promise.catch(() => {})
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.reject(new Error(`Stopped by ${signal}.`)))
-let result: object | null = null
-try {
-  result = await Promise.race([story(undo), interrupted.promise])
-} catch (error) {
-  process.exitCode = 1
-  process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`)
-} finally {
-  say('cleaning up')
-  for (const step of undo.toReversed()) await step().catch((error: unknown) => process.stderr.write(`demo: clean-up: ${String(error)}\n`))
-}
-if (result !== null && options.json) say(JSON.stringify(result))
-process.exit()
+await runDemo(story, options)

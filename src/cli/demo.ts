@@ -17,13 +17,14 @@ import { ensureSetup } from '../../setup/setup.ts'
 import { startControlPlane } from './control-plane-process.ts'
 import { createSourceHostFault } from './demo-fault.ts'
 import { connectCloud, migrate, readClouds, resultOf, workloadEndpoint } from './demo-migration.ts'
-import { summary, type DemoResult } from './demo-report.ts'
+import { summary } from './demo-report.ts'
 import { demoPlugins, openDemoSite } from './demo-site.ts'
 import { createGraphqlClient } from './graphql-client.ts'
 import { enterPrivateNetwork, isInPrivateNetwork } from './private-site/enter-private-network.ts'
 import { findLibvirt } from './private-site/find-libvirt.ts'
 import { offerPort, publishOnLoopback } from './publish-loopback.ts'
 import { startRecordClient } from './record-client.ts'
+import { runDemo, type Demo } from './run-demo.ts'
 
 /** The demo's parts that run in the private network know by this variable where the machine's own loopback leads in. */
 const publishVariable = 'PORTOLAN_DEMO_PUBLISH'
@@ -60,13 +61,12 @@ if (
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
 const demoStarted = performance.now()
-let result: DemoResult | null = null
 
 /** Set-up, then the demo: with the user's own libvirt right here, else in a private network, whose API is published on this machine's loopback. */
 async function outside() {
   await ensureSetup({ log: (line) => process.stderr.write(`${line}\n`) })
   const libvirt = await findLibvirt()
-  if (libvirt !== null) return run(libvirt.uri)
+  if (libvirt !== null) return runDemo((demo) => story(libvirt.uri, demo), options)
 
   const directory = await mkdtemp(join(tmpdir(), 'portolan-demo-'))
   const socketPath = join(directory, 'api.sock')
@@ -85,25 +85,8 @@ async function outside() {
   }
 }
 
-async function run(libvirtUri: string | null) {
-  const undo: (() => Promise<unknown>)[] = []
-  const interrupted = Promise.withResolvers<never>()
-  interrupted.promise.catch(() => {})
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.reject(new Error(`Stopped by ${signal}.`)))
-  try {
-    await Promise.race([story(libvirtUri, undo), interrupted.promise])
-  } catch (error) {
-    process.exitCode = 1
-    process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`)
-  } finally {
-    say('cleaning up')
-    for (const step of undo.toReversed()) await step().catch((error: unknown) => process.stderr.write(`demo: clean-up: ${String(error)}\n`))
-  }
-  if (result !== null && options.json) say(JSON.stringify(result))
-  process.exit()
-}
-
-async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]) {
+async function story(libvirtUri: string | null, demo: Demo): Promise<void> {
+  const { undo } = demo
   const directory = await mkdtemp(join(tmpdir(), 'portolan-site-'))
   undo.push(() => rm(directory, { recursive: true, force: true }))
 
@@ -154,7 +137,8 @@ async function story(libvirtUri: string | null, undo: (() => Promise<unknown>)[]
   records.moveTo(workloadEndpoint(migration, 8080))
   await new Promise((done) => setTimeout(done, 2_000))
   await records.stop()
-  result = await resultOf(migration, records, { source: source.pluginId, destination: destination.pluginId })
+  const result = await resultOf(migration, records, { source: source.pluginId, destination: destination.pluginId })
+  demo.result = result
   say(summary(result))
   if (!result.verified) throw new Error('The move could not be verified: see the summary.')
   if (options.keep) await keep(controlPlane.url, controlPlane.token)
@@ -184,5 +168,5 @@ async function keep(url: string, token: string) {
 if (process.env[publishVariable] === undefined && !isInPrivateNetwork()) await outside()
 else {
   await enterPrivateNetwork()
-  await run(null)
+  await runDemo((demo) => story(null, demo), options)
 }

@@ -39,7 +39,7 @@ test('where memory is left for few children, these are forked, the job says how 
   const children = ended.children.nodes.length
   expect(children).toBeGreaterThan(0)
   expect(children).toBeLessThan(5)
-  expect(await events(job!.id)).toMatch(new RegExp(`for ${children} child(ren)? \\(30 were asked for: .*memory`))
+  expect(await events(job!.id)).toMatch(new RegExp(`for ${children} child(ren)? \\(30 were asked for: .*MiB left`))
   expect(await site.childProcesses()).toEqual([])
 })
 
