@@ -141,6 +141,20 @@ describe('what dies on the way', () => {
   })
 })
 
+test('a control plane that is killed while a parent VM is being built builds it anew, and nothing of the first is left', async () => {
+  const id = await site.register('interrupted', { ...recipe, warmUp: 'globalThis.x = 1' })
+  await vi.waitFor(async () => expect(await site.parentProcesses()).toHaveLength(1), 30_000)
+  const [first] = await site.parentProcesses()
+  await killControlPlane(site.controlPlane())
+  await site.restartControlPlane()
+  expect(await site.parent('interrupted', { ...recipe, warmUp: 'globalThis.x = 1' })).toBe(id)
+  expect(await site.parentProcesses()).toEqual([])
+  const requirements = { runtime: 'NODE', parentVmId: id }
+  const job = await site.run({ requirements, program: 'module.exports = async () => x', tasks: tasks(1) })
+  expect(job.outputs).toEqual([1])
+  expect(() => process.kill(first!, 0)).toThrow()
+})
+
 describe('a program', () => {
   test('that does not parse is refused by the first child, with the line', async () => {
     const job = await site.run({ program: 'module.exports = async () => {\n  return 1 +\n}', tasks: tasks(3), children: 2 })

@@ -13,6 +13,8 @@ export interface JobSite {
   controlPlane(): ControlPlaneProcess
   restartControlPlane(): Promise<void>
   api(): GraphqlClient
+  /** Registers one; gives its id. */
+  register(name: string, recipe: Record<string, unknown>, pausedChildren?: number): Promise<string>
   /** Registers one and waits until it is READY. @throws Error with its problem. */
   parent(name: string, recipe: Record<string, unknown>, pausedChildren?: number): Promise<string>
   submit(input: Record<string, unknown>): Promise<{ job?: { id: string }; code?: string; message?: string }>
@@ -24,6 +26,8 @@ export interface JobSite {
   outputs(id: string): Promise<{ index: number; output: unknown }[]>
   /** Process ids of the children's QEMUs. */
   childProcesses(): Promise<number[]>
+  /** And of those of parents that are being built. */
+  parentProcesses(): Promise<number[]>
   close(): Promise<void>
 }
 
@@ -55,6 +59,17 @@ export async function openJobSite(): Promise<JobSite> {
   }
   await connect('east')
 
+  const processesIn = async (part: string) => {
+    const found: number[] = []
+    for (const entry of await readdir('/proc')) {
+      if (!/^\d+$/.test(entry)) continue
+      const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
+      const cwd = await readlink(`/proc/${entry}/cwd`).catch(() => '')
+      if (name.startsWith('qemu') && cwd.startsWith(directory) && cwd.includes(part)) found.push(Number(entry))
+    }
+    return found
+  }
+
   const site: JobSite = {
     connect,
     controlPlane: () => controlPlane,
@@ -63,7 +78,7 @@ export async function openJobSite(): Promise<JobSite> {
       api = createGraphqlClient(controlPlane.url, token)
     },
     api: () => api,
-    async parent(name, recipe, pausedChildren) {
+    async register(name, recipe, pausedChildren) {
       const { registerParentVm } = await api.run<{ registerParentVm: { parentVm?: { id: string }; message?: string } }>(
         `mutation R($input: RegisterParentVmInput!) { registerParentVm(input: $input) { ... on RegisterParentVmSuccess { parentVm { id } } ... on Error { message } } }`,
         { input: { idempotencyKey: randomUUID(), name, recipe, ...(pausedChildren !== undefined && { pausedChildren }) } },
@@ -71,6 +86,10 @@ export async function openJobSite(): Promise<JobSite> {
       const id = registerParentVm.parentVm?.id
       if (!id) throw new Error(registerParentVm.message)
       parents.push(id)
+      return id
+    },
+    async parent(name, recipe, pausedChildren) {
+      const id = await site.register(name, recipe, pausedChildren)
       for (;;) {
         const { parentVm } = await api.run<{ parentVm: { state: string; problem: string | null } }>(
           `query P($id: ID!) { parentVm(id: $id) { state problem } }`,
@@ -119,15 +138,10 @@ export async function openJobSite(): Promise<JobSite> {
         if (after === null) return outputs
       }
     },
-    async childProcesses() {
-      const found: number[] = []
-      for (const entry of await readdir('/proc')) {
-        if (!/^\d+$/.test(entry)) continue
-        const name = await readFile(`/proc/${entry}/comm`, 'utf8').catch(() => '')
-        const cwd = await readlink(`/proc/${entry}/cwd`).catch(() => '')
-        if (name.startsWith('qemu') && cwd.startsWith(directory) && cwd.includes('/children/')) found.push(Number(entry))
-      }
-      return found
+    childProcesses: () => processesIn('/children/'),
+    parentProcesses: async () => {
+      const children = await processesIn('/children/')
+      return (await processesIn('/parents/')).filter((pid) => !children.includes(pid))
     },
     async close() {
       for (const parentVmId of parents) {
