@@ -36,7 +36,7 @@ export function createJobParents(dependencies: {
   database: Database
   connections: CloudConnections
   store: JobStore
-  pausedChildren: PausedChildren
+  pausedChildren: Pick<PausedChildren, 'ready' | 'drain'>
   log: PluginLog
 }): JobParents {
   const { database, pausedChildren, store } = dependencies

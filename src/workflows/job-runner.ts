@@ -38,7 +38,7 @@ const memoryEveryMs = 1_000
 export function createJobRunner(dependencies: {
   database: Database
   connections: CloudConnections
-  pausedChildren: PausedChildren
+  pausedChildren: Pick<PausedChildren, 'ready' | 'take' | 'drain'>
   timings: { sliceMs: number; pollMs: number }
   log: PluginLog
 }): JobRunner {

@@ -23,6 +23,8 @@ interface CopyKey {
 }
 
 export interface PausedChildren {
+  /** From now on there are as many as are wished. */
+  begin(): void
   /** How many stand ready, as last looked at. */
   ready(copy: CopyKey): number
   /** The id of one with these limits, which is no more among these, and still paused; null where none is ready. */
@@ -203,8 +205,9 @@ export function createPausedChildren(dependencies: {
         await remove(cloud, { cloudId: cloud.cloudId, parentId }, childId, signal)
   }
 
-  const keeping = keep()
+  let keeping: Promise<void> | null = null
   return {
+    begin: () => void (keeping ??= keep()),
     ready: (copy) => poolOf(copy).length,
     take(copy, limits) {
       const pool = poolOf(copy)

@@ -73,7 +73,7 @@ function newRunner(): JobRunner {
       connection: (cloudId: string) =>
         cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
     } as unknown as Parameters<typeof createJobRunner>[0]['connections'],
-    pausedChildren: { ready: () => ready.length, take: () => ready.shift() ?? null, drain: async () => {}, close: async () => {} },
+    pausedChildren: { ready: () => ready.length, take: () => ready.shift() ?? null, drain: async () => {} },
     timings: { sliceMs: 200, pollMs: 20 },
     log: () => {},
   })

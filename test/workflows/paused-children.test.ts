@@ -48,6 +48,7 @@ function keeper(): PausedChildren {
     timings: { pollMs: 10 },
     log: () => {},
   })
+  made.begin()
   keepers.push(made)
   return made
 }
