@@ -62,7 +62,7 @@ export async function ensureSetup({ log, signal, tests = false, agentEntry }: Se
 if (process.argv[1] && resolve(process.argv[1]) === import.meta.filename) {
   const started = performance.now()
   const stop = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(`ended by ${signal}`)))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort(new Error(`ended by ${signal}`)))
   const log = (line: string) => process.stderr.write(`set-up: ${line}\n`)
   try {
     const { cacheDirectory: cache } = await ensureSetup({ log, signal: stop.signal, tests: process.argv.includes('--tests') })

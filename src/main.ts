@@ -33,7 +33,9 @@ const closing: (() => unknown)[] = []
 
 try {
   const { url, token } = await start()
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(0))
+  let stopping: Promise<void> | null = null
+  // A terminal's Ctrl-C comes twice: by itself, and from whoever started this.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void (stopping ??= stop(0)))
   if (options.json) process.stdout.write(`${JSON.stringify({ ready: { url, token } })}\n`)
   else if (token === null) process.stdout.write(`Portolan is ready. GraphiQL and API: ${url}\n`)
   else

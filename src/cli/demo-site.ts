@@ -24,24 +24,43 @@ export interface DemoSite {
   west: DemoCloud
   /** Where migration agents of both clouds' guests reach this machine. */
   agentAddresses: string[]
-  /** Boots a VM from the set-up's image and waits for its workload. */
-  bootSource(cloud: DemoCloud, image: string): Promise<{ vmId: string; uniqueId: string; workload: Endpoint; bootMs: number }>
+  /** Boots a VM from an image such as the set-up's, and waits for its workload. */
+  bootSource(cloud: DemoCloud, image: string, from?: SourceStart): Promise<SourceMachine>
   /** Ends every VM and server that was made here. */
   close(): Promise<void>
+}
+
+export interface SourceMachine {
+  vmId: string
+  uniqueId: string
+  workload: Endpoint
+  bootMs: number
+}
+
+/** For a machine that continues what another one has begun. */
+export interface SourceStart {
+  uniqueId: string
+  mac: string
+  /** In place of the provider's own start. */
+  start(vmId: string): Promise<void>
 }
 
 const workloadPort = 8080
 /** The configuration's `plugins` for both clouds. */
 export const demoPlugins = ['qemu', 'libvirt'].map((id) => join(import.meta.dirname, '../../plugins', id))
 
-/** @param libvirtUri a libvirt of the user's, used as it is; null starts a private one below `directory`. */
-export async function openDemoSite(directory: string, libvirtUri: string | null): Promise<DemoSite> {
+/** @param libvirtUri a libvirt of the user's, used as it is; null starts a private one below `directory`. @param eastOptions further ones of the qemu cloud. */
+export async function openDemoSite(
+  directory: string,
+  libvirtUri: string | null,
+  eastOptions: Record<string, unknown> = {},
+): Promise<DemoSite> {
   await mkdir(directory, { recursive: true })
   const libvirt = libvirtUri === null ? await startPrivateLibvirt({ directory: join(directory, 'libvirt') }) : null
   const guestAccess = [{ match: '*', ...readGuestAccess() }]
   const registry = await openPluginRegistry(demoPlugins, { log: () => {} })
   const [east, west] = await Promise.all([
-    openCloud(registry, 'east', 'qemu', { stateDirectory: join(directory, 'east'), guestAccess }),
+    openCloud(registry, 'east', 'qemu', { stateDirectory: join(directory, 'east'), guestAccess, ...eastOptions }),
     openCloud(registry, 'west', 'libvirt', {
       uri: libvirt?.uri ?? libvirtUri,
       guestAccess,
@@ -56,16 +75,16 @@ export async function openDemoSite(directory: string, libvirtUri: string | null)
     east,
     west,
     agentAddresses: networks.map((network) => network.controlPlaneFromGuest ?? null).filter((address) => address !== null),
-    async bootSource(cloud, image) {
+    async bootSource(cloud, image, from) {
       const started = performance.now()
-      const uniqueId = randomUUID()
+      const uniqueId = from?.uniqueId ?? randomUUID()
       const network = (await cloud.connection.discoverTopology({})).networks[0]
       if (network === undefined)
         throw new Error(`The cloud ${cloud.name} has no network for the demo's VM. Define one and run the demo again.`)
       if (cloud.connection.virtualMachines.create === undefined)
         throw new Error(`The plugin ${cloud.pluginId} cannot create the demo's VM from an image.`)
       const { vmId } = await cloud.connection.virtualMachines.create({
-        operationId: `demo-${uniqueId}`,
+        operationId: `demo-${randomUUID()}`,
         imagePath: image,
         inboundPorts: [22, workloadPort],
         virtualMachine: {
@@ -75,10 +94,11 @@ export async function openDemoSite(directory: string, libvirtUri: string | null)
           memoryBytes: guestMemoryBytes,
           firmware: 'BIOS',
           disks: [{ index: 0, sizeBytes: (await stat(image)).size }],
-          nics: [{ index: 0, mac: `52:54:00:${randomBytes(3).toString('hex').match(/../g)!.join(':')}`, networkId: network.id }],
+          nics: [{ index: 0, mac: from?.mac ?? randomMac(), networkId: network.id }],
         },
       })
-      await cloud.connection.virtualMachines.start({ operationId: `demo-start-${uniqueId}`, vmId })
+      if (from) await from.start(vmId)
+      else await cloud.connection.virtualMachines.start({ operationId: `demo-start-${randomUUID()}`, vmId })
       const workload = await waitForWorkload(cloud.connection, vmId)
       return { vmId, uniqueId, workload, bootMs: performance.now() - started }
     },
@@ -94,6 +114,10 @@ export async function openDemoSite(directory: string, libvirtUri: string | null)
       await libvirt?.stop()
     },
   }
+}
+
+export function randomMac(): string {
+  return `52:54:00:${randomBytes(3).toString('hex').match(/../g)!.join(':')}`
 }
 
 async function openCloud(

@@ -3,8 +3,8 @@ import { runCampaign } from './campaign.ts'
 import { programCommit } from './program-commit.ts'
 import { isClean } from './result.ts'
 
-/** Other runs every day; a failing one says how to have it again. All ten in `npm run test:full`. */
-const runs = process.env['PORTOLAN_TEST_FULL'] ? 10 : 3
+/** Other runs every day; a failing one says how to have it again. */
+const runs = 10
 const runWithinMs = 15 * 60_000
 
 test(

@@ -11,6 +11,7 @@ import { promisify } from 'node:util'
 import { openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
 import { startMortalLibvirt, type MortalLibvirt } from '../conformance/libvirt/mortal-libvirt.ts'
 import { libvirtdOf, machineProcesses } from './processes.ts'
+import { warmQemuBinary, warmSources } from './warm-sources.ts'
 
 export interface ChaosSite {
   directory: string
@@ -49,8 +50,9 @@ export async function openChaosSite(): Promise<ChaosSite> {
     await link.put()
     const libvirt = await startMortalLibvirt(join(directory, 'libvirt'))
     closing.push(() => libvirt.stop())
-    const demo = await openDemoSite(directory, libvirt.uri)
-    closing.push(() => demo.close())
+    const opened = await openDemoSite(directory, libvirt.uri, { qemuBinary: await warmQemuBinary(directory) })
+    closing.push(() => opened.close())
+    const demo = { ...opened, bootSource: warmSources(directory, opened, (...words) => libvirt.virsh(...words)) }
     const resize = (sizeBytes: number) => run('mount', ['-o', `remount,size=${sizeBytes}`, disk])
     return {
       directory,

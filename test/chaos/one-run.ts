@@ -45,14 +45,17 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
   const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
   const stage = createStage(scenario, site)
   const watch = watchLiveCopies(scenario)
+  const over = new AbortController()
+  const signal = AbortSignal.any([over.signal, ...(options.signal ? [options.signal] : [])])
+  let injections: Promise<void>[] = []
   const story = async () => {
     const { migration, message } = await scenario.start()
     if (!migration) throw new Error(`The migration was refused: ${message}`)
     const id = migration.id
     say(`run ${plan.run}: the migration begins ${Math.round(performance.now() - begun)} ms after the run`)
     const timeoutMs = endsWithinMs * options.patience
-    const injections = plan.faults.map((fault, index) =>
-      injectAndHeal(stage, id, fault, timeoutMs, (phase) => {
+    injections = plan.faults.map((fault, index) =>
+      injectAndHeal(stage, id, fault, { timeoutMs, signal }, (phase) => {
         result.injectedIn[index] = phase
         say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
       }),
@@ -63,9 +66,11 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     else await conclude(stage, id, timeoutMs, result)
     say(`run ${plan.run}: ${result.outcome}`)
   }
-  const aborted = new Promise<never>((_, reject) =>
-    options.signal?.addEventListener('abort', () => reject(new Error('It was interrupted.'))),
-  )
+  const aborted = new Promise<never>((_, reject) => {
+    const stop = () => reject(new Error('It was interrupted.'))
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop, { once: true })
+  })
   aborted.catch(() => {})
   try {
     await Promise.race([story(), aborted])
@@ -73,11 +78,14 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     result.unresolved++
     result.findings.push(String(error))
   } finally {
+    // Whatever is broken is healed before anything is removed.
+    over.abort(new Error('The run is over.'))
+    await Promise.allSettled(injections)
     await watch.stop()
     result.twoLive += watch.twoLive().length
     result.findings.push(...watch.twoLive())
     result.recordsAcknowledged = scenario.records.acknowledged()
-    if (result.findings.length > 0) await keepTraces(stage, plan, say)
+    if (result.findings.length > 0 && !options.signal?.aborted) await keepTraces(stage, plan, say)
     await scenario.close()
     await clearSite(site)
   }
@@ -86,12 +94,12 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
   return result
 }
 
-/** Waits for the fault's phase, also while the control plane is away, and for its moment; nothing is injected into a migration that has ended. */
+/** Waits for the fault's phase, also while the control plane is away, and for its moment; nothing is injected into a migration that has ended. What was injected is healed, also when it is aborted. */
 async function injectAndHeal(
   stage: Stage,
   id: string,
   planned: PlannedFault,
-  timeoutMs: number,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
   injecting: (phase: string) => void,
 ): Promise<void> {
   const fault = faults.find(({ name }) => name === planned.name)!
@@ -101,20 +109,23 @@ async function injectAndHeal(
     const present = await stage.scenario.migration(id).catch(() => null)
     if (stage.databaseWasLost() || (present && hasEnded(present))) return
     if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
-    await delay(100)
+    await delay(100, undefined, { signal })
   }
-  await delay(planned.delayMs)
+  await delay(planned.delayMs, undefined, { signal })
   injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
   const heal = await fault.inject(stage, { healAfterMs: planned.healAfterMs, migrationId: id })
   if (!heal) return
-  await untilItIsTimeToHeal(stage, id, planned.healAfterMs)
-  await heal()
+  try {
+    await untilItIsTimeToHeal(stage, id, planned.healAfterMs, signal)
+  } finally {
+    await heal()
+  }
 }
 
 /** A fault does no more harm to a migration that has ended. */
-async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number): Promise<void> {
+async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
   for (const deadline = performance.now() + healAfterMs; performance.now() < deadline;) {
-    await delay(Math.min(500, deadline - performance.now()))
+    await delay(Math.min(500, deadline - performance.now()), undefined, { signal })
     const present = stage.databaseWasLost() ? null : await stage.scenario.migration(id).catch(() => null)
     if (present && hasEnded(present)) return
   }

@@ -42,8 +42,8 @@ await ensureSetup({ log: say, tests: true })
 await enterPrivateNetwork()
 const interrupted = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.once(signal, () => interrupted.abort(new Error(`Interrupted by ${signal}.`)))
-const { clean, ...totals } = await runCampaign({
+  process.on(signal, () => interrupted.abort(new Error(`Interrupted by ${signal}.`)))
+const campaign = runCampaign({
   signal: interrupted.signal,
   seed: values.seed,
   runs,
@@ -52,6 +52,11 @@ const { clean, ...totals } = await runCampaign({
   say,
   ...(values.fault && { fault: values.fault }),
   ...(values.state && { stateFile: values.state }),
+})
+const { clean, ...totals } = await campaign.catch((error: unknown) => {
+  if (!interrupted.signal.aborted) throw error
+  say(`${(interrupted.signal.reason as Error).message} What was broken is healed, and all that was begun is removed.`)
+  process.exit(1)
 })
 if (values.json) process.stdout.write(`${JSON.stringify(totals)}\n`)
 process.exitCode = clean ? 0 : 1
