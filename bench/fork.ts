@@ -74,7 +74,7 @@ async function measure(
     const id = randomUUID()
     const since = performance.now()
     const { channel } = await fork.bootParent({ operationId: `boot-${id}`, parentId: id, image, memoryBytes, cpuCount: 1, signal })
-    const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+    const session = await openChildSession({ channel, signal, onMessage: () => {} })
     await session.expect((message) => message.type === 'HELLO', 240_000, 'hello')
     session.send({ type: 'WARM_UP', program: warmUp })
     await session.expect((message) => message.type === 'READY', 120_000, 'that it is warm')
@@ -86,7 +86,7 @@ async function measure(
     const id = randomUUID()
     const since = performance.now()
     const { channel } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: false, signal })
-    const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+    const session = await openChildSession({ channel, signal, onMessage: () => {} })
     await identify(session, id)
     return { id, session, answeredAfterMs: performance.now() - since }
   }
@@ -96,7 +96,7 @@ async function measure(
     const { channel } = await fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused: true, signal })
     const since = performance.now()
     await fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
-    const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+    const session = await openChildSession({ channel, signal, onMessage: () => {} })
     await identify(session, id)
     return { id, session, answeredAfterMs: performance.now() - since }
   }
@@ -120,7 +120,7 @@ async function measure(
 
   const parentId = randomUUID()
   const { channel } = await fork.bootParent({ operationId: 'boot', parentId, image, memoryBytes, cpuCount: 1, signal })
-  const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+  const session = await openChildSession({ channel, signal, onMessage: () => {} })
   await session.expect((message) => message.type === 'HELLO', 240_000, 'hello')
   session.send({ type: 'WARM_UP', program: warmUp })
   await session.expect((message) => message.type === 'READY', 120_000, 'that it is warm')

@@ -109,7 +109,7 @@ async function onColdVms(
     const booted = await Promise.all(
       ids.map(async (parentId) => {
         const { channel } = await fork.bootParent({ operationId: `boot-${parentId}`, parentId, image, memoryBytes, cpuCount: 1, signal })
-        const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+        const session = await openChildSession({ channel, signal, onMessage: () => {} })
         await session.expect((message) => message.type === 'HELLO', 240_000, 'hello')
         session.close()
         return { parentId, channel }
@@ -143,10 +143,10 @@ async function runOn(
     program: { source, shared: {}, taskTimeoutMs: 60_000 },
     peers: 'INTERACTING',
     children: booted.length,
-    fork: async (place) => ({
+    start: async (place) => ({
       id: booted[place]!.parentId,
       uniqueId: booted[place]!.parentId,
-      channelPath: booted[place]!.channel.path,
+      channel: booted[place]!.channel,
       name: `vm-${place}`,
       mac: null,
     }),

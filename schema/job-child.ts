@@ -2,6 +2,7 @@ import { eq, inArray } from 'drizzle-orm'
 import { jobChildren } from '../src/database/tables/job.ts'
 import type { ChildState } from '../src/domain/job.ts'
 import { builder } from './builder.ts'
+import { ChildOriginEnum } from './child-origin.ts'
 import { Cloud } from './cloud.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity } from './connection.ts'
@@ -10,7 +11,7 @@ import { Job } from './job.ts'
 import { rowNode } from './row-node.ts'
 
 const ChildStateEnum = describedEnum<ChildState>('JobChildState', 'The life of a child VM. The last two are final.', {
-  FORKING: 'It is being forked.',
+  FORKING: 'It is being forked, or boots.',
   READY: 'It answers, and has no tasks.',
   BUSY: 'It runs tasks.',
   LOST: 'It died or fell silent; `lossReason` says how. Another takes its place.',
@@ -27,6 +28,7 @@ JobChild.implement({
     job: t.field({ type: Job, description: 'The job it works for.', resolve: ({ jobId }) => jobId }),
     cloud: t.field({ type: Cloud, description: 'Where it is.', resolve: ({ cloudId }) => cloudId }),
     state: t.expose('state', { type: ChildStateEnum, description: 'Its life.' }),
+    origin: t.expose('origin', { type: ChildOriginEnum, description: 'How it came to be.' }),
     wasPaused: t.exposeBoolean('wasPaused', {
       description: 'Whether it stood ready, forked and paused, before the job asked for a child (see `ParentVm.pausedChildren`).',
     }),

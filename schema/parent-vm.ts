@@ -3,6 +3,7 @@ import { jobChildren, jobs } from '../src/database/tables/job.ts'
 import { parentVmCopies, parentVms } from '../src/database/tables/parent-vm.ts'
 import type { CopyState, ParentOffers, ParentPrivileges, ParentRuntime, ParentState } from '../src/domain/parent-vm.ts'
 import { builder } from './builder.ts'
+import { ChildOriginEnum } from './child-origin.ts'
 import { Cloud } from './cloud.ts'
 import { describedEnum } from './described-enum.ts'
 import { limits } from './limits.ts'
@@ -11,7 +12,7 @@ import { rowNode } from './row-node.ts'
 export const ParentVmStateEnum = describedEnum<ParentState>('ParentVmState', 'The life of a parent VM.', {
   REGISTERED: 'It is about to be built.',
   BUILDING: 'Its disk is made, it boots, warms up, and is saved.',
-  READY: 'Children can be forked from it.',
+  READY: 'Jobs can have children of it.',
   FAILED: 'It could not be built; `problem` says why. Register it again to try once more.',
   DELETING: 'Its files are being deleted.',
   DELETED: 'Nothing of it is left.',
@@ -19,7 +20,7 @@ export const ParentVmStateEnum = describedEnum<ParentState>('ParentVmState', 'Th
 
 const CopyStateEnum = describedEnum<CopyState>('ParentVmCopyState', 'How the copy of a parent VM at a cloud stands.', {
   BUILDING: 'It is being made.',
-  READY: 'Children can be forked from it.',
+  READY: 'Jobs can have children of it there.',
   FAILED: 'It could not be made; `problem` says why.',
   DELETED: 'Its files are deleted.',
 })
@@ -65,15 +66,17 @@ const Privileges = builder.objectRef<ParentPrivileges>('ParentVmPrivileges').imp
 
 type CopyRow = typeof parentVmCopies.$inferSelect
 const Copy = builder.objectRef<CopyRow>('ParentVmCopy').implement({
-  description: 'A parent VM as it exists at one cloud: saved memory and disk, read-only, without a process.',
+  description:
+    'A parent VM as it exists at one cloud: saved memory and disk, read-only, without a process; or, where children are BOOTED, nothing but the knowledge that it boots there and gets warm.',
   fields: (t) => ({
     cloud: t.field({ type: Cloud, description: 'Where it is.', resolve: ({ cloudId }) => cloudId }),
+    childOrigin: t.expose('childOrigin', { type: ChildOriginEnum, description: 'How children come to be there.' }),
     generation: t.exposeInt('generation', { description: 'Which generation of the parent VM it is a copy of.' }),
     state: t.expose('state', { type: CopyStateEnum, description: 'How it stands.' }),
     memoryBytes: t.expose('memoryBytes', {
       type: 'ByteCount',
       nullable: true,
-      description: 'What its memory takes on disk there, in bytes; null until it is saved.',
+      description: 'What its memory takes on disk there, in bytes; null until it is saved, and where children are BOOTED.',
     }),
     bootMs: t.exposeInt('bootMs', {
       nullable: true,

@@ -1,6 +1,6 @@
 /** Images of the parent VMs that demo, tests and bench use, made beforehand: these run where Debian's servers are out of reach. */
 import { join } from 'node:path'
-import { parentImage, type ParentImageRequest } from '../src/workflows/parent-image.ts'
+import { childImage, parentImage, type ParentImageRequest } from '../src/workflows/parent-image.ts'
 import type { Artifacts } from './artifacts.ts'
 import { giveTo } from './ownership.ts'
 
@@ -9,9 +9,15 @@ export const shippedParents: Readonly<Record<'node' | 'python', Pick<ParentImage
   python: { runtime: 'PYTHON', packages: ['python3-numpy'] },
 }
 
-/** Makes those that aren't there. */
-export async function ensureParentImages({ cacheDirectory, parentBase }: Artifacts, signal?: AbortSignal, owner?: string): Promise<void> {
-  for (const recipe of Object.values(shippedParents))
-    await parentImage({ ...recipe, base: parentBase, cacheDirectory, ...(signal ? { signal } : {}) })
+/** Makes those that aren't there. @param tests also what children boot from where nothing forks. */
+export async function ensureParentImages(
+  { cacheDirectory, parentBase }: Artifacts,
+  { signal, owner, tests }: { signal?: AbortSignal | undefined; owner?: string | undefined; tests: boolean },
+): Promise<void> {
+  for (const recipe of Object.values(shippedParents)) {
+    const request = { ...recipe, base: parentBase, cacheDirectory, ...(signal ? { signal } : {}) }
+    await parentImage(request)
+    if (tests) await childImage(request)
+  }
   for (const made of ['debian-packages', 'parent-images']) giveTo(owner, join(cacheDirectory, made))
 }

@@ -52,7 +52,7 @@ export async function ensureSetup({ log, signal, tests = false, agentEntry }: Se
   const work = async () => {
     await ensurePackages(tests ? [...systemPackages, ...testPackages] : systemPackages, { log })
     await runSteps(steps, { cache, log, owner, signal })
-    await ensureParentImages(artifacts(cache), signal, owner)
+    await ensureParentImages(artifacts(cache), { signal, owner, tests })
   }
   await withSetUpLock(cache, log, work, signal)
   for (const shared of ['debs', 'set-up.lock']) giveTo(owner, join(cache, shared))

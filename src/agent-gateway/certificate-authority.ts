@@ -1,5 +1,5 @@
 /**
- * A certificate authority for one migration: made with it, kept sealed, destroyed after it. It signs the listener's certificate and
+ * A certificate authority for one migration: made with it, kept sealed, destroyed after it (or for one child of a job, and then never stored). It signs the listener's certificate and
  * one leaf for each agent, whose key was born in the guest. Nothing outside the migration trusts it.
  *
  * Validity begins a day early, because a guest's clock may be behind; a leaf lasts 14 days, and an agent that outlives it enrols again
@@ -17,7 +17,7 @@ export interface CertificateAuthority {
   /** A key and certificate for TLS at `serverName`. A new key at each call. */
   issueServer(serverName: string): Promise<{ keyPem: string; certificatePem: string; notAfter: Date }>
   /** CN = role, O = migration id. `publicKeyPem`: SPKI, EC P-256 or Ed25519; throws TypeError for anything else. */
-  issueLeaf(role: AgentRole, publicKeyPem: string): Promise<string>
+  issueLeaf(role: AgentRole | 'CONTROL_PLANE', publicKeyPem: string): Promise<string>
 }
 
 const dayMs = 86_400_000

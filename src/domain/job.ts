@@ -17,6 +17,10 @@ export const jobDesires = ['RUN', 'CANCEL'] as const
 export const taskStates = ['PENDING', 'RUNNING', 'DONE', 'FAILED', 'SKIPPED'] as const
 export type TaskState = (typeof taskStates)[number]
 
+/** A child that is forked is warm from the first moment. One that is booted, where the cloud's provider can't fork, warms up by itself. */
+export const childOrigins = ['FORKED', 'BOOTED'] as const
+export type ChildOrigin = (typeof childOrigins)[number]
+
 export const childStates = ['FORKING', 'READY', 'BUSY', 'LOST', 'DELETED'] as const
 export type ChildState = (typeof childStates)[number]
 

@@ -1,8 +1,8 @@
 /**
- * Which parent a job is forked from. Every requirement is a filter, in the order of `parentRequirements`; among those that meet them all, the first by: room for all the
+ * Which parent a job is forked from. Every requirement is a filter, in the order of `parentRequirements`; among those that meet them all, the first by: children that are forked and not booted, room for all the
  * children that were asked for, room within one cloud (no traffic between clouds), least memory a child, longest registered, lowest id. The same facts give the same answer.
  */
-import type { JobPrivileges, JobRequirements } from './job.ts'
+import type { ChildOrigin, JobPrivileges, JobRequirements } from './job.ts'
 import type { ParentOffers, ParentRecipe } from './parent-vm.ts'
 
 export const parentRequirements = ['PARENT', 'RUNTIME', 'RUNTIME_VERSION', 'LIBRARY', 'PRIVILEGE', 'LOCALITY', 'CAPACITY'] as const
@@ -20,6 +20,8 @@ export interface ParentCandidate {
 
 export interface CandidateCopy {
   cloudId: string
+  /** How children come to be there. */
+  childOrigin: ChildOrigin
   /** How many more children fit there now. */
   freeChildren: number
 }
@@ -56,7 +58,10 @@ export function selectParent(candidates: readonly ParentCandidate[], requirement
   }
   const wanted = requirements.children ?? Number.POSITIVE_INFINITY
   const ranked = left.map((candidate) => ({ candidate, ...roomOf(candidate, requirements, wanted) }))
-  ranked.sort((a, b) => b.room - a.room || b.roomInOneCloud - a.roomInOneCloud || byTheRest(a.candidate, b.candidate))
+  ranked.sort(
+    (a, b) =>
+      Number(a.booted) - Number(b.booted) || b.room - a.room || b.roomInOneCloud - a.roomInOneCloud || byTheRest(a.candidate, b.candidate),
+  )
   const [best] = ranked
   if (!best) throw new Error('A parent that met every requirement is missing.')
   return { parentVmId: best.candidate.parentVmId, reason: reasonFor(best, ranked.length, candidates.length) }
@@ -99,9 +104,13 @@ function isWithin({ cloudId }: CandidateCopy, cloudIds: readonly string[] | null
 }
 
 function roomOf({ copies }: ParentCandidate, { cloudIds }: SelectionRequirements, wanted: number) {
-  const free = copies.filter((copy) => isWithin(copy, cloudIds)).map(({ freeChildren }) => freeChildren)
+  const within = copies.filter((copy) => isWithin(copy, cloudIds))
+  const forked = within.filter(({ childOrigin }) => childOrigin === 'FORKED')
+  // Whoever names clouds has children at all of them.
+  const used = cloudIds === null && forked.length > 0 ? forked : within
+  const free = used.map(({ freeChildren }) => freeChildren)
   const room = free.reduce((sum, children) => sum + children, 0)
-  return { room: Math.min(room, wanted), roomInOneCloud: Math.min(Math.max(...free), wanted) }
+  return { room: Math.min(room, wanted), roomInOneCloud: Math.min(Math.max(...free), wanted), booted: forked.length === 0 }
 }
 
 function byTheRest(a: ParentCandidate, b: ParentCandidate): number {
@@ -118,11 +127,15 @@ function unmetSentence(filter: { asked: string; met: readonly string[]; left: re
   return `No parent VM offers ${asked} together with ${met.join(' and ')}: ${shown} ${names.length === 1 ? 'does' : 'do'} not.`
 }
 
-function reasonFor(best: { candidate: ParentCandidate; room: number; roomInOneCloud: number }, fitting: number, all: number): string {
+function reasonFor(
+  best: { candidate: ParentCandidate; room: number; roomInOneCloud: number; booted: boolean },
+  fitting: number,
+  all: number,
+): string {
   const { candidate, room, roomInOneCloud } = best
   const { runtime, runtimeVersion } = candidate.offers
   const which =
     fitting === 1 ? `the only one of ${all} that meets every requirement` : `the first of ${fitting} of ${all} that meet every requirement`
   const where = room > roomInOneCloud ? `${roomInOneCloud} of them within one cloud` : 'all within one cloud'
-  return `${JSON.stringify(candidate.name)} (${runtime} ${runtimeVersion}) is ${which}: room for ${room} of the children now, ${where}, ${candidate.recipe.memoryBytes} bytes of memory each.`
+  return `${JSON.stringify(candidate.name)} (${runtime} ${runtimeVersion}) is ${which}: room for ${room} of the children now, ${where}, ${candidate.recipe.memoryBytes} bytes of memory each.${best.booted ? ' They are booted, since no cloud that forks has it.' : ''}`
 }

@@ -1,5 +1,7 @@
 /** The conversation with one child over its channel: lines of JSON, both ways. */
+import { once } from 'node:events'
 import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { createChildLines } from '../transfer/child-lines.ts'
 import { encodeToChild, parseFromChild, type FromChild, type ToChild } from '../transfer/child-messages.ts'
 
@@ -13,27 +15,23 @@ export interface ChildSession {
   close(): void
 }
 
+/** A Unix socket of this machine, or whatever else leads to the guest. */
+export type ChildChannel = { path: string } | { connect(signal: AbortSignal): Promise<Duplex> }
+
 const connectTimeoutMs = 10_000
 
 /** @param onMessage is given each message that nothing has expected. */
 export async function openChildSession(options: {
-  path: string
+  channel: ChildChannel
   signal: AbortSignal
   onMessage: (message: FromChild) => void
 }): Promise<ChildSession> {
-  const socket = connect({ path: options.path })
+  const { channel } = options
+  const socket = 'path' in channel ? await connectTo(channel.path) : await channel.connect(options.signal)
   const expectations = new Set<(message: FromChild) => boolean>()
   const { promise: ended, resolve: end } = Promise.withResolvers<string>()
   socket.once('close', () => end('The channel to the child closed.'))
   socket.on('error', (error) => end(`The channel to the child failed: ${error.message}`))
-  await new Promise<void>((done, fail) => {
-    const timer = setTimeout(() => fail(new Error('The channel to the child took no connection.')), connectTimeoutMs)
-    socket.once('connect', () => (clearTimeout(timer), done()))
-    void ended.then((reason) => (clearTimeout(timer), fail(new Error(reason))))
-  }).catch((error: unknown) => {
-    socket.destroy()
-    throw error
-  })
   const abort = () => {
     end('The session was ended from here.')
     socket.destroy()
@@ -77,5 +75,19 @@ export async function openChildSession(options: {
     },
     ended,
     close: abort,
+  }
+}
+
+async function connectTo(path: string): Promise<Duplex> {
+  const socket = connect({ path })
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(connectTimeoutMs) })
+    return socket
+  } catch (error) {
+    socket.destroy()
+    throw new Error(
+      socket.connecting ? 'The channel to the child took no connection.' : `The channel to the child failed: ${(error as Error).message}`,
+      { cause: error },
+    )
   }
 }

@@ -9,24 +9,28 @@ import { findStandstill } from '../domain/barrier-cycles.ts'
 import type { TaskPeers } from '../domain/job.ts'
 import type { FromChild, ToChild } from '../transfer/child-messages.ts'
 import { createBarriers } from './barriers.ts'
-import { openChildSession, type ChildSession } from './child-session.ts'
+import { openChildSession, type ChildChannel, type ChildSession } from './child-session.ts'
 import { createDispatcher, type Blame, type Judgement, type PoisonPolicy } from './dispatcher.ts'
 import { barrierMisused, mayNotTalk, programRefused, stuck, taskFailed, tooManyMessages } from './job-failures.ts'
 import { createMailboxes } from './mailboxes.ts'
+import { warmUp } from './warm-up.ts'
 
 export interface EnvironmentTask {
   input: unknown
   interactsWith: readonly number[]
 }
 
-/** A child that was forked and runs, before anybody has spoken with it. */
-export interface ForkedChild {
+/** A child that runs, before anybody has spoken with it. */
+export interface StartedChild {
   id: string
   /** A UUID: what the guest is to call itself. */
   uniqueId: string
-  channelPath: string
+  channel: ChildChannel
   name: string
+  /** For its network card; null where it keeps the one it has. */
   mac: string | null
+  /** It was not forked from one that is warm. Nobody else ends it when its time is over. */
+  booted?: { warmUp: string | null; maxLifetimeMs: number }
 }
 
 export interface JobProgram {
@@ -43,8 +47,8 @@ export interface JobReport {
   stumbled(index: number, blame: Blame): void
   ended(index: number, end: 'FAILED' | 'SKIPPED', why: string): void
   log(index: number, text: string): void
-  /** From the call that forked it to its first answer, which is that it has its identity. */
-  childReady(childId: string, forkMs: number): void
+  /** From the request for it to its first answer, which is that it has its identity. */
+  childReady(childId: string, readyMs: number): void
   childLost(childId: string, why: string): void
 }
 
@@ -70,8 +74,8 @@ export async function runJob(options: {
   peers: TaskPeers
   /** How many children work at one time. */
   children: number
-  /** A child of that place, of which there was another before when it is asked for again. */
-  fork: (place: number, signal: AbortSignal) => Promise<ForkedChild>
+  /** Begins a child of that place, of which there was another before when it is asked for again. */
+  start: (place: number, signal: AbortSignal) => Promise<StartedChild>
   /** Ends it; must not throw. */
   remove: (childId: string) => Promise<void>
   report: JobReport
@@ -85,7 +89,7 @@ export async function runJob(options: {
   const over = new AbortController()
   const signal = AbortSignal.any([options.signal, over.signal])
   const { promise: finished, resolve, reject } = Promise.withResolvers<void>()
-  let forking = 0
+  let starting = 0
   if (dispatcher.remaining === 0) return
 
   function fail(error: unknown): void {
@@ -123,7 +127,7 @@ export async function runJob(options: {
   }
 
   function noticeStandstill(): void {
-    if (forking > 0 || !barriers.inUse) return
+    if (starting > 0 || !barriers.inUse) return
     const running = [...sessions.keys()].flatMap((childId) => dispatcher.running(childId)?.tasks ?? [])
     const waits = running.map((index) => ({ index, wait: barriers.waitOf(index) }))
     // While one runs, others may follow it that come to a barrier.
@@ -207,11 +211,23 @@ export async function runJob(options: {
   /** One child's life. */
   async function live(place: number): Promise<void> {
     const since = performance.now()
-    const child = await options.fork(place, signal)
+    const child = await options.start(place, signal)
     let blame: Blame | null = { kind: 'killed', why: 'its child ended' }
     let why = ''
+    let lifetime: NodeJS.Timeout | undefined
     try {
-      const session = await openChildSession({ path: child.channelPath, signal, onMessage: (message) => heard(child.id, message) })
+      const session = await openChildSession({ channel: child.channel, signal, onMessage: (message) => heard(child.id, message) })
+      if (child.booted) await warmUp(session, child.booted.warmUp)
+      const end = (reason: Blame | null, said: string) => {
+        blame = reason
+        why = said
+        session.close()
+      }
+      if (child.booted)
+        lifetime = setTimeout(
+          () => end({ kind: 'killed', why: "its child's time was over" }, 'Its time was over.'),
+          child.booted.maxLifetimeMs,
+        )
       session.send({
         type: 'IDENTITY',
         id: child.uniqueId,
@@ -232,14 +248,10 @@ export async function runJob(options: {
       sessions.set(child.id, {
         ...session,
         tasksDone: 0,
-        end(reason, said) {
-          blame = reason
-          why = said
-          session.close()
-        },
+        end,
       })
       dispatcher.addChild(child.id)
-      forking--
+      starting--
       feed(child.id)
       feedAll()
       const reason = await session.ended
@@ -248,7 +260,8 @@ export async function runJob(options: {
       why ||= `It did not come up: ${error instanceof Error ? error.message : String(error)}`
       throw error
     } finally {
-      if (sessions.delete(child.id)) forking++
+      clearTimeout(lifetime)
+      if (sessions.delete(child.id)) starting++
       if (!signal.aborted) {
         report.childLost(child.id, why)
         const ran = dispatcher.running(child.id)
@@ -265,7 +278,7 @@ export async function runJob(options: {
 
   /** Keeps one child at a time alive, until the job is over. Gives up where none can be had. */
   async function keep(place: number): Promise<void> {
-    forking++
+    starting++
     for (let failures = 0; !signal.aborted;) {
       const before = dispatcher.remaining
       try {
@@ -275,13 +288,13 @@ export async function runJob(options: {
         if (signal.aborted) break
         if (dispatcher.remaining < before) failures = 0
         if (++failures === forkAttempts) {
-          forking--
+          starting--
           throw error
         }
         await sleep(100 * 2 ** failures, undefined, { signal }).catch(() => {})
       }
     }
-    forking--
+    starting--
   }
 
   const watch = setInterval(

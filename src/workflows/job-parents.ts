@@ -3,24 +3,31 @@ import { and, desc, eq, inArray } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import { PortolanError, type ErrorCode } from '../domain/errors.ts'
-import type { ParentHashes } from '../domain/job.ts'
+import type { ChildOrigin, JobPrivileges, JobRequest, ParentHashes } from '../domain/job.ts'
+import { privilegeDefaults } from '../domain/job-limits.ts'
+import type { ParentRecipe } from '../domain/parent-vm.ts'
 import { selectParent, type ParentCandidate } from '../domain/parent-selection.ts'
-import type { PluginLog } from '../plugin-sdk/index.ts'
+import type { ForkCapability, PluginLog } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
-import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import { roomForBooted } from './booted-children.ts'
+import { jobClouds, type JobCloud } from './job-clouds.ts'
 import type { JobRow, JobStore } from './job-store.ts'
+import type { ChildImage } from './parent-image.ts'
 import { copyId } from './parent-vm-runner.ts'
 import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
 
-/** A copy of the parent that children are forked from. */
-export interface Place extends ForkingCloud {
+/** A cloud where children of the parent can be. */
+export interface Place extends JobCloud {
+  origin: ChildOrigin
+  /** Where children are forked. */
+  fork: ForkCapability | undefined
   parentId: string
   /** How many children fit there, and what bounds them: one sentence. */
   room: number
   bound: string
-  /** As it was saved. */
-  hashes: ParentHashes
+  /** As it was saved; null where nothing of it is kept. */
+  hashes: ParentHashes | null
 }
 
 type ParentRow = typeof parentVms.$inferSelect
@@ -37,14 +44,15 @@ export function createJobParents(dependencies: {
   connections: CloudConnections
   store: JobStore
   pausedChildren: Pick<PausedChildren, 'ready' | 'drain'>
+  childImage: (recipe: ParentRecipe, signal: AbortSignal) => Promise<ChildImage>
   log: PluginLog
 }): JobParents {
-  const { database, pausedChildren, store } = dependencies
+  const { childImage, database, pausedChildren, store } = dependencies
 
   async function chosenParent(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }> {
     for (;;) {
       const job = await store.read(jobId)
-      const clouds = await forkingClouds(dependencies, job.request.cloudIds, signal)
+      const clouds = await jobClouds(dependencies, job.request.cloudIds, signal)
       const begun = await begunWith(job, clouds, signal)
       if (begun && begun.places.some(({ room }) => room > 0)) return begun
       if (begun) await waitFor(jobId, 'INSUFFICIENT_CAPACITY', begun.places.map(({ bound }) => bound).join(' '), signal)
@@ -52,20 +60,25 @@ export function createJobParents(dependencies: {
     }
   }
 
-  async function begunWith({ parentVmId: id, parentGeneration: generation }: JobRow, clouds: readonly ForkingCloud[], signal: AbortSignal) {
+  async function begunWith(job: JobRow, clouds: readonly JobCloud[], signal: AbortSignal) {
+    const { parentVmId: id, parentGeneration: generation, request } = job
     if (id === null || generation === null) return null
     const [parentRow] = await database.select().from(parentVms).where(eq(parentVms.id, id))
-    const places = await placesOf({ id, generation }, clouds, signal)
-    return parentRow && places.length > 0 ? { parentRow, places } : null
+    if (!parentRow) return null
+    const places = await placesOf({ ...parentRow, generation }, request, clouds, signal)
+    const forked = places.filter(({ origin }) => origin === 'FORKED')
+    // Whoever names clouds has children at all of them.
+    const used = request.cloudIds === null && forked.length > 0 ? forked : places
+    return used.length > 0 ? { parentRow, places: used } : null
   }
 
   /** Writes down the best of those that are ready, or waits a while where one may be ready later. */
-  async function choose(job: JobRow, clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<void> {
+  async function choose(job: JobRow, clouds: readonly JobCloud[], signal: AbortSignal): Promise<void> {
     const rows = await database
       .select()
       .from(parentVms)
       .where(inArray(parentVms.state, ['REGISTERED', 'BUILDING', 'READY']))
-    const known = await candidates(rows, clouds, signal)
+    const known = await candidates(rows, job.request, clouds, signal)
     const selection = selectParent(known, { ...job.request.requirements, ...job.request })
     if ('parentVmId' in selection) {
       // It may have been deleted, or built anew, since.
@@ -78,7 +91,8 @@ export function createJobParents(dependencies: {
     }
     const building = rows.filter(({ state }) => state !== 'READY').map(({ name }) => JSON.stringify(name))
     const { requirement, message } = selection.unmet
-    if (building.length === 0 && requirement !== 'CAPACITY') throw noParent(message)
+    if (building.length === 0 && requirement !== 'CAPACITY')
+      throw noParent((await isUnbounded(job.request, rows)) ? `${message} ${unboundedReason}` : message)
     const waitsFor = building.length > 0 ? `It waits for ${building.join(', ')}, which is being built.` : 'It waits for room.'
     await waitFor(job.id, requirement === 'CAPACITY' ? 'INSUFFICIENT_CAPACITY' : 'NO_PARENT_MATCHES', `${message} ${waitsFor}`, signal)
   }
@@ -88,19 +102,34 @@ export function createJobParents(dependencies: {
     await wait(1_000, signal)
   }
 
-  async function candidates(rows: readonly ParentRow[], clouds: readonly ForkingCloud[], signal: AbortSignal): Promise<ParentCandidate[]> {
+  async function candidates(
+    rows: readonly ParentRow[],
+    request: JobRequest,
+    clouds: readonly JobCloud[],
+    signal: AbortSignal,
+  ): Promise<ParentCandidate[]> {
     const found: ParentCandidate[] = []
     for (const row of rows) {
       if (row.state !== 'READY' || row.offers === null) continue
-      const copies = (await placesOf(row, clouds, signal)).map(({ cloudId, room }) => ({ cloudId, freeChildren: room }))
+      const places = await placesOf(row, request, clouds, signal)
+      const copies = places.map(({ cloudId, room, origin }) => ({ cloudId, freeChildren: room, childOrigin: origin }))
       found.push({ parentVmId: row.id, name: row.name, recipe: row.recipe, offers: row.offers, createdAt: row.createdAt, copies })
     }
     return found
   }
 
+  /** Whether there would be children that boot, had the job not asked for what nobody bounds for them. */
+  async function isUnbounded({ privileges }: JobRequest, rows: readonly ParentRow[]): Promise<boolean> {
+    if (isUsual(privileges) || rows.length === 0) return false
+    const ids = rows.map(({ id }) => id)
+    const booted = and(inArray(parentVmCopies.parentVmId, ids), eq(parentVmCopies.childOrigin, 'BOOTED'), eq(parentVmCopies.state, 'READY'))
+    return (await database.select({ id: parentVmCopies.parentVmId }).from(parentVmCopies).where(booted).limit(1)).length > 0
+  }
+
   async function placesOf(
-    parent: { id: string; generation: number },
-    clouds: readonly ForkingCloud[],
+    parent: Pick<ParentRow, 'id' | 'generation' | 'recipe'>,
+    { privileges }: JobRequest,
+    clouds: readonly JobCloud[],
     signal: AbortSignal,
   ): Promise<Place[]> {
     const copies = await database
@@ -115,9 +144,19 @@ export function createJobParents(dependencies: {
       const copy = copies.find(({ cloudId }) => cloudId === cloud.cloudId)
       if (!copy) continue
       const parentId = copyId(parent)
-      const { children, reason: bound } = await cloud.fork.capacity({ parentId, signal })
-      const room = children + pausedChildren.ready({ cloudId: cloud.cloudId, parentId })
-      places.push({ ...cloud, parentId, room, bound, hashes: { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' } })
+      const { fork } = cloud.connection
+      if (copy.childOrigin === 'BOOTED') {
+        if (!isUsual(privileges)) continue
+        const { memoryBytes, cpuCount } = parent.recipe
+        const image = await childImage(parent.recipe, signal)
+        const room = await roomForBooted(cloud.connection, { image, memoryBytes, cpuCount }, signal)
+        places.push({ ...cloud, origin: 'BOOTED', fork: undefined, parentId, ...room, hashes: null })
+      } else if (fork) {
+        const { children, reason: bound } = await fork.capacity({ parentId, signal })
+        const room = children + pausedChildren.ready({ cloudId: cloud.cloudId, parentId })
+        const hashes = { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' }
+        places.push({ ...cloud, origin: 'FORKED', fork, parentId, room, bound, hashes })
+      }
     }
     return places
   }
@@ -148,6 +187,14 @@ export function createJobParents(dependencies: {
   }
 
   return { choose: chosenParent, removeOutdated }
+}
+
+const unboundedReason =
+  'At clouds that can not fork children are booted, and nobody bounds their network, processors, memory and disk: jobs with other privileges than the default ones have none there.'
+
+/** What nobody bounds for a child that is booted. Its lifetime is ended from here. */
+function isUsual({ networkId, cpuShare, memoryBytes, diskBytes }: JobPrivileges): boolean {
+  return networkId === null && memoryBytes === null && cpuShare === privilegeDefaults.cpuShare && diskBytes === privilegeDefaults.diskBytes
 }
 
 function noParent(message: string): PortolanError {

@@ -4,22 +4,23 @@
  * What is under way is held in this process only; what ended is in the database. So a restart removes the children that are left, forks others, and runs what
  * hadn't ended: at most the tasks in flight run twice.
  */
-import { randomUUID } from 'node:crypto'
 import { inArray } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { hosts } from '../database/tables/topology.ts'
 import { isJobEnded, isTaskEnded, type ParentHashes } from '../domain/job.ts'
 import { partition } from '../domain/job-partition.ts'
-import { runJob, type ForkedChild } from '../job-environment/job-environment.ts'
-import type { ChildLimits, PluginLog } from '../plugin-sdk/index.ts'
+import type { ParentRecipe } from '../domain/parent-vm.ts'
+import { runJob } from '../job-environment/job-environment.ts'
+import type { PluginLog } from '../plugin-sdk/index.ts'
 import { createBackgroundRuns } from './background-runs.ts'
-import { childLimits } from './child-limits.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
+import { createJobChildren } from './job-children.ts'
 import { createJobParents, type Place } from './job-parents.ts'
 import { reportInto } from './job-report.ts'
 import { createJobStore, type Gathering, type JobRow, type JobTaskRow } from './job-store.ts'
 import { copyId } from './parent-vm-runner.ts'
+import type { ChildImage } from './parent-image.ts'
 import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
 
@@ -39,13 +40,16 @@ export function createJobRunner(dependencies: {
   database: Database
   connections: CloudConnections
   pausedChildren: Pick<PausedChildren, 'ready' | 'take' | 'drain'>
+  /** What children boot from where nothing forks. Throws PortolanError. */
+  childImage: (recipe: ParentRecipe, signal: AbortSignal) => Promise<ChildImage>
   timings: { sliceMs: number; pollMs: number }
   log: PluginLog
 }): JobRunner {
-  const { database, connections, pausedChildren, timings, log } = dependencies
+  const { database, connections, timings, log } = dependencies
   const store = createJobStore(database)
   const runs = createBackgroundRuns(timings.sliceMs)
   const parents = createJobParents({ ...dependencies, store })
+  const children = createJobChildren({ ...dependencies, store })
 
   async function run(jobId: string, shutdown: AbortSignal): Promise<void> {
     const job = await store.read(jobId)
@@ -111,8 +115,7 @@ export function createJobRunner(dependencies: {
     for (const child of await store.liveChildren(jobId)) {
       for (let attempt = 1; ; attempt++)
         try {
-          const { fork } = await connections.connection(child.cloudId, signal)
-          await fork?.deleteChild({ operationId: `delete-${child.id}`, childId: child.id, signal })
+          await children.remove(child, signal)
           break
         } catch (error) {
           signal.throwIfAborted()
@@ -138,17 +141,17 @@ export function createJobRunner(dependencies: {
     const openComponents = new Set(open.map(({ component }) => component)).size
     const room = places.reduce((sum, place) => sum + place.room, 0)
     const useful = (await coresOf(places)) * childrenPerCore
-    const children = Math.min(request.children ?? useful, room, Math.max(openComponents, 1), mostChildren)
+    const count = Math.min(request.children ?? useful, room, Math.max(openComponents, 1), mostChildren)
     const { oversized } = partition(
       rows.map(({ index, interactsWith }) => ({ index, interactsWith })),
-      children,
+      count,
     )
     await store.write(
       jobId,
       {
         state: 'RUNNING',
         startedAt: job.startedAt ?? new Date(),
-        parentShaBefore: job.parentShaBefore ?? Object.fromEntries(places.map(({ cloudId, hashes }) => [cloudId, hashes])),
+        parentShaBefore: job.parentShaBefore ?? hashesOf(places),
         problemCode: null,
         problemMessage: null,
         problemRemedy: null,
@@ -159,13 +162,13 @@ export function createJobRunner(dependencies: {
       [
         {
           kind: 'PARTITIONED',
-          message: `${open.length} tasks in ${openComponents} components for ${children} ${children === 1 ? 'child' : 'children'}${request.children !== null && children < request.children ? ` (${request.children} were asked for: ${places.map(({ bound }) => bound).join(' ')})` : ''}.`,
+          message: `${open.length} tasks in ${openComponents} components for ${count} ${count === 1 ? 'child' : 'children'}${request.children !== null && count < request.children ? ` (${request.children} were asked for: ${places.map(({ bound }) => bound).join(' ')})` : ''}.`,
         },
       ],
     )
     const program = await store.program(jobId)
     const gathering = store.gather(jobId)
-    const seats = seatsOf(places, children)
+    const seats = seatsOf(places, count)
     const lost = new Set<string>()
     const failed = new AbortController()
     gathering.failed.catch((error: unknown) => failed.abort(error))
@@ -182,9 +185,8 @@ export function createJobRunner(dependencies: {
         onPoisonTask: request.onPoisonTask,
         program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
         peers: request.privileges.peers,
-        children,
-        fork: (place, forkSignal) =>
-          forkChild(job, seats[place]!, ordinal++, childLimits(request.privileges, parentRow.recipe.memoryBytes), forkSignal),
+        children: count,
+        start: (seat, startSignal) => children.start(job, seats[seat]!, parentRow.recipe, ordinal++, startSignal),
         remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),
         report: reportInto(gathering, lost),
         signal: AbortSignal.any([signal, failed.signal]),
@@ -202,55 +204,18 @@ export function createJobRunner(dependencies: {
       try {
         await wait(memoryEveryMs, signal)
         for (const { fork } of places)
-          for (const { childId, memoryBytes } of await fork.listChildren({ signal }))
+          for (const { childId, memoryBytes } of (await fork?.listChildren({ signal })) ?? [])
             if (memoryBytes > 0) gathering.child(childId, { memoryBytes })
       } catch (error) {
         if (!signal.aborted) log('warn', `The children's memory can't be read now: ${String(error)}`)
       }
   }
 
-  async function forkChild(
-    job: JobRow,
-    { cloudId, fork, parentId }: Place,
-    ordinal: number,
-    limits: ChildLimits,
-    signal: AbortSignal,
-  ): Promise<ForkedChild> {
-    const ready = pausedChildren.take({ cloudId, parentId }, limits)
-    const id = ready ?? randomUUID()
-    // Written first: a child that nobody knows of would stay.
-    const child = { id, jobId: job.id, cloudId, ordinal, wasPaused: ready !== null }
-    await store.putChild({ ...child, state: 'FORKING' })
-    try {
-      const { channel, mac } = await fork.forkChild({
-        operationId: `fork-${id}`,
-        parentId,
-        childId: id,
-        limits,
-        paused: ready !== null,
-        signal,
-      })
-      if (ready) await fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
-      // One that stood ready has a longer id, which ends with a UUID, too.
-      return { id, uniqueId: id.slice(-36), channelPath: channel.path, name: `child-${ordinal}`, mac }
-    } catch (error) {
-      signal.throwIfAborted()
-      const lossReason = failureOf(error).message
-      await fork.deleteChild({ operationId: `delete-${id}`, childId: id })
-      await store.putChild(
-        { ...child, state: 'LOST', lossReason, endedAt: new Date() },
-        { kind: 'CHILD_LOST', message: lossReason, childId: id },
-      )
-      throw error
-    }
-  }
-
   async function removeChild(jobId: string, childId: string, state: 'LOST' | 'DELETED', gathering: Gathering): Promise<void> {
     const [child] = (await store.liveChildren(jobId)).filter(({ id }) => id === childId)
     if (!child) return
     try {
-      const { fork } = await connections.connection(child.cloudId, AbortSignal.timeout(60_000))
-      await fork?.deleteChild({ operationId: `delete-${childId}`, childId })
+      await children.remove(child, AbortSignal.timeout(60_000))
       gathering.child(childId, { state, endedAt: new Date() })
     } catch (error) {
       // It stays written down as one that lives, and is removed with the job.
@@ -282,18 +247,25 @@ export function createJobRunner(dependencies: {
   }
 }
 
+/** Null where nothing is forked. */
+function hashesOf(places: readonly Place[]): Record<string, ParentHashes> | null {
+  const known = places.flatMap(({ cloudId, hashes }) => (hashes ? [[cloudId, hashes] as const] : []))
+  return known.length > 0 ? Object.fromEntries(known) : null
+}
+
 function componentsOf(rows: readonly JobTaskRow[]): number[][] {
   const components: number[][] = []
   for (const { index, component } of rows) (components[component] ??= []).push(index)
   return components
 }
 
-/** Where each child goes: as many to a cloud as its share of the room. */
+/** Where each child goes: as many to a cloud as its share of the room, by highest averages (D'Hondt). */
 function seatsOf(places: readonly Place[], children: number): Place[] {
-  const left = places.map((place) => ({ place, room: place.room }))
+  const left = places.map((place) => ({ place, seats: 0 }))
+  const share = ({ place: { room }, seats }: { place: Place; seats: number }) => (seats < room ? room / (seats + 1) : 0)
   return Array.from({ length: children }, () => {
-    const roomiest = left.reduce((one, other) => (other.room > one.room ? other : one))
-    roomiest.room--
-    return roomiest.place
+    const next = left.reduce((one, other) => (share(other) > share(one) ? other : one))
+    next.seats++
+    return next.place
   })
 }

@@ -11,7 +11,7 @@ import { createJobOperations, type JobOperations } from './job-operations.ts'
 import { createJobRunner } from './job-runner.ts'
 import { createJobWorkflow, jobWorkflowName } from './job-workflow.ts'
 import type { MigrationTimings } from './migration-settings.ts'
-import { parentImageOf, type ParentArtifacts } from './parent-image-of.ts'
+import { childImageOf, parentImageOf, type ParentArtifacts } from './parent-image-of.ts'
 import { createParentVmOperations, type ParentVmOperations } from './parent-vm-operations.ts'
 import { createParentVmRunner } from './parent-vm-runner.ts'
 import { createPausedChildren } from './paused-children.ts'
@@ -40,8 +40,9 @@ export function createJobs(dependencies: {
 }): Jobs {
   const { database, artifacts } = dependencies
   const pausedChildren = createPausedChildren(dependencies)
-  const parentVmRunner = createParentVmRunner({ ...dependencies, pausedChildren, image: parentImageOf(artifacts) })
-  const jobRunner = createJobRunner({ ...dependencies, pausedChildren })
+  const childImage = childImageOf(artifacts)
+  const parentVmRunner = createParentVmRunner({ ...dependencies, pausedChildren, image: parentImageOf(artifacts), childImage })
+  const jobRunner = createJobRunner({ ...dependencies, pausedChildren, childImage })
 
   return {
     workflows: [createParentVmWorkflow(parentVmRunner), createJobWorkflow(jobRunner)],

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { PortolanError } from '../domain/errors.ts'
 import type { ParentRecipe } from '../domain/parent-vm.ts'
-import { commandLine, parentImage, type ParentImage } from './parent-image.ts'
+import { childImage, commandLine, parentImage, type ChildImage, type ParentImage } from './parent-image.ts'
 
 /** What the set-up made for parent VMs. */
 export interface ParentArtifacts {
@@ -24,5 +24,16 @@ export function parentImageOf({ parentBase, cacheDirectory }: ParentArtifacts) {
         },
       )
     return { ...parentBase, commandLine, diskPath: imagePath }
+  }
+}
+
+/** What children boot from where nothing forks. Throws what parentImage does, and UNSUPPORTED for a disk image of the user's. */
+export function childImageOf({ parentBase, cacheDirectory }: ParentArtifacts) {
+  return async ({ imagePath, runtime, packages }: ParentRecipe, signal: AbortSignal): Promise<ChildImage> => {
+    if (imagePath === null) return childImage({ runtime, packages, base: parentBase, cacheDirectory, signal })
+    throw new PortolanError('UNSUPPORTED', 'A parent VM that is made of a disk image needs a cloud that forks.', {
+      retryable: false,
+      remedy: 'Make it of packages, or use a cloud whose plugin has the capability `fork`.',
+    })
   }
 }

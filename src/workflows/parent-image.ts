@@ -1,9 +1,12 @@
 /**
- * The disk image of a parent VM: an ext4 file system made of Debian packages, and of the programs in guests/child that speak with the control plane. Made once a recipe, without
- * root, and kept in the cache; an image there is complete, since it gets its name last.
+ * What a parent VM boots: Debian packages, and the programs in guests/child that speak with the control plane, as an ext4 file system; or, where nothing forks, as an initramfs from
+ * which each child boots by itself. Made once a recipe, without root, and kept in the cache; an image there is complete, since it gets its name last.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import {
+  createReadStream,
+  createWriteStream,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -16,6 +19,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { constants, createZstdCompress } from 'node:zlib'
 import { checkPackageNames, fetchPackages } from './debian-packages.ts'
 import { fillTree, guestFiles } from './parent-image-tree.ts'
 import { runProgram } from './run-program.ts'
@@ -38,6 +43,29 @@ export interface ParentImage {
   /** Raw ext4, sparse, never changed. */
   diskPath: string
 }
+
+/** All in RAM. */
+export interface ChildImage {
+  kernelPath: string
+  initrdPath: string
+  commandLine: string
+  /** What it takes of a VM's memory, beside what the runtime is to have. */
+  ramBytes: number
+}
+
+interface Kind {
+  extension: '.raw' | '.initrd'
+  /** Beside the recipe's. */
+  packages: string[]
+  /** What it holds of the base. */
+  basePath?(base: ParentImageRequest['base']): string
+  make(tree: string, file: string, request: ParentImageRequest): Promise<void>
+}
+const asDisk: Kind = { extension: '.raw', packages: [], make: (tree, file, { signal }) => makeFileSystem(tree, file, signal) }
+/** socat is the child's end of the TLS. */
+const asInitrd: Kind = { extension: '.initrd', packages: ['socat'], basePath: ({ initrdPath }) => initrdPath, make: makeInitrd }
+/** What is in the file takes up to four times as much once it is unpacked, and for a moment both are there. */
+const unpackedToPacked = 4
 
 /** Node can't call the kernel as a child has to, so that Perl does it. */
 const runtimes = { NODE: ['busybox-static', 'nodejs', 'perl-base'], PYTHON: ['busybox-static', 'python3'] }
@@ -69,26 +97,48 @@ let last: Promise<unknown> = Promise.resolve()
  * where it is aborted; nothing half made stays.
  */
 export async function parentImage(request: ParentImageRequest): Promise<ParentImage> {
-  checkPackageNames(request.packages)
-  const directory = join(request.cacheDirectory, 'parent-images')
-  const diskPath = join(directory, `${recipeDigest(request)}.raw`)
-  const turn = makeAfter(last, request, directory, diskPath)
-  last = turn.catch(() => undefined)
-  await turn
-  return { ...request.base, commandLine, diskPath }
+  return { ...request.base, commandLine, diskPath: await kept(request, asDisk) }
 }
 
-async function makeAfter(earlier: Promise<unknown>, request: ParentImageRequest, directory: string, diskPath: string): Promise<void> {
+/** The same for a child that boots by itself. */
+export async function childImage(request: ParentImageRequest): Promise<ChildImage> {
+  const initrdPath = await kept(request, asInitrd)
+  return { kernelPath: request.base.kernelPath, initrdPath, commandLine, ramBytes: statSync(initrdPath).size * (1 + unpackedToPacked) }
+}
+
+async function kept(request: ParentImageRequest, kind: Kind): Promise<string> {
+  checkPackageNames(request.packages)
+  const directory = join(request.cacheDirectory, 'parent-images')
+  const base = kind.basePath
+    ? `-${createHash('sha256')
+        .update(readFileSync(kind.basePath(request.base)))
+        .digest('hex')
+        .slice(0, 8)}`
+    : ''
+  const path = join(directory, `${recipeDigest(request)}${base}${kind.extension}`)
+  const turn = makeAfter(last, request, kind, directory, path)
+  last = turn.catch(() => undefined)
+  await turn
+  return path
+}
+
+async function makeAfter(
+  earlier: Promise<unknown>,
+  request: ParentImageRequest,
+  kind: Kind,
+  directory: string,
+  path: string,
+): Promise<void> {
   await earlier
-  if (!existsSync(diskPath)) await build(request, directory, diskPath)
+  if (!existsSync(path)) await build(request, kind, directory, path)
   const now = new Date()
-  utimesSync(diskPath, now, now)
-  removeOld(directory)
+  utimesSync(path, now, now)
+  removeOld(directory, kind)
 }
 
 /** An image is copied when a parent VM is made of it, and can be made again: the ones that nobody asked for in the longest time go. */
-function removeOld(directory: string): void {
-  const images = readdirSync(directory).filter((name) => name.endsWith('.raw'))
+function removeOld(directory: string, { extension }: Kind): void {
+  const images = readdirSync(directory).filter((name) => name.endsWith(extension))
   const byAge = images.map((name) => ({ path: join(directory, name), usedAt: statSync(join(directory, name)).mtimeMs }))
   for (const { path } of byAge.toSorted((a, b) => b.usedAt - a.usedAt).slice(mostImages)) rmSync(path, { force: true })
 }
@@ -107,21 +157,18 @@ export function recipeDigest({ runtime, packages }: Pick<ParentImageRequest, 'ru
   return hash.digest('hex').slice(0, 32)
 }
 
-async function build(
-  { runtime, packages, cacheDirectory, signal }: ParentImageRequest,
-  directory: string,
-  diskPath: string,
-): Promise<void> {
-  const names = [...new Set([...runtimes[runtime], ...packages])].toSorted()
+async function build(request: ParentImageRequest, kind: Kind, directory: string, path: string): Promise<void> {
+  const { runtime, packages, cacheDirectory, signal } = request
+  const names = [...new Set([...runtimes[runtime], ...packages, ...kind.packages])].toSorted()
   const fetched = await fetchPackages(names, join(cacheDirectory, 'debian-packages'), signal)
   const work = join(directory, `.${randomUUID()}`)
   mkdirSync(work, { recursive: true })
   try {
-    const tree = join(work, 'tree')
-    const disk = join(work, 'disk')
+    const tree = join(work, 'image')
+    const file = join(work, 'file')
     await fillTree(tree, fetched, runtime, signal)
-    await makeFileSystem(tree, disk, signal)
-    renameSync(disk, diskPath)
+    await kind.make(tree, file, request)
+    renameSync(file, path)
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
@@ -142,6 +189,17 @@ async function makeFileSystem(tree: string, disk: string, signal: AbortSignal | 
   const commands = `${disk}.commands`
   writeFileSync(commands, paths.flatMap((path) => [`sif "${path}" uid 0\n`, `sif "${path}" gid 0\n`]).join(''))
   await must('debugfs', ['-w', '-f', commands, disk], signal)
+}
+
+/** The base's initramfs, and behind it the tree below `/image`: the kernel unpacks one after the other, with zeros in between. */
+async function makeInitrd(tree: string, file: string, { base, signal }: ParentImageRequest): Promise<void> {
+  const archive = `${file}.cpio`
+  const pack = 'cd "$1/.." && find image | image/portolan/busybox cpio -o -H newc -R 0:0 >"$2"'
+  await must('sh', ['-c', pack, 'sh', tree, archive], signal)
+  copyFileSync(base.initrdPath, file)
+  truncateSync(file, Math.ceil(statSync(file).size / 512) * 512)
+  const compress = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 9, [constants.ZSTD_c_checksumFlag]: 0 } })
+  await pipeline(createReadStream(archive), compress, createWriteStream(file, { flags: 'a' }), ...(signal ? [{ signal }] : []))
 }
 
 async function must(program: string, args: readonly string[], signal: AbortSignal | undefined): Promise<void> {

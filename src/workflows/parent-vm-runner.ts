@@ -1,15 +1,21 @@
-/** Builds a parent VM at every cloud that forks, and removes it: boots it from its image, lets it warm up, and has it saved. The single writer of its rows. */
+/**
+ * Builds a parent VM at every cloud, and removes it: boots it from its image, lets it warm up, and has it saved. Where nothing forks it is booted, too, to see whether it gets warm, and nothing of it is kept.
+ * The single writer of its rows.
+ */
+import { createHash } from 'node:crypto'
 import { and, eq, lt, ne } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import type { ParentOffers } from '../domain/parent-vm.ts'
 import { openChildSession } from '../job-environment/child-session.ts'
+import { warmUp, type Warmed } from '../job-environment/warm-up.ts'
 import type { ForkCapability, ParentImage, PluginLog } from '../plugin-sdk/index.ts'
-import type { FromChild } from '../transfer/child-messages.ts'
 import { createBackgroundRuns } from './background-runs.ts'
+import { bootChild, removeBootedChild } from './booted-children.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
-import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import { jobClouds, type ForkingCloud, type JobCloud } from './job-clouds.ts'
+import type { ChildImage } from './parent-image.ts'
 import { parseParentVmRun } from './parent-vm-workflow.ts'
 import type { PausedChildren } from './paused-children.ts'
 import { wait } from './wait.ts'
@@ -22,9 +28,6 @@ export interface ParentVmRunner {
 
 type ParentRow = typeof parentVms.$inferSelect
 
-/** From the start of the boot to the runtime's first word, under emulation. */
-const bootTimeoutMs = 240_000
-const warmUpTimeoutMs = 300_000
 /** Between two attempts to delete what has children still. */
 const retryMs = 2_000
 
@@ -33,11 +36,13 @@ export function createParentVmRunner(dependencies: {
   connections: CloudConnections
   /** Throws PortolanError. */
   image: (recipe: ParentRow['recipe'], signal: AbortSignal) => Promise<ParentImage>
+  /** What children boot from where nothing forks. Throws PortolanError. */
+  childImage: (recipe: ParentRow['recipe'], signal: AbortSignal) => Promise<ChildImage>
   pausedChildren: Pick<PausedChildren, 'drain'>
   timings: { sliceMs: number }
   log: PluginLog
 }): ParentVmRunner {
-  const { database, image, pausedChildren, timings, log } = dependencies
+  const { childImage, database, image, pausedChildren, timings, log } = dependencies
   const runs = createBackgroundRuns(timings.sliceMs)
   const changed = (id: string) => [{ topic: 'PARENT_VM' as const, subject: id }]
 
@@ -66,24 +71,25 @@ export function createParentVmRunner(dependencies: {
 
   async function build(parent: ParentRow, signal: AbortSignal): Promise<void> {
     await patch(parent.id, parent.run, { state: 'BUILDING', problem: null })
-    const clouds = await forkingClouds(dependencies, null, signal)
+    const clouds = await jobClouds(dependencies, null, signal)
     if (clouds.length === 0) {
-      const problem =
-        'No connected cloud can fork virtual machines. Connect one whose plugin has the capability `fork`, then register the parent VM again.'
+      const problem = 'No cloud is connected, or none can be reached now. Connect one, then register the parent VM again.'
       return patch(parent.id, parent.run, { state: 'FAILED', problem })
     }
-    const made = await image(parent.recipe, signal)
     const problems: string[] = []
-    for (const cloud of clouds)
+    for (const cloud of clouds) {
+      const { fork } = cloud.connection
       try {
-        await buildCopy(parent, cloud, made, signal)
+        if (fork) await buildCopy(parent, { ...cloud, fork }, await image(parent.recipe, signal), signal)
+        else await tryBooting(parent, cloud, signal)
       } catch (error) {
         signal.throwIfAborted()
         const problem = failureOf(error).message
         problems.push(`${cloud.name}: ${problem}`)
         await patchCopy(parent, cloud.cloudId, { state: 'FAILED', problem })
-        await cloud.fork.deleteParent({ operationId: `delete-${copyId(parent)}`, parentId: copyId(parent) }).catch(() => {})
+        await fork?.deleteParent({ operationId: `delete-${copyId(parent)}`, parentId: copyId(parent) }).catch(() => {})
       }
+    }
     const ready = problems.length < clouds.length
     await patch(parent.id, parent.run, { state: ready ? 'READY' : 'FAILED', problem: problems.join(' ') || null })
     if (ready) await removeCopies(parent, 'OLDER', signal)
@@ -98,19 +104,37 @@ export function createParentVmRunner(dependencies: {
     await fork.deleteParent({ operationId: `restart-${parentId}`, parentId, signal })
     await patchCopy(parent, cloudId, { state: 'BUILDING', problem: null })
     const since = performance.now()
-    const { memoryBytes, cpuCount, warmUp } = parent.recipe
+    const { memoryBytes, cpuCount } = parent.recipe
     const { channel } = await fork.bootParent({ operationId: `boot-${parentId}`, parentId, image: made, memoryBytes, cpuCount, signal })
-    const session = await openChildSession({ path: channel.path, signal, onMessage: () => {} })
+    const session = await openChildSession({ channel, signal, onMessage: () => {} })
     try {
-      const hello = await session.expect((message) => message.type === 'HELLO', bootTimeoutMs, 'hello')
-      session.send({ type: 'WARM_UP', program: warmUp })
-      const answer = await session.expect(isWarmUpAnswer, warmUpTimeoutMs, 'that it is warm')
-      if (answer.type === 'WARM_UP_FAILED') throw new Error(`The warm-up program failed: ${answer.message}`)
+      const offers = offersOf(await warmUp(session, parent.recipe.warmUp))
       const bootMs = Math.round(performance.now() - since)
-      await patch(parent.id, parent.run, { offers: offersOf(hello, answer) })
+      await patch(parent.id, parent.run, { offers })
       await saved(parent, cloudId, await fork.saveParent({ operationId: `save-${parentId}`, parentId, signal }), bootMs)
     } finally {
       session.close()
+    }
+  }
+
+  /** As each child will, and as one that a killed control plane has left: the same id. */
+  async function tryBooting(parent: ParentRow, { cloudId, connection }: JobCloud, signal: AbortSignal): Promise<void> {
+    const id = trialId(parent, cloudId)
+    await removeBootedChild(connection, id, signal)
+    await patchCopy(parent, cloudId, { state: 'BUILDING', childOrigin: 'BOOTED', problem: null })
+    const since = performance.now()
+    const { memoryBytes, cpuCount } = parent.recipe
+    try {
+      const channel = await bootChild(connection, { id, image: await childImage(parent.recipe, signal), memoryBytes, cpuCount }, signal)
+      const session = await openChildSession({ channel, signal, onMessage: () => {} })
+      try {
+        await patch(parent.id, parent.run, { offers: offersOf(await warmUp(session, parent.recipe.warmUp)) })
+      } finally {
+        session.close()
+      }
+      await patchCopy(parent, cloudId, { state: 'READY', bootMs: Math.round(performance.now() - since) })
+    } finally {
+      await removeBootedChild(connection, id)
     }
   }
 
@@ -147,7 +171,9 @@ export function createParentVmRunner(dependencies: {
     let left = 0
     for (const { cloudId, generation } of copies)
       try {
-        const { fork } = await dependencies.connections.connection(cloudId, signal)
+        const connection = await dependencies.connections.connection(cloudId, signal)
+        const { fork } = connection
+        if (!fork) await removeBootedChild(connection, trialId({ id: parent.id, generation }, cloudId), signal)
         const parentId = copyId({ id: parent.id, generation })
         await pausedChildren.drain({ cloudId, parentId }, signal)
         await fork?.deleteParent({ operationId: `delete-${parentId}`, parentId, signal })
@@ -203,11 +229,15 @@ export function copyId({ id, generation }: { id: string; generation: number }): 
   return `${id}-${generation}`
 }
 
-function isWarmUpAnswer(message: FromChild): message is Extract<FromChild, { type: 'READY' | 'WARM_UP_FAILED' }> {
-  return message.type === 'READY' || message.type === 'WARM_UP_FAILED'
+/** A UUID, the same for the same copy. */
+function trialId(parent: { id: string; generation: number }, cloudId: string): string {
+  const hex = createHash('sha256')
+    .update(`${copyId(parent)}/${cloudId}`)
+    .digest('hex')
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
 }
 
-function offersOf(hello: Extract<FromChild, { type: 'HELLO' }>, ready: Extract<FromChild, { type: 'READY' }>): ParentOffers {
+function offersOf({ hello, ready }: Warmed): ParentOffers {
   return {
     runtime: hello.runtime === 'node' ? 'NODE' : 'PYTHON',
     runtimeVersion: hello.version,

@@ -12,7 +12,7 @@ import { canonicalJson } from './canonical-json.ts'
 import { usualChildLimits } from './child-limits.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
-import { forkingClouds, type ForkingCloud } from './forking-clouds.ts'
+import { forkingClouds, type ForkingCloud } from './job-clouds.ts'
 import { copyId } from './parent-vm-runner.ts'
 import { wait } from './wait.ts'
 

@@ -19,7 +19,7 @@ function candidate(name: string, change: Partial<ParentCandidate> = {}): ParentC
     },
     offers: { runtime: 'NODE', runtimeVersion: '18.20.4', libraries: { lodash: '4.17.21' } },
     createdAt: new Date('2026-11-22T14:00:00Z'),
-    copies: [{ cloudId: 'east', freeChildren: 4 }],
+    copies: [{ cloudId: 'east', childOrigin: 'FORKED', freeChildren: 4 }],
     ...change,
   }
 }
@@ -57,7 +57,7 @@ describe('a parent is chosen', () => {
     const roomy = candidate('roomy')
     const small = candidate('small', {
       recipe: { ...roomy.recipe, memoryBytes: gibibyte / 4 },
-      copies: [{ cloudId: 'east', freeChildren: 1 }],
+      copies: [{ cloudId: 'east', childOrigin: 'FORKED', freeChildren: 1 }],
     })
     expect(chosen([small, roomy])).toMatchObject({ parentVmId: 'id of roomy' })
     expect(chosen([small, roomy], { children: 1 })).toMatchObject({ parentVmId: 'id of small' })
@@ -66,8 +66,8 @@ describe('a parent is chosen', () => {
   test('with room within one cloud before one that needs two, where both have room for all', () => {
     const split = candidate('a', {
       copies: [
-        { cloudId: 'east', freeChildren: 1 },
-        { cloudId: 'west', freeChildren: 3 },
+        { cloudId: 'east', childOrigin: 'FORKED', freeChildren: 1 },
+        { cloudId: 'west', childOrigin: 'FORKED', freeChildren: 3 },
       ],
     })
     const together = candidate('b')
@@ -77,15 +77,45 @@ describe('a parent is chosen', () => {
 
   test('where it has a copy, and only room there counts', () => {
     const east = candidate('east')
-    const west = candidate('west', { copies: [{ cloudId: 'west', freeChildren: 1 }] })
+    const west = candidate('west', { copies: [{ cloudId: 'west', childOrigin: 'FORKED', freeChildren: 1 }] })
     expect(chosen([east, west], { cloudIds: ['west'] })).toMatchObject({ parentVmId: 'id of west' })
+  })
+
+  test('that children are forked from, before one whose children boot, however roomy; and that one where there is no other', () => {
+    const forked = candidate('b', { copies: [{ cloudId: 'east', childOrigin: 'FORKED', freeChildren: 1 }] })
+    const booted = candidate('a', { copies: [{ cloudId: 'west', childOrigin: 'BOOTED', freeChildren: 40 }] })
+    expect(chosen([booted, forked])).toMatchObject({ parentVmId: 'id of b' })
+    expect(chosen([booted])).toMatchObject({
+      reason: expect.stringContaining('They are booted, since no cloud that forks has it.') as string,
+    })
+    expect(chosen([booted, forked], { cloudIds: ['west'] })).toMatchObject({ parentVmId: 'id of a' })
+  })
+
+  test('counting room where its children are forked only, unless the clouds are named', () => {
+    const both = candidate('both', {
+      copies: [
+        { cloudId: 'east', childOrigin: 'FORKED', freeChildren: 1 },
+        { cloudId: 'west', childOrigin: 'BOOTED', freeChildren: 40 },
+      ],
+    })
+    expect(chosen([both], { children: 9 })).toMatchObject({ reason: expect.stringContaining('room for 1 of') as string })
+    expect(chosen([both], { children: 9, cloudIds: ['east', 'west'] })).toMatchObject({
+      reason: expect.stringContaining('room for 9 of') as string,
+    })
   })
 
   test('the same whatever the order of the candidates', () => {
     const candidates = fc.array(
       fc.record({
         name: fc.constantFrom('a', 'b', 'c', 'd'),
-        free: fc.array(fc.record({ cloudId: fc.constantFrom('east', 'west'), freeChildren: fc.nat(3) }), { maxLength: 2 }),
+        free: fc.array(
+          fc.record({
+            cloudId: fc.constantFrom('east', 'west'),
+            childOrigin: fc.constantFrom('FORKED' as const, 'BOOTED' as const),
+            freeChildren: fc.nat(3),
+          }),
+          { maxLength: 2 },
+        ),
         age: fc.nat(2),
         version: fc.constantFrom('18.1', '20.1'),
       }),
@@ -138,7 +168,13 @@ describe('where nobody fits, the requirement is named', () => {
       '536870912 bytes',
     ],
     ['a cloud', [node], { cloudIds: ['west'] }, 'LOCALITY', 'a copy at the clouds that were asked for'],
-    ['room', [candidate('full', { copies: [{ cloudId: 'east', freeChildren: 0 }] })], {}, 'CAPACITY', 'room for a child now'],
+    [
+      'room',
+      [candidate('full', { copies: [{ cloudId: 'east', childOrigin: 'FORKED', freeChildren: 0 }] })],
+      {},
+      'CAPACITY',
+      'room for a child now',
+    ],
     ['another id', [node], { parentVmId: 'id of python' }, 'PARENT', 'the id that was asked for'],
   ])('%s', (_what, candidates, change, requirement, message) => {
     expect(chosen(candidates, change)).toEqual({ unmet: { requirement, message: expect.stringContaining(message) } })

@@ -34,7 +34,7 @@ function job(children: ReturnType<typeof scriptedChildren>, deeds: Deed[], optio
     program: { source: '', shared: {}, taskTimeoutMs: 5_000 },
     peers: 'INTERACTING' as const,
     children: 2,
-    fork: children.fork,
+    start: children.fork,
     remove: children.remove,
     report,
     signal: new AbortController().signal,

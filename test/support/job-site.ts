@@ -5,11 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startControlPlane, type ControlPlaneProcess } from '../../src/cli/control-plane-process.ts'
 import { demoPlugins } from '../../src/cli/demo-site.ts'
+import { startPrivateLibvirt } from '../../src/cli/private-site/start-private-libvirt.ts'
 import { createGraphqlClient, type GraphqlClient } from '../../src/cli/graphql-client.ts'
 
 export interface JobSite {
-  /** Another cloud on this machine that forks, beside `east`. */
-  connect(name: string): Promise<void>
+  /** Another cloud on this machine that forks, beside `east`; gives its id. */
+  connect(name: string): Promise<string>
+  /** A cloud that can't fork. */
+  connectLibvirt(name: string): Promise<string>
   controlPlane(): ControlPlaneProcess
   restartControlPlane(): Promise<void>
   api(): GraphqlClient
@@ -36,28 +39,43 @@ export interface JobAnswer {
   parentUnchanged: boolean | null
   problem: { code: string; message: string } | null
   taskCounts: { state: string; count: number }[]
-  children: { nodes: { state: string; wasPaused: boolean; lossReason: string | null; tasksDone: number; cloud: { name: string } }[] }
+  children: {
+    nodes: {
+      state: string
+      origin: 'FORKED' | 'BOOTED'
+      wasPaused: boolean
+      lossReason: string | null
+      tasksDone: number
+      cloud: { name: string }
+    }[]
+  }
   done: number
 }
 
 const jobDocument = `query Job($id: ID!) { job(id: $id) { state parentUnchanged problem { code message } taskCounts { state count }
-  children(first: 100) { nodes { state wasPaused lossReason tasksDone cloud { name } } } } }`
+  children(first: 100) { nodes { state origin wasPaused lossReason tasksDone cloud { name } } } } }`
 const outputDocument = `query Output($id: ID!, $after: Int) { job(id: $id) { collectiveOutput(first: 100, after: $after) { outputs { index output } nextAfter } } }`
 const ended = ['SUCCEEDED', 'FAILED', 'CANCELLED']
 
-export async function openJobSite(): Promise<JobSite> {
+/** @param first whether there is a cloud that forks from the beginning. */
+export async function openJobSite(first: 'east' | null = 'east'): Promise<JobSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
-  const configuration = { api: { host: '127.0.0.1', port: 0 }, plugins: demoPlugins.slice(0, 1) }
+  const configuration = { api: { host: '127.0.0.1', port: 0 }, plugins: demoPlugins }
   const parents: string[] = []
   let controlPlane = await startControlPlane(directory, configuration)
   const { token } = controlPlane
   let api = createGraphqlClient(controlPlane.url, token)
-  const connect = async (name: string) => {
-    await api.run(`mutation C($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename ... on Error { message } } }`, {
-      input: { idempotencyKey: name, pluginId: 'qemu', name, options: { stateDirectory: join(directory, name) } },
-    })
+  const closing: (() => Promise<unknown>)[] = []
+  const connectCloud = async (name: string, pluginId: string, options: Record<string, unknown>) => {
+    const { connectCloud: answer } = await api.run<{ connectCloud: { cloud?: { id: string }; message?: string } }>(
+      `mutation C($input: ConnectCloudInput!) { connectCloud(input: $input) { ... on ConnectCloudSuccess { cloud { id } } ... on Error { message } } }`,
+      { input: { idempotencyKey: name, pluginId, name, options } },
+    )
+    if (!answer.cloud) throw new Error(answer.message)
+    return answer.cloud.id
   }
-  await connect('east')
+  const connect = (name: string) => connectCloud(name, 'qemu', { stateDirectory: join(directory, name) })
+  if (first) await connect(first)
 
   const processesIn = async (part: string) => {
     const found: number[] = []
@@ -72,6 +90,11 @@ export async function openJobSite(): Promise<JobSite> {
 
   const site: JobSite = {
     connect,
+    async connectLibvirt(name) {
+      const libvirt = await startPrivateLibvirt({ directory: join(directory, name) })
+      closing.push(() => libvirt.stop())
+      return connectCloud(name, 'libvirt', { uri: libvirt.uri })
+    },
     controlPlane: () => controlPlane,
     async restartControlPlane() {
       controlPlane = await startControlPlane(directory, configuration)
@@ -160,6 +183,7 @@ export async function openJobSite(): Promise<JobSite> {
         }
       }
       await controlPlane.stop()
+      for (const close of closing) await close()
       await rm(directory, { recursive: true, force: true })
     },
   }

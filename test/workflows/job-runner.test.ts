@@ -55,7 +55,7 @@ const fork: ForkCapability = {
   async forkChild({ childId }) {
     const forked = await children.fork(0)
     running.set(childId, forked.id)
-    return { channel: { path: forked.channelPath }, mac: null }
+    return { channel: forked.channel, mac: null }
   },
   resumeChild: async ({ childId }) => void resumed.push(childId),
   listChildren: async () => [],
@@ -73,6 +73,7 @@ function newRunner(): JobRunner {
       connection: (cloudId: string) =>
         cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
     } as unknown as Parameters<typeof createJobRunner>[0]['connections'],
+    childImage: () => Promise.reject(new Error('not here')),
     pausedChildren: { ready: () => ready.length, take: () => ready.shift() ?? null, drain: async () => {} },
     timings: { sliceMs: 200, pollMs: 20 },
     log: () => {},

@@ -11,6 +11,7 @@ import { parentVmCopies, parentVms } from '../../src/database/tables/parent-vm.t
 import { ProviderError, type ForkCapability, type ProviderConnection, type SavedParent } from '../../src/plugin-sdk/index.ts'
 import { createParentVmRunner, type ParentVmRunner } from '../../src/workflows/parent-vm-runner.ts'
 import { parentVmRunKey } from '../../src/workflows/parent-vm-workflow.ts'
+import { bootingCloud, type BootingCloud } from './support/booting-cloud.ts'
 import { storeMachines, temporaryDatabase } from './support/group-stage.ts'
 import { storeParent } from './support/store-parent.ts'
 
@@ -23,6 +24,8 @@ let warmth: object | null
 let booted: Map<string, { server: Server; sockets: Set<Socket> }>
 let saved: Map<string, SavedParent>
 let drained: string[]
+/** A cloud that can't fork, where it is in reach. */
+let west: BootingCloud | null
 
 beforeEach(async () => {
   stage = await temporaryDatabase()
@@ -34,9 +37,11 @@ beforeEach(async () => {
   booted = new Map()
   saved = new Map()
   drained = []
+  west = null
 })
 afterEach(async () => {
   await Promise.all(runners.map((runner) => runner.close()))
+  west?.close()
   for (const parentId of booted.keys()) end(parentId)
   rmSync(directory, { recursive: true, force: true })
   await stage.remove()
@@ -103,9 +108,15 @@ function newRunner(): ParentVmRunner {
   const runner = createParentVmRunner({
     database,
     connections: {
-      connection: async (cloudId: string) => (cloudId === 'east' ? { fork } : {}) as unknown as ProviderConnection,
+      connection: (cloudId: string) =>
+        cloudId === 'east'
+          ? Promise.resolve({ fork } as unknown as ProviderConnection)
+          : west
+            ? Promise.resolve(west.connection)
+            : Promise.reject(new Error('out of reach')),
     } as unknown as Parameters<typeof createParentVmRunner>[0]['connections'],
     image: async () => ({ kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', diskPath: '/disk' }),
+    childImage: async () => ({ kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', ramBytes: 1 }),
     pausedChildren: { drain: async ({ parentId }) => void drained.push(parentId) },
     timings: { sliceMs: 100 },
     log: () => {},
@@ -157,6 +168,50 @@ test('one that a restart of the control plane cut short is built anew', async ()
   await drive(newRunner(), id)
   expect(await read(id)).toMatchObject({ state: 'READY' })
   expect([booted.size, saved.size]).toEqual([0, 1])
+})
+
+test('where nothing forks one is booted to see whether it gets warm, the copy says so, and nothing is kept of it', async () => {
+  west = bootingCloud()
+  const id = await register()
+  await drive(newRunner(), id)
+  const copies = await copiesOf(id)
+  expect(copies.map(({ cloudId, state, childOrigin }) => [cloudId, state, childOrigin])).toEqual([
+    ['east', 'READY', 'FORKED'],
+    ['west', 'READY', 'BOOTED'],
+  ])
+  expect(west.asked).toHaveLength(1)
+  expect(west.guests.size).toBe(0)
+})
+
+test('one that does not get warm there has no children there, and is READY where it did', async () => {
+  west = bootingCloud()
+  west.warmth = { type: 'WARM_UP_FAILED', message: 'no room' }
+  const id = await register()
+  await drive(newRunner(), id)
+  expect(await read(id)).toMatchObject({ state: 'READY', problem: 'west: The warm-up program failed: no room' })
+  expect((await copiesOf(id)).map(({ state }) => state)).toEqual(['READY', 'FAILED'])
+  expect(west.guests.size).toBe(0)
+})
+
+test('what a killed control plane had booted there goes before it is booted again', async () => {
+  west = bootingCloud()
+  const id = await register()
+  const runner = newRunner()
+  await drive(runner, id)
+  const { virtualMachine } = west.asked[0]!
+  await west.connection.destination.instantiate(west.asked[0]!)
+  await change(id, { state: 'REGISTERED', run: 2 })
+  await drive(runner, id)
+  expect(west.asked.map((request) => request.virtualMachine.uniqueId)).toEqual(Array.from({ length: 3 }, () => virtualMachine.uniqueId))
+  expect(west.calls.filter((call) => /delete|instantiate/.test(call)).map((call) => call.split(' ')[0])).toEqual([
+    'instantiate',
+    'delete',
+    'instantiate',
+    'delete',
+    'instantiate',
+    'delete',
+  ])
+  expect(west.guests.size).toBe(0)
 })
 
 test('one that is deleted while it is built leaves nothing', async () => {

@@ -1,5 +1,14 @@
 import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
-import { childStates, jobDesires, jobEventKinds, jobStates, taskStates, type JobRequest, type ParentHashes } from '../../domain/job.ts'
+import {
+  childOrigins,
+  childStates,
+  jobDesires,
+  jobEventKinds,
+  jobStates,
+  taskStates,
+  type JobRequest,
+  type ParentHashes,
+} from '../../domain/job.ts'
 
 /** Single writer: its workflow; mutations insert it with its tasks, and write `desired`. */
 export const jobs = sqliteTable(
@@ -95,6 +104,7 @@ export const jobChildren = sqliteTable(
     /** From 1 within the job; one that takes the place of a lost child has a number of its own. */
     ordinal: integer().notNull(),
     state: text({ enum: childStates }).notNull(),
+    origin: text({ enum: childOrigins }).notNull().default('FORKED'),
     /** Whether it stood ready, forked and paused, before the job asked for a child. */
     wasPaused: integer({ mode: 'boolean' }).notNull().default(false),
     /** From the request of the fork to the child's first answer. */

@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { childOrigins } from '../../domain/job.ts'
 import { copyStates, parentStates, type ParentOffers, type ParentRecipe } from '../../domain/parent-vm.ts'
 
 /** Single writer: its workflow. Mutations insert it, and write `recipe`, `state`, `generation` and `run` when they ask for another run. */
@@ -43,6 +44,8 @@ export const parentVmCopies = sqliteTable(
     generation: integer().notNull(),
     cloudId: text().notNull(),
     state: text({ enum: copyStates }).notNull(),
+    /** How children come to be there; BOOTED: nothing of it is kept at the cloud. */
+    childOrigin: text({ enum: childOrigins }).notNull().default('FORKED'),
     /** What its RAM file takes on that cloud's disk; null until it is saved. */
     memoryBytes: integer(),
     ramSha256: text(),

@@ -7,7 +7,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { ForkedChild } from '../../../src/job-environment/job-environment.ts'
+import type { StartedChild } from '../../../src/job-environment/job-environment.ts'
 
 /** What a task's input may be. */
 export type Deed =
@@ -119,15 +119,15 @@ export function scriptedChildren(options: { refuseProgram?: string; failForks?: 
     get alive() {
       return servers.size
     },
-    async fork(place: number): Promise<ForkedChild> {
+    async fork(place: number): Promise<StartedChild & { channel: { path: string } }> {
       if (forks++ < (options.failForks ?? 0)) throw new Error('No room for a child.')
       const id = `child-${forks}-${place}`
       const sockets = new Set<Socket>()
       const server = createServer((socket) => (sockets.add(socket), speak(id, socket)))
-      const channelPath = join(directory, `${id}.sock`)
-      await new Promise<void>((done) => server.listen(channelPath, done))
+      const path = join(directory, `${id}.sock`)
+      await new Promise<void>((done) => server.listen(path, done))
       servers.set(id, { server, sockets })
-      return { id, uniqueId: id, channelPath, name: id, mac: null }
+      return { id, uniqueId: id, channel: { path }, name: id, mac: null }
     },
     /** As if its process were killed. */
     kill(childId: string) {
