@@ -25,9 +25,16 @@ export async function turnToOverlays(session: QmpSession, disks: MachineDisk[], 
 
 /** Closes an overlay's file where QEMU has it open without using it. */
 export async function forgetOverlay(session: QmpSession, disk: MachineDisk): Promise<void> {
+  await forgetNode(session, `overlay${disk.index}`)
+}
+
+export async function forgetNode(session: QmpSession, name: string): Promise<void> {
+  if (await hasNode(session, name)) await session.execute('blockdev-del', { 'node-name': name })
+}
+
+export async function hasNode(session: QmpSession, name: string): Promise<boolean> {
   const nodes = await session.execute<{ 'node-name'?: string }[]>('query-named-block-nodes', { flat: true })
-  const name = `overlay${disk.index}`
-  if (nodes.some((node) => node['node-name'] === name)) await session.execute('blockdev-del', { 'node-name': name })
+  return nodes.some((node) => node['node-name'] === name)
 }
 
 /** One overlay's merge, as QEMU's jobs tell it. */
@@ -42,12 +49,13 @@ async function findMerge(session: QmpSession, disk: MachineDisk): Promise<MergeJ
   return (await session.execute<(MergeJob & { id: string })[]>('query-jobs')).find(({ id }) => id === jobId(disk))
 }
 
-/** The job that merges the disk's overlay, started unless it is there. It stays visible at its end, until dismissed. */
-export async function mergeJob(session: QmpSession, disk: MachineDisk): Promise<MergeJob> {
+/** The job that merges the disk's overlay into the node `base`, started unless it is there. It stays visible at its end, until dismissed. */
+export async function mergeJob(session: QmpSession, disk: MachineDisk, base: string): Promise<MergeJob> {
   const running = await findMerge(session, disk)
   if (running) return running
   if (!(await writesToOverlay(session, disk))) return { status: 'pivoted' }
-  await session.execute('block-commit', { 'job-id': jobId(disk), device: `overlay${disk.index}`, 'auto-dismiss': false })
+  const nodes = { device: `overlay${disk.index}`, 'base-node': base }
+  await session.execute('block-commit', { 'job-id': jobId(disk), ...nodes, 'auto-dismiss': false })
   return (await findMerge(session, disk)) ?? { status: 'created' }
 }
 

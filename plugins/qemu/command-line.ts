@@ -1,4 +1,4 @@
-import { diskFile, type Forward, landingFiles, type Machine, type MachineDisk, overlayFile } from './machine.ts'
+import { diskFile, type Forward, landingFiles, type Machine, type MachineDisk, overlayFile, receivedFile } from './machine.ts'
 import { pidFile } from './qemu-process.ts'
 
 /** What is found out about this machine before a VM starts. */
@@ -44,8 +44,8 @@ export function memoryKiB(memoryBytes: number, accelerator: 'tcg' | 'kvm'): numb
  * full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still without a word.
  */
 function diskArguments(disk: MachineDisk, host: HostFacts, machine: Machine): string[] {
-  const base = rawNode(disk, host, machine.testOf)
-  const nodes = disk.sealed ? [base, { ...overlayNode(disk, host), backing: base['node-name'] }] : [base]
+  const copied = copiedNodes(disk, host, machine)
+  const nodes = disk.sealed ? [...copied, { ...overlayNode(disk, host), backing: `disk${disk.index}` }] : copied
   const top = disk.sealed ? `overlay${disk.index}` : `disk${disk.index}`
   return [
     ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),
@@ -58,19 +58,26 @@ function diskArguments(disk: MachineDisk, host: HostFacts, machine: Machine): st
   ]
 }
 
-/** Another VM's disk, below a test's overlay, is never opened for writing. */
-function rawNode(disk: MachineDisk, host: HostFacts, testOf: string | null) {
+/**
+ * The copied disk, the last of the nodes, is `diskN`. While the VM is adopted that is an overlay above its own disk, `retainedN`. Another VM's disk, below a test's overlay,
+ * is never opened for writing.
+ */
+function copiedNodes({ index }: MachineDisk, host: HostFacts, { testOf, adopted }: Machine) {
   const readOnly = testOf === null ? {} : { 'read-only': true }
-  const filename = testOf === null ? diskFile(disk.index) : `../${testOf}/${diskFile(disk.index)}`
-  return {
-    driver: 'raw',
-    'node-name': `disk${disk.index}`,
+  const node = (driver: 'raw' | 'qcow2', name: string, file: string) => ({
+    driver,
+    'node-name': name,
     'detect-zeroes': 'off',
     ...readOnly,
     ...access(host),
-    file: { driver: 'file', filename, ...readOnly, ...access(host) },
-  }
+    file: { driver: 'file', filename: testOf === null ? file : `../${testOf}/${file}`, ...readOnly, ...access(host) },
+  })
+  if (!adopted) return [node('raw', `disk${index}`, diskFile(index))]
+  const retained = retainedNode({ index })
+  return [node('raw', retained, diskFile(index)), { ...node('qcow2', `disk${index}`, receivedFile(index)), backing: retained }]
 }
+
+export const retainedNode = ({ index }: Pick<MachineDisk, 'index'>) => `retained${index}`
 
 /** The overlay as a block node, without what it lies on. */
 export function overlayNode(disk: MachineDisk, host: Pick<HostFacts, 'directIo'>) {

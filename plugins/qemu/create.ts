@@ -53,12 +53,11 @@ export function createFromImage(site: Site): Create {
 /** Everything is on disk before QEMU starts, and a repeated call goes on from whatever the interrupted one left. */
 export function instantiate(site: Site): ProviderConnection['destination']['instantiate'] {
   return async (request) => {
-    const { commandLine, memoryBytes, kernelPath, initrdPath } = request.landing
+    const { commandLine, memoryBytes } = request.landing
     const machine = await newMachine(site, request, { commandLine, memoryBytes })
-    // The initrd is there twice: as it came, for a way back, and with the secrets in it.
-    const landingBytes = (await sizeOf(kernelPath, ['kernelPath'])) + 2 * (await sizeOf(initrdPath, ['initrdPath']))
+    const neededBytes = await landingBytes(request.landing)
     await site.store.create('instantiated', request, machine, {
-      admit: () => requireRoom(site, machine, landingBytes),
+      admit: () => requireRoom(site, machine, neededBytes),
       async prepare(directory) {
         try {
           await keepLandingImage(directory, request.landing)
@@ -82,7 +81,12 @@ export async function injectIntoLanding(directory: string, inject: InjectedFile[
   await writeLandingInitrd(join(directory, landingFiles.baseInitrd), inject, join(directory, landingFiles.initrd))
 }
 
-async function keepLandingImage(directory: string, landing: LandingImage): Promise<void> {
+/** The initrd is there twice: as it came, for a way back, and with the secrets in it. */
+export async function landingBytes({ kernelPath, initrdPath }: LandingImage): Promise<number> {
+  return (await sizeOf(kernelPath, ['kernelPath'])) + 2 * (await sizeOf(initrdPath, ['initrdPath']))
+}
+
+export async function keepLandingImage(directory: string, landing: LandingImage): Promise<void> {
   await mkdir(join(directory, landingFiles.directory), { mode: 0o700 })
   await copyFile(landing.kernelPath, join(directory, landingFiles.kernel), constants.COPYFILE_FICLONE)
   await copyFile(landing.initrdPath, join(directory, landingFiles.baseInitrd), constants.COPYFILE_FICLONE)

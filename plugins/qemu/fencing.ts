@@ -67,7 +67,8 @@ export function requireUnfenced({ vmId, fence }: Machine): void {
   if (fence?.fenced) throw refused(vmId, fence.fenceId, 'resumed')
 }
 
-function requireNoOther({ vmId, fence }: Machine, fenceId: string): void {
+/** Throws CONFLICT where the VM has another fence than `fenceId`. */
+export function requireNoOther({ vmId, fence }: Machine, fenceId: string | null): void {
   if (fence && fence.fenceId !== fenceId)
     throw new ProviderError(
       'CONFLICT',

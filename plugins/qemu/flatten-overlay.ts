@@ -9,9 +9,10 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
-import { completeMerge, dismissMerge, forgetOverlay, mergeJob, writesToOverlay } from './block-graph.ts'
+import { completeMerge, dismissMerge, forgetNode, forgetOverlay, hasNode, mergeJob, writesToOverlay } from './block-graph.ts'
+import { retainedNode } from './command-line.ts'
 import { requireUnarmed } from './fencing.ts'
-import { landingFiles, type MachineDisk, overlayFile } from './machine.ts'
+import { diskFile, landingFiles, type Machine, type MachineDisk, overlayFile, receivedFile } from './machine.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, findProcess, type QemuProcess } from './qemu-process.ts'
 import { runTool } from './run-tool.ts'
@@ -26,42 +27,57 @@ export function flattenOverlay(site: Site): ProviderConnection['destination']['f
       requireUnarmed(change.machine)
       if (change.machine.boot !== 'DISK') throw stillLanding(change.machine.vmId)
       if (change.machine.testOf) throw wrongPhase(change, 'it is a test, whose disks are those of another virtual machine')
-      await mergeOverlays(site, change, operation.signal)
+      await mergeOverlays(site, change, 'OWN', operation.signal)
+      for (const { index } of change.machine.disks) await rm(join(change.directory, receivedFile(index)), { force: true })
       await rm(join(change.directory, landingFiles.directory), { recursive: true, force: true })
       await change.save({ landing: null })
     })
 }
 
+/** Into the copied disks, or further down into the VM's own ones: they differ while it is adopted, and in one merge that ends. */
+type MergeInto = 'COPIED' | 'OWN'
+
 /** Brings the overlays of all disks into the disks, whether the VM runs or not, and removes them. */
-export async function mergeOverlays(site: Site, change: MachineChange, signal: AbortSignal | undefined): Promise<void> {
+export async function mergeOverlays(site: Site, change: MachineChange, into: MergeInto, signal: AbortSignal | undefined): Promise<void> {
   const process = await findProcess(change.directory)
-  if (process) await mergeLive(change, process, signal)
-  else await mergePoweredOff(site, change, signal)
+  if (process) await mergeLive(change, process, into, signal)
+  else await mergePoweredOff(site, change, into, signal)
   for (const { index } of change.machine.disks) await rm(join(change.directory, overlayFile(index)), { force: true })
   await change.save({ flattening: null })
 }
 
-async function mergeLive(change: MachineChange, process: QemuProcess, signal: AbortSignal | undefined): Promise<void> {
+async function mergeLive(change: MachineChange, process: QemuProcess, into: MergeInto, signal: AbortSignal | undefined): Promise<void> {
+  const merge: Merge = { process, base: into === 'OWN' && change.machine.adopted ? retainedNode : ({ index }) => `disk${index}` }
   const sealed = change.machine.disks.filter((disk) => disk.sealed)
   if (sealed.length > 0) {
-    await untilAll(process, sealed, ['ready', 'concluded', 'pivoted'], signal)
+    await untilAll(merge, sealed, ['ready', 'concluded', 'pivoted'], signal)
     if (!change.machine.flattening) await change.save({ flattening: { resumeAfter: (await askStatus(process, signal)).running } })
-    await pivot(process, sealed, signal)
-    await change.save({ disks: unsealed(change.machine.disks) })
+    await pivot(merge, sealed, signal)
+    await change.save(merged(change.machine, into))
   }
   await control(process, signal, async (session) => {
     if (change.machine.flattening?.resumeAfter) await session.execute('cont')
-    for (const disk of change.machine.disks) await forgetOverlay(session, disk)
+    for (const disk of change.machine.disks) {
+      await forgetOverlay(session, disk)
+      if (!change.machine.adopted && (await hasNode(session, retainedNode(disk)))) await forgetNode(session, `disk${disk.index}`)
+    }
   })
 }
 
+/** The running QEMU, and the node that a disk's overlay goes into. */
+interface Merge {
+  process: QemuProcess
+  base(disk: MachineDisk): string
+}
+
 /** The guest is held when this returns, and also when it throws: the repeated call goes on from there. */
-async function pivot(process: QemuProcess, disks: MachineDisk[], signal: AbortSignal | undefined): Promise<void> {
+async function pivot(merge: Merge, disks: MachineDisk[], signal: AbortSignal | undefined): Promise<void> {
+  const { process, base } = merge
   await control(process, signal, async (session) => {
     await session.execute('stop')
-    for (const disk of disks) if ((await mergeJob(session, disk)).status === 'ready') await completeMerge(session, disk)
+    for (const disk of disks) if ((await mergeJob(session, disk, base(disk))).status === 'ready') await completeMerge(session, disk)
   })
-  await untilAll(process, disks, ['concluded', 'pivoted'], signal)
+  await untilAll(merge, disks, ['concluded', 'pivoted'], signal)
   await control(process, signal, async (session) => {
     for (const disk of disks) {
       await dismissMerge(session, disk)
@@ -71,12 +87,12 @@ async function pivot(process: QemuProcess, disks: MachineDisk[], signal: AbortSi
 }
 
 /** Waits, in short sessions, until each disk's merge has one of the states. Throws when a job ended with an error. */
-async function untilAll(process: QemuProcess, disks: MachineDisk[], states: string[], signal: AbortSignal | undefined): Promise<void> {
+async function untilAll({ process, base }: Merge, disks: MachineDisk[], states: string[], signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
     const waiting = await control(process, signal, async (session) => {
       let count = 0
       for (const disk of disks) {
-        const job = await mergeJob(session, disk)
+        const job = await mergeJob(session, disk, base(disk))
         if (job.error !== undefined) {
           await dismissMerge(session, disk)
           throw mergeFailed(disk, job.error)
@@ -91,17 +107,22 @@ async function untilAll(process: QemuProcess, disks: MachineDisk[], states: stri
 }
 
 /** Repeating it is safe: it writes the same again. */
-async function mergePoweredOff(site: Site, change: MachineChange, signal: AbortSignal | undefined): Promise<void> {
-  for (const disk of change.machine.disks.filter(({ sealed }) => sealed))
-    await runTool(site.options.qemuImgBinary, ['commit', '-q', '-d', '-f', 'qcow2', overlayFile(disk.index)], {
+async function mergePoweredOff(site: Site, change: MachineChange, into: MergeInto, signal: AbortSignal | undefined): Promise<void> {
+  for (const disk of change.machine.disks.filter(({ sealed }) => sealed)) {
+    const base = into === 'OWN' && change.machine.adopted ? ['-b', diskFile(disk.index)] : ['-d']
+    await runTool(site.options.qemuImgBinary, ['commit', '-q', ...base, '-f', 'qcow2', overlayFile(disk.index)], {
       cwd: change.directory,
       signal,
       timeoutMs: mergeTimeoutMs,
     })
-  await change.save({ disks: unsealed(change.machine.disks) })
+  }
+  await change.save(merged(change.machine, into))
 }
 
-const unsealed = (disks: MachineDisk[]) => disks.map((disk) => ({ ...disk, sealed: false }))
+/** In one step: an overlay that is merged is older than what the guest writes next. */
+function merged({ disks, adopted }: Machine, into: MergeInto): Partial<Machine> {
+  return { disks: disks.map((disk) => ({ ...disk, sealed: false })), adopted: into === 'OWN' ? null : adopted }
+}
 
 function mergeFailed(disk: MachineDisk, why: string): ProviderError {
   return new ProviderError(

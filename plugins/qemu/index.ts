@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import { agentToAgentCopy, contractVersion, definePlugin } from '../../src/plugin-sdk/index.ts'
+import { adopt } from './adopt.ts'
 import { readConsole } from './console.ts'
 import { copiedDisks } from './copied-disks.ts'
 import { createFromImage, instantiate } from './create.ts'
@@ -62,6 +63,7 @@ export default definePlugin({
         ...copiedDisks(site),
         flattenOverlay: flattenOverlay(site),
         testBoot: testBoot(site),
+        adopt: adopt(site),
         delete: deleteMachine(site),
       },
       network: networks,

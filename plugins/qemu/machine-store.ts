@@ -209,10 +209,10 @@ function missing(vmId: string): never {
 }
 
 function parseMachine(vmId: string, text: string): Machine {
-  // A VM that was made before there were fences, tests and storages has none.
+  // A VM that was made before there were fences, tests, storages and adoptions has none.
   const written = JSON.parse(text) as Machine
   const disks = written.disks.map((disk) => ({ ...withoutStorage, ...disk }))
-  const machine: Machine = { ...withoutFenceAndTest, ...written, disks }
+  const machine: Machine = { ...withoutLater, ...written, disks }
   if (machine.version === 1 && machine.vmId === vmId) return machine
   throw new ProviderError('INTERNAL', `vm.json of ${vmId} was written by another version of this plugin, or for another virtual machine.`, {
     retryable: false,
@@ -220,5 +220,5 @@ function parseMachine(vmId: string, text: string): Machine {
   })
 }
 
-const withoutFenceAndTest: Partial<Machine> = { fence: null, test: null, testOf: null }
+const withoutLater: Partial<Machine> = { fence: null, test: null, testOf: null, adopted: null }
 const withoutStorage: Partial<MachineDisk> = { storageId: stateStorageId }

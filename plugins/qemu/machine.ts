@@ -4,6 +4,7 @@
  *   <stateDirectory>/machines/<vmId>/
  *     vm.json           this file's Machine
  *     disk-N.raw        the disk, sparse
+ *     received-N.qcow2  while the VM is adopted: what was received, above disk-N.raw, which stays as it was
  *     overlay-N.qcow2   what was written since the disks were sealed
  *     landing/          kernel, base-initrd, and initrd (the base with one-time secrets, 0600)
  *     qmp.sock          for changes, under the VM's lock; status.sock for questions
@@ -32,6 +33,8 @@ export interface Machine {
   test: { testId: string } | null
   /** A test's VM has the copied disks of this one below its overlays. */
   testOf: string | null
+  /** While the VM is adopted: what giving it back restores. See adopt.ts. */
+  adopted: { fence: Machine['fence']; forwards: Forward[] } | null
   /** The call that made this VM. */
   createdBy: string
   /** The call whose injected files are in the landing initrd: one-time secrets, so a repeat of that call must not boot them a second time. */
@@ -57,7 +60,13 @@ export interface Forward {
 }
 
 export const diskFile = (index: number) => `disk-${index}.raw`
+export const receivedFile = (index: number) => `received-${index}.qcow2`
 export const overlayFile = (index: number) => `overlay-${index}.qcow2`
+
+/** What holds the copied bytes of a disk: its raw file, or, while the VM is adopted, the overlay above that. */
+export function copiedFile({ adopted }: Pick<Machine, 'adopted'>, index: number): { name: string; format: 'raw' | 'qcow2' } {
+  return adopted ? { name: receivedFile(index), format: 'qcow2' } : { name: diskFile(index), format: 'raw' }
+}
 
 /** Relative to the VM's directory. */
 export const landingFiles = {

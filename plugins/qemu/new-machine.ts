@@ -74,6 +74,7 @@ export async function newMachine(
     landedBy: landing ? asked.operationId : null,
     fence: null,
     test: null,
+    adopted: null,
     testOf: null,
     operations: {},
   }

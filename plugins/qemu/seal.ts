@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { forgetOverlay, turnToOverlays, writesToOverlay } from './block-graph.ts'
-import { diskFile, overlayFile } from './machine.ts'
+import { copiedFile, overlayFile } from './machine.ts'
 import type { MachineChange } from './machine-store.ts'
 import { control, findProcess } from './qemu-process.ts'
 import { runTool } from './run-tool.ts'
@@ -15,7 +15,8 @@ export async function sealLive(site: Site, change: MachineChange, signal: AbortS
   const makeOverlays = async () => {
     for (const disk of machine.disks) {
       await rm(join(directory, overlayFile(disk.index)), { force: true })
-      const create = ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', diskFile(disk.index), overlayFile(disk.index)]
+      const { name, format } = copiedFile(machine, disk.index)
+      const create = ['create', '-q', '-f', 'qcow2', '-F', format, '-b', name, overlayFile(disk.index)]
       await runTool(site.options.qemuImgBinary, create, { cwd: directory, signal, timeoutMs: 60_000 })
     }
   }

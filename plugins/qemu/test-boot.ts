@@ -14,7 +14,7 @@ import { requireUnarmed } from './fencing.ts'
 import { mergeOverlays } from './flatten-overlay.ts'
 import { pickForwards } from './forward-ports.ts'
 import { launch } from './launch.ts'
-import { diskFile, type Machine, overlayFile, sshPort } from './machine.ts'
+import { copiedFile, type Machine, overlayFile, sshPort } from './machine.ts'
 import type { MachineChange } from './machine-store.ts'
 import { endProcess } from './qemu-process.ts'
 import { runTool } from './run-tool.ts'
@@ -64,7 +64,7 @@ export async function endTest(site: Site, change: MachineChange, signal: AbortSi
   await removeTestMachine(site, vmId, test.testId, signal)
   // A killed start may have turned QEMU to the overlays without noting it.
   await sealLive(site, change, signal)
-  await mergeOverlays(site, change, signal)
+  await mergeOverlays(site, change, 'COPIED', signal)
   await change.save({ test: null })
 }
 
@@ -106,8 +106,9 @@ async function makeTestMachine(site: Site, machine: Machine, testId: string, sig
     admit: () => requireRoom(site, { ...machine, disks: [] }, 0),
     async prepare(directory) {
       for (const { index } of machine.disks) {
-        const base = join('..', machine.testOf ?? '', diskFile(index))
-        const create = ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', base, overlayFile(index)]
+        const { name, format } = copiedFile(machine, index)
+        const base = join('..', machine.testOf ?? '', name)
+        const create = ['create', '-q', '-f', 'qcow2', '-F', format, '-b', base, overlayFile(index)]
         await runTool(site.options.qemuImgBinary, create, { cwd: directory, signal, timeoutMs: 60_000 })
       }
     },

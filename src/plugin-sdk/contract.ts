@@ -11,7 +11,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { ForkCapability } from './contract-fork.ts'
 
-export const contractVersion = { major: 1, minor: 2 } as const
+export const contractVersion = { major: 1, minor: 3 } as const
 
 export interface Plugin<Options = unknown> {
   /** Stable id, lower case, such as `qemu`. */
@@ -157,6 +157,16 @@ export interface InstantiateRequest extends Operation {
   inboundPorts: number[]
 }
 
+export interface AdoptRequest extends Operation {
+  vmId: string
+  /** The fence that the VM may have: it is set aside for as long as the VM is adopted. Null: it is to have none. */
+  fenceId: string | null
+  landing: LandingImage
+  /** As in `InstantiateRequest`. */
+  inject: InjectedFile[]
+  inboundPorts: number[]
+}
+
 export interface Endpoint {
   host: string
   port: number
@@ -263,6 +273,19 @@ export interface ProviderConnection {
       start(operation: Operation & { vmId: string; testId: string; inboundPorts: number[] }): Promise<{ vmId: string }>
       /** Removes the test's VM and its overlay; what was received meanwhile goes into the copied disks. Removing what does not exist is a success. */
       remove(operation: Operation & { vmId: string; testId: string }): Promise<void>
+    }
+    /**
+     * Optional: a VM that is there already, and off, becomes a destination, so that what was written elsewhere since is carried back to it. Its own disks keep every byte
+     * until flattenOverlay: what the landing image receives goes to overlays above them, and these are the copied disks for all other steps.
+     */
+    adopt?: {
+      /** Boots the landing image over the VM's disks. CONFLICT where the VM is not off, is a destination already, or has a fence other than `fenceId`; then it is as it was. */
+      start(request: AdoptRequest): Promise<void>
+      /**
+       * Undo of `start`: powers it off and drops all that was received. Disks, definition and fence are as `start` found them. A success without effect for a VM that is not
+       * adopted (any more); CONFLICT for one that was exposed.
+       */
+      giveBack(operation: Operation & { vmId: string }): Promise<void>
     }
   }
   network: {

@@ -21,6 +21,7 @@ const machine: Machine = {
   landedBy: null,
   fence: null,
   test: null,
+  adopted: null,
   testOf: null,
   operations: {},
 }

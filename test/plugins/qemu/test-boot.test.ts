@@ -1,12 +1,12 @@
-/** A copy is booted for a test while its landing image goes on receiving. What the migration agent writes is written here through QEMU's monitor, as the guest would. */
+/** A copy is booted for a test while its landing image goes on receiving. What the migration agent writes is written here through QEMU's monitor. */
 import { randomUUID } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { withQmp } from '../../../plugins/qemu/qmp.ts'
 import { bareLanding, bootDisk, counterOffset } from './support/bare-metal.ts'
 import { fileText, mebibyte, openCloud, smallMachine, type TestCloud, until } from './support/cloud.ts'
 import { killDuring } from './support/killed-call.ts'
+import { holds, receive as receiveIn } from './support/receive.ts'
 
 let cloud: TestCloud
 let vmId: string
@@ -26,17 +26,8 @@ beforeEach(async () => {
 })
 afterEach(() => cloud.close())
 
-/** The landing image writes a block of 64 KiB of this byte, as an agent that receives. */
-async function receive(block: number, byte: number): Promise<void> {
-  const pid = await readFile(cloud.machineFile(vmId, 'qemu.pid'), 'utf8')
-  const command = `qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "write -f -P ${byte} ${block * 64}k 64k"`
-  const said = await withQmp(`/proc/${pid.trim()}/cwd/qmp.sock`, {}, (session) =>
-    session.execute<string>('human-monitor-command', { 'command-line': command }),
-  )
-  expect(said).not.toMatch(/error|fail/i)
-}
-const received = async (block: number, byte: number) =>
-  (await disk()).subarray(block * 65_536, (block + 1) * 65_536).every((found) => found === byte)
+const receive = (block: number, byte: number) => receiveIn(cloud, vmId, block, byte)
+const received = async (block: number, byte: number) => holds(await disk(), block, byte)
 
 test('the copy boots as it is at the call, isolated, while the landing image receives; afterwards all of that is in the copy, and nothing else is left', async () => {
   await receive(20, 1)
