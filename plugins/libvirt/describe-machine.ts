@@ -69,13 +69,13 @@ export function diskPath(disk: XmlElement): string | undefined {
 }
 
 async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: AbortSignal): Promise<DiskDescription[]> {
-  const { stage, fence, diskPools } = readMetadata(domain)
+  const { stage, fence, adopted, diskPools } = readMetadata(domain)
   const fenced = fence?.disks ?? []
   const storages = await findStorages(site, signal)
   return Promise.all(
     diskElements(domain).map(async (disk, index) => {
       const target = targetOf(disk)
-      const path = diskPath(disk)
+      const path = diskPath(adopted?.disks[index] ?? disk)
       // Under an overlay it is the copied disk that can be compared, and whose place counts.
       const pool = diskPools?.find((disk) => disk.index === index)?.pool
       const backingPath = path?.endsWith(overlayEnding) ? storages.copiedDisk(path.replace(overlayEnding, '.raw'), pool) : path

@@ -1,14 +1,15 @@
 /** `destination`: a VM from the landing image to the copied disk. What each step leaves when it is killed, the same step completes. */
-import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import type { ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { adopt, endAdoption, setDiskBoot } from './adopt.ts'
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { setBoot, setMetadata, setRawDisks } from './domain-xml.ts'
+import { setBoot, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { requireUnarmed } from './fenced-definition.ts'
 import { exposeConfiguration, isolateConfiguration } from './isolation.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
-import { deleteLanding, uploadLanding } from './landing-volumes.ts'
+import { deleteLanding, requireMemory, uploadLanding } from './landing-volumes.ts'
 import { readMetadata, type Stage } from './machine-metadata.ts'
-import { deleteOverlays, flatten, machineOf, rawPaths, seal } from './overlays.ts'
+import { copiedDisks, deleteOverlays, deleteReceived, flatten, machineOf, seal } from './overlays.ts'
 import { defineDomain, destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { endTest, testBoot } from './test-boot.ts'
@@ -30,7 +31,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
 
   return {
     async instantiate({ virtualMachine, landing, inject, ...operation }) {
-      if (virtualMachine.memoryBytes < landing.memoryBytes) throw tooLittleMemory(virtualMachine.memoryBytes, landing.memoryBytes)
+      requireMemory(virtualMachine.memoryBytes, landing)
       const machine = { ...virtualMachine, uniqueId: virtualMachine.uniqueId.toLowerCase() }
       const files = { kernelPath: landing.kernelPath, initrdPath: landing.initrdPath, commandLine: landing.commandLine }
       return createMachine(site, operation, {
@@ -57,7 +58,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
         if (readMetadata(domain).bootedBy !== operationId) {
           await destroyMachine(site, vmId, signal)
           const metadata = await isolateConfiguration(site, vmId, domain, signal)
-          setBoot(domain)
+          setDiskBoot(domain)
           setMetadata(domain, { ...metadata, stage: 'booted', bootedBy: operationId })
           await defineDomain(site, domain, signal)
         }
@@ -77,7 +78,7 @@ export function destination(site: Site): ProviderConnection['destination'] {
           if (!metadata.landing) throw wrongState(vmId, 'without a landing image to go back to', 'Delete it and instantiate it again.')
           await destroyMachine(site, vmId, signal)
           const landing = await uploadLanding(site, machineOf(domain), metadata.landing, inject, signal)
-          setRawDisks(domain, await rawPaths(site, domain, signal))
+          setDiskFiles(domain, await copiedDisks(site, domain, signal))
           setBoot(domain, landing)
           exposeConfiguration(domain)
           setMetadata(domain, { ...metadata, stage: 'landing', bootedBy: operationId, ownNics: [] })
@@ -91,26 +92,22 @@ export function destination(site: Site): ProviderConnection['destination'] {
     flattenOverlay: (operation) =>
       site.once(operation, async () => {
         const { vmId, signal } = operation
-        const domain = await domainIn(['booted', 'ordinary'], vmId, signal)
-        await flatten(site, vmId, signal)
+        const domain = await domainIn(['booted', 'ordinary', 'foreign'], vmId, signal)
+        await flatten(site, vmId, 'OWN', signal)
         await deleteLanding(site, machineOf(domain), signal)
-        await site.note(vmId, { stage: 'ordinary', landing: undefined }, signal)
+        if (readMetadata(domain).adopted) await endAdoption(site, vmId, signal)
+        else if (readMetadata(domain).stage === 'booted') await site.note(vmId, { stage: 'ordinary', landing: undefined }, signal)
+        await deleteReceived(site, domain, signal)
       }),
 
     delete: (operation) => deleteMachine(site, operation),
 
     testBoot: testBoot(site),
+
+    adopt: adopt(site),
   }
 }
 
 function requireUntested(vmId: string, domain: XmlElement): void {
   if (readMetadata(domain).test !== undefined) throw wrongState(vmId, 'being tested, on its copied disks', 'Remove the test first.')
-}
-
-function tooLittleMemory(hasBytes: number, needsBytes: number): ProviderError {
-  return new ProviderError(
-    'INSUFFICIENT_CAPACITY',
-    `The virtual machine has ${Math.floor(hasBytes / 1024)} KiB of memory, and the landing image needs ${Math.ceil(needsBytes / 1024)} KiB; nothing was created.`,
-    { retryable: false, remedy: 'Give the virtual machine more memory.', path: ['virtualMachine', 'memoryBytes'] },
-  )
 }

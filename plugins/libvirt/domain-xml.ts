@@ -5,6 +5,7 @@ import { diskElements } from './describe-machine.ts'
 import { metadataElement, type MachineMetadata } from './machine-metadata.ts'
 import { nicSource } from './networks.ts'
 import type { LibvirtOptions } from './options.ts'
+import type { DiskFile } from './volumes.ts'
 import { childAt, element, elementsOf, type XmlElement } from './xml.ts'
 
 export interface LandingBoot {
@@ -60,7 +61,7 @@ function diskElement(index: number, path: string, options: LibvirtOptions): XmlE
     element('driver', { name: 'qemu', type: 'raw', cache: options.diskCache, discard: 'unmap' }),
     element('source', { file: path }),
     element('target', { dev: `vd${String.fromCharCode(97 + index)}`, bus: 'virtio' }),
-    element('serial', {}, `portolan-disk-${index}`),
+    element('serial', {}, serialOf(index)),
   )
 }
 
@@ -85,17 +86,18 @@ function withBoot(os: XmlElement, landing?: LandingBoot): XmlElement {
 }
 
 /**
- * Where the pool is full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still
+ * The landing image's agent finds disks by their serials. Where the pool is full QEMU stops an ordinary guest until there is room, which spares its data; the landing image is told, or its agent would stand still
  * without a word.
  */
 export function setBoot(domain: XmlElement, landing?: LandingBoot): void {
   Object.assign(childAt(domain, 'os')!, withBoot(childAt(domain, 'os')!, landing))
-  for (const disk of diskElements(domain)) {
+  diskElements(domain).forEach((disk, index) => {
     const { attributes } = childAt(disk, 'driver')!
     for (const policy of ['error_policy', 'rerror_policy'])
       if (landing) attributes[policy] = 'report'
       else delete attributes[policy]
-  }
+    if (landing) disk.children = [...elementsOf(disk).filter(({ name }) => name !== 'serial'), element('serial', {}, serialOf(index))]
+  })
 }
 
 /** Replaces our element, and no other, in `<metadata>`. */
@@ -115,22 +117,18 @@ export function reconnectNic(nic: XmlElement, to: { network: string; filter: str
   nic.children = [...kept, element('source', { network: to.network }), element('filterref', { filter: to.filter })]
 }
 
-/** Points the disks at raw files: what they lie on without overlays. */
-export function setRawDisks(domain: XmlElement, paths: readonly string[]): void {
+/** Points the disks at other files. */
+export function setDiskFiles(domain: XmlElement, files: readonly DiskFile[]): void {
   diskElements(domain).forEach((disk, index) => {
-    childAt(disk, 'driver')!.attributes['type'] = 'raw'
-    childAt(disk, 'source')!.attributes = { file: paths[index]! }
+    const { path, format } = files[index]!
+    childAt(disk, 'driver')!.attributes['type'] = format
+    childAt(disk, 'source')!.attributes = { file: path }
     disk.children = elementsOf(disk).filter(({ name }) => name !== 'backingStore' && name !== 'mirror')
   })
 }
 
-/** Points the disks at qcow2 files above raw ones. */
-export function setOverlayDisks(domain: XmlElement, paths: readonly string[]): void {
-  diskElements(domain).forEach((disk, index) => {
-    childAt(disk, 'driver')!.attributes['type'] = 'qcow2'
-    childAt(disk, 'source')!.attributes = { file: paths[index]! }
-  })
-}
+/** By which the landing image's agent finds a disk. */
+const serialOf = (index: number) => `portolan-disk-${index}`
 
 /** Under emulation the plainest model: every vector instruction it lacks is one that QEMU would emulate slowly, ciphers' above all. */
 function cpuElement(kvm: boolean): XmlElement {

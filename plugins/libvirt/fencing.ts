@@ -108,11 +108,11 @@ async function disksBefore(site: Site, vmId: string, domain: XmlElement, signal?
   )
 }
 
-async function setAutostart(site: Site, vmId: string, on: boolean, signal?: AbortSignal): Promise<void> {
+export async function setAutostart(site: Site, vmId: string, on: boolean, signal?: AbortSignal): Promise<void> {
   await site.client.call(['autostart', '--domain', vmId, ...(on ? [] : ['--disable'])], { what: `set the autostart of ${vmId}`, signal })
 }
 
-async function factsOf(
+export async function factsOf(
   site: Site,
   vmId: string,
   signal?: AbortSignal,

@@ -1,5 +1,5 @@
 /** The landing image's kernel and initramfs as volumes of the pool, so that a remote libvirt boots them too. They live while the landing image does. */
-import { ProviderError, writeLandingInitrd, type InjectedFile } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, writeLandingInitrd, type InjectedFile, type LandingImage } from '../../src/plugin-sdk/index.ts'
 import { namelessFile } from './client.ts'
 import type { LandingBoot } from './domain-xml.ts'
 import type { MachineMetadata } from './machine-metadata.ts'
@@ -37,6 +37,16 @@ export async function deleteLanding(site: Site, vm: Machine, signal?: AbortSigna
   const names = volumeNames(vm)
   await site.volumes.delete(names.landingInitrd, signal)
   await site.volumes.delete(names.landingKernel, signal)
+}
+
+/** Throws INSUFFICIENT_CAPACITY for a VM whose memory is too small for the landing image. */
+export function requireMemory(hasBytes: number, landing: LandingImage): void {
+  if (hasBytes >= landing.memoryBytes) return
+  throw new ProviderError(
+    'INSUFFICIENT_CAPACITY',
+    `The virtual machine has ${Math.floor(hasBytes / 1024)} KiB of memory, and the landing image needs ${Math.ceil(landing.memoryBytes / 1024)} KiB; nothing was changed.`,
+    { retryable: false, remedy: 'Give the virtual machine more memory.', path: ['virtualMachine', 'memoryBytes'] },
+  )
 }
 
 function unreadable(error: unknown): ProviderError {

@@ -34,6 +34,8 @@ export interface MachineMetadata {
   ownNics: XmlElement[]
   /** While the VM is armed: what its definition is to be again. */
   fence?: MachineFence | undefined
+  /** While the VM is adopted: what giving it back restores. */
+  adopted?: AdoptedMachine | undefined
   /** Ids of operations that have ended, latest last. */
   operations: string[]
 }
@@ -48,10 +50,18 @@ export interface MachineFence {
   disks: { own: XmlElement; sizeBytes: number }[]
 }
 
+/** See adopt.ts. */
+export interface AdoptedMachine {
+  stage: Stage
+  /** The `<os>` and `<disk>` elements of the definition as they were. */
+  os: XmlElement
+  disks: XmlElement[]
+  fence?: MachineFence | undefined
+}
+
 export function readMetadata(domain: XmlElement): MachineMetadata {
   const machine = childAt(domain, 'metadata', 'machine')
   const landing = childAt(machine, 'landing')?.attributes
-  const fence = childAt(machine, 'fence')
   return {
     stage: (machine?.attributes['stage'] as Stage | undefined) ?? 'foreign',
     createdBy: machine?.attributes['created-by'],
@@ -68,16 +78,37 @@ export function readMetadata(domain: XmlElement): MachineMetadata {
       pool: attributes['pool'] ?? '',
     })),
     ownNics: childrenNamed(machine, 'interface').map(withoutPrefixes),
-    fence: fence && {
+    fence: readFence(machine),
+    adopted: readAdopted(childAt(machine, 'adopted')),
+    operations: childrenNamed(machine, 'operation').map(({ attributes }) => attributes['id'] ?? ''),
+  }
+}
+
+function readFence(holder: XmlElement | undefined): MachineFence | undefined {
+  const fence = childAt(holder, 'fence')
+  return (
+    fence && {
       fenceId: fence.attributes['id'] ?? '',
       fenced: fence.attributes['fenced'] === 'yes',
       autostart: fence.attributes['autostart'] === 'yes',
-      disks: childrenNamed(fence, 'own').flatMap((holder) =>
-        childrenNamed(holder, 'disk').map((disk) => ({ own: withoutPrefixes(disk), sizeBytes: Number(holder.attributes['size-bytes']) })),
+      disks: childrenNamed(fence, 'own').flatMap((own) =>
+        childrenNamed(own, 'disk').map((disk) => ({ own: withoutPrefixes(disk), sizeBytes: Number(own.attributes['size-bytes']) })),
       ),
-    },
-    operations: childrenNamed(machine, 'operation').map(({ attributes }) => attributes['id'] ?? ''),
-  }
+    }
+  )
+}
+
+function readAdopted(adopted: XmlElement | undefined): AdoptedMachine | undefined {
+  const os = childAt(adopted, 'os')
+  return (
+    adopted &&
+    os && {
+      stage: adopted.attributes['stage'] as Stage,
+      os: withoutPrefixes(os),
+      disks: childrenNamed(adopted, 'disk').map(withoutPrefixes),
+      fence: readFence(adopted),
+    }
+  )
 }
 
 /** libvirt may give our prefix to everything inside our element. */
@@ -97,7 +128,7 @@ export function metadataElement(metadata: MachineMetadata): XmlElement {
 }
 
 function bareElement(metadata: MachineMetadata): XmlElement {
-  const { landing, fence } = metadata
+  const { landing, fence, adopted } = metadata
   return element(
     'machine',
     {
@@ -111,6 +142,9 @@ function bareElement(metadata: MachineMetadata): XmlElement {
     ...(metadata.diskPools ?? []).map(({ index, pool }) => element('disk-pool', { index, pool })),
     ...metadata.ownNics,
     fence ? fenceElement(fence) : null,
+    adopted
+      ? element('adopted', { stage: adopted.stage }, adopted.os, ...adopted.disks, adopted.fence ? fenceElement(adopted.fence) : null)
+      : null,
     ...metadata.operations.slice(-rememberedOperations).map((id) => element('operation', { id })),
   )
 }

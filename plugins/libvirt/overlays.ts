@@ -7,6 +7,7 @@ import { readMetadata } from './machine-metadata.ts'
 import { destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { volumeNames } from './volume-names.ts'
+import type { DiskFile } from './volumes.ts'
 import { childAt, textOf, type XmlElement } from './xml.ts'
 
 const pollIntervalMs = 200
@@ -18,20 +19,15 @@ export function machineOf(domain: XmlElement): { name: string; uniqueId: string 
 interface OverlaidDisk {
   /** libvirt's name of the disk, such as `vda`. */
   target: string
-  rawVolume: string
-  /** The pool of the raw volume; the overlay is always in the first one. */
-  pool: string | undefined
+  /** In the first pool. */
   overlayVolume: string
   sealed: boolean
 }
 
 function overlaidDisks(domain: XmlElement): OverlaidDisk[] {
   const names = volumeNames(machineOf(domain))
-  const { diskPools } = readMetadata(domain)
   return diskElements(domain).map((disk, index) => ({
     target: targetOf(disk),
-    rawVolume: names.disk(index),
-    pool: diskPools?.find((disk) => disk.index === index)?.pool,
     overlayVolume: names.overlay(index),
     sealed: diskPath(disk)?.endsWith(`/${names.overlay(index)}`) ?? false,
   }))
@@ -45,9 +41,8 @@ export async function seal(site: Site, vmId: string, signal?: AbortSignal): Prom
   if ((await powerOf(site, vmId, signal)) === 'STOPPED')
     throw wrongState(vmId, 'off, so its disks were not sealed', 'Seal them while the landing image runs.')
   const directory = await site.volumes.directory(signal)
-  const bases = await rawPaths(site, await site.domain(vmId, signal), signal)
-  for (const [index, { overlayVolume }] of disks.entries())
-    await site.volumes.createOverlay(overlayVolume, bases[index]!, await site.volumes.sizeBytes(bases[index]!, signal), signal)
+  const below = await copiedDisks(site, await site.domain(vmId, signal), signal)
+  for (const [index, { overlayVolume }] of disks.entries()) await site.volumes.createOverlay(overlayVolume, below[index]!, signal)
   const specifications = disks.flatMap(({ target, overlayVolume }) => [
     '--diskspec',
     `${target},snapshot=external,driver=qcow2,stype=file,file=${directory}/${overlayVolume}`,
@@ -58,21 +53,34 @@ export async function seal(site: Site, vmId: string, signal?: AbortSignal): Prom
   )
 }
 
-/** Paths of the raw volumes below, in order. */
-export async function rawPaths(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<string[]> {
-  const disks = overlaidDisks(domain)
-  return Promise.all(disks.map(async ({ rawVolume, pool }) => `${await site.pool(pool).directory(signal)}/${rawVolume}`))
+/** The files that hold the copied bytes, in order: raw volumes, or, while the VM is adopted, overlays above its own disks. */
+export async function copiedDisks(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<DiskFile[]> {
+  const names = volumeNames(machineOf(domain))
+  const { adopted, diskPools } = readMetadata(domain)
+  return Promise.all(
+    diskElements(domain).map(async (_, index): Promise<DiskFile> => {
+      if (adopted) return { path: `${await site.volumes.directory(signal)}/${names.received(index)}`, format: 'qcow2' }
+      const pool = diskPools?.find((disk) => disk.index === index)?.pool
+      return { path: `${await site.pool(pool).directory(signal)}/${names.disk(index)}`, format: 'raw' }
+    }),
+  )
 }
 
 export async function deleteOverlays(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<void> {
   for (const { overlayVolume } of overlaidDisks(domain)) await site.volumes.delete(overlayVolume, signal)
 }
 
+/** What an adopted VM received. */
+export async function deleteReceived(site: Site, domain: XmlElement, signal?: AbortSignal): Promise<void> {
+  const names = volumeNames(machineOf(domain))
+  for (const index of diskElements(domain).keys()) await site.volumes.delete(names.received(index), signal)
+}
+
 /**
- * Merges the overlays into the raw volumes while the guest runs, and deletes them. QEMU does the merging, also for a VM that is off: it is started
- * paused, without an instruction of the guest, and ended again.
+ * Merges the overlays while the guest runs, and deletes them: into the copied disks, or as far down as the VM's own ones, which differ while it is adopted. QEMU does the
+ * merging, also for a VM that is off: it is started paused, without an instruction of the guest, and ended again.
  */
-export async function flatten(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
+export async function flatten(site: Site, vmId: string, into: 'COPIED' | 'OWN', signal?: AbortSignal): Promise<void> {
   const configured = await site.domain(vmId, signal)
   if (overlaidDisks(configured).some(({ sealed }) => sealed)) {
     if ((await powerOf(site, vmId, signal)) === 'STOPPED') {
@@ -80,8 +88,9 @@ export async function flatten(site: Site, vmId: string, signal?: AbortSignal): P
       await site.note(vmId, { startedToMerge: true }, signal)
       await startMachine(site, vmId, signal, true)
     }
-    const disks = overlaidDisks(await site.runningDomain(vmId, signal)).filter(({ sealed }) => sealed)
-    for (const { target } of disks) await commitDisk(site, vmId, target, signal)
+    const copied = readMetadata(configured).adopted && into === 'COPIED' ? await copiedDisks(site, configured, signal) : []
+    const disks = overlaidDisks(await site.runningDomain(vmId, signal))
+    for (const [index, { target, sealed }] of disks.entries()) if (sealed) await commitDisk(site, vmId, target, copied[index]?.path, signal)
   }
   if (readMetadata(await site.domain(vmId, signal)).startedToMerge) {
     // Somebody may have resumed it meanwhile: then it runs on.
@@ -91,13 +100,14 @@ export async function flatten(site: Site, vmId: string, signal?: AbortSignal): P
   await deleteOverlays(site, configured, signal)
 }
 
-async function commitDisk(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<void> {
+/** Into the file `base`; without one into the lowest. */
+async function commitDisk(site: Site, vmId: string, target: string, base: string | undefined, signal?: AbortSignal): Promise<void> {
   const what = `merge the overlay of ${target} of ${vmId}`
   const job = (...args: string[]) => site.client.call(['blockjob', '--domain', vmId, '--path', target, ...args], { what })
   try {
     // A job that a killed call left running is taken over.
     if (!(await mirrorOf(site, vmId, target)))
-      await site.client.call(['blockcommit', '--domain', vmId, '--path', target, '--active'], { what, signal })
+      await site.client.call(['blockcommit', '--domain', vmId, '--path', target, '--active', ...(base === undefined ? [] : ['--base', base])], { what, signal })
     while ((await mirrorOf(site, vmId, target))?.attributes['ready'] !== 'yes') {
       if (!(await mirrorOf(site, vmId, target))) throw ended(what)
       if (signal?.aborted) throw cancelled(what)

@@ -11,12 +11,12 @@ import { type NewVirtualMachine, type Operation, type ProviderConnection, testId
 import { requireCapacity } from './capacity.ts'
 import { deleteMachine } from './delete-machine.ts'
 import { bytesOf, diskElements, nicElements, powerOf } from './describe-machine.ts'
-import { domainXml, setMetadata, setOverlayDisks } from './domain-xml.ts'
+import { domainXml, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { requireUnarmed } from './fenced-definition.ts'
 import { isolateConfiguration } from './isolation.ts'
 import { readMetadata, type MachineMetadata } from './machine-metadata.ts'
 import { networkIdOf } from './networks.ts'
-import { flatten, machineOf, rawPaths, seal } from './overlays.ts'
+import { copiedDisks, flatten, machineOf, seal } from './overlays.ts'
 import { defineDomain, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
 import { isNotFound } from './virsh-failure.ts'
@@ -65,7 +65,7 @@ export async function endTest(site: Site, operation: Operation & { vmId: string 
   const { test } = readMetadata(await site.domain(vmId, signal))
   if (test === undefined) return
   await deleteMachine(site, { ...operation, vmId: testIdentity(vmId, test).uniqueId })
-  await flatten(site, vmId, signal)
+  await flatten(site, vmId, 'COPIED', signal)
   await site.note(vmId, { test: undefined }, signal)
 }
 
@@ -82,10 +82,13 @@ async function makeTestMachine(site: Site, copy: XmlElement, testId: string, sig
     const paths = vm.disks.map((_, index) => `${directory}/${names.overlay(index)}`)
     const metadata: MachineMetadata = { stage: 'creating', createdBy: testId, bootedBy: testId, ownNics: [], operations: [] }
     const tree = domainXml(vm, { options: site.options, diskPaths: paths, consolePath: `${directory}/${names.console}`, metadata })
-    setOverlayDisks(tree, paths)
+    setDiskFiles(
+      tree,
+      paths.map((path) => ({ path, format: 'qcow2' })),
+    )
     await defineDomain(site, tree, signal)
-    for (const [index, base] of (await rawPaths(site, copy, signal)).entries())
-      await site.volumes.createOverlay(names.overlay(index), base, await site.volumes.sizeBytes(base, signal), signal)
+    for (const [index, copied] of (await copiedDisks(site, copy, signal)).entries())
+      await site.volumes.createOverlay(names.overlay(index), copied, signal)
     setMetadata(tree, { ...(await isolateConfiguration(site, uniqueId, tree, signal)), stage: 'test' })
     await defineDomain(site, tree, signal)
   }

@@ -11,6 +11,7 @@ export function volumeNames(vm: { name: string; uniqueId: string }) {
   }-${vm.uniqueId}`
   return {
     disk: (index: number) => `${prefix}-disk-${index}.raw`,
+    received: (index: number) => `${prefix}-disk-${index}.received.qcow2`,
     overlay: (index: number) => `${prefix}-disk-${index}.overlay.qcow2`,
     console: `${prefix}-console.log`,
     landingKernel: `${prefix}-landing-kernel`,

@@ -6,11 +6,17 @@ import { childAt, textOf } from './xml.ts'
 
 const uploadTimeoutMs = 30 * 60_000
 
+/** A disk's file on libvirt's host. */
+export interface DiskFile {
+  path: string
+  format: 'raw' | 'qcow2'
+}
+
 export interface Volumes {
   /** A raw, sparse, all-zero volume; one of that name is replaced. */
   createEmpty(name: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
-  /** A qcow2 volume that shows `base` (raw) until it is written to; one of that name is replaced. */
-  createOverlay(name: string, base: string, sizeBytes: number, signal?: AbortSignal): Promise<void>
+  /** A qcow2 volume that shows `base` until it is written to; one of that name is replaced. */
+  createOverlay(name: string, base: DiskFile, signal?: AbortSignal): Promise<void>
   /** A volume with a local file's content; one of that name is replaced. Holes stay holes. An open file is closed at the end. */
   upload(name: string, content: string | FileHandle, options?: { sizeBytes?: number; signal?: AbortSignal | undefined }): Promise<void>
   sizeBytes(name: string, signal?: AbortSignal): Promise<number>
@@ -48,14 +54,21 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
   /** libvirt finds a path in whatever pool it is. */
   const volume = (name: string) => (name.startsWith('/') ? ['--vol', name] : ['--pool', pool, '--vol', name])
 
+  const sizeBytes: Volumes['sizeBytes'] = async (name, signal) => {
+    const tree = await client.read(['vol-dumpxml', ...volume(name)], { what: `measure the volume ${name}`, signal })
+    return Number(textOf(childAt(tree, 'capacity')))
+  }
+
   const describePool = (signal?: AbortSignal) => client.read(['pool-dumpxml', '--pool', pool], { what: 'look at the storage pool', signal })
 
   return {
     createEmpty: (name, sizeBytes, signal) =>
       create(name, ['--capacity', String(sizeBytes), '--allocation', '0', '--format', 'raw'], signal),
 
-    createOverlay: (name, base, sizeBytes, signal) =>
-      create(name, ['--capacity', String(sizeBytes), '--format', 'qcow2', '--backing-vol', base, '--backing-vol-format', 'raw'], signal),
+    async createOverlay(name, { path, format }, signal) {
+      const below = ['--backing-vol', path, '--backing-vol-format', format]
+      await create(name, ['--capacity', String(await sizeBytes(path, signal)), '--format', 'qcow2', ...below], signal)
+    },
 
     async upload(name, content, options = {}) {
       const { signal } = options
@@ -74,10 +87,7 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
       }
     },
 
-    async sizeBytes(name, signal) {
-      const tree = await client.read(['vol-dumpxml', ...volume(name)], { what: `measure the volume ${name}`, signal })
-      return Number(textOf(childAt(tree, 'capacity')))
-    },
+    sizeBytes,
 
     directory: async (signal) => textOf(childAt(await describePool(signal), 'target', 'path')),
 

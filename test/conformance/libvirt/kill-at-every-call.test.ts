@@ -45,29 +45,30 @@ fi
 exec virsh "$@"
 `
 
-test('a destination is made, tested, sealed, booted, thrown back, booted again, exposed, fenced, released, flattened and deleted, killed at every call', async () => {
-  const virtualMachine = {
-    name: 'killed often',
-    uniqueId: vmId,
-    cpuCount: 1,
-    memoryBytes: 131_072 * 1024,
-    firmware: 'BIOS',
-    disks: [{ index: 0, sizeBytes: 16 * 1024 * 1024 }],
-    nics: [{ index: 0, mac: '52:54:00:11:22:33', networkId: 'default' }],
-  }
-  // The kernel finds no system and halts: a guest that costs nothing.
-  const landing = {
-    kernelPath: artifacts().landing.kernelPath,
-    initrdPath: join(directory, 'empty-initrd'),
-    commandLine: 'console=ttyS0 quiet panic=0',
-    memoryBytes: virtualMachine.memoryBytes,
-  }
-  const volume = (role: string) => `killed-often-${vmId}-${role}`
-  const disk = volume('disk-0.raw')
-  const overlay = volume('disk-0.overlay.qcow2')
-  const landingVolumes = [volume('landing-initrd'), volume('landing-kernel')]
+const virtualMachine = {
+  name: 'killed often',
+  uniqueId: vmId,
+  cpuCount: 1,
+  memoryBytes: 131_072 * 1024,
+  firmware: 'BIOS',
+  disks: [{ index: 0, sizeBytes: 16 * 1024 * 1024 }],
+  nics: [{ index: 0, mac: '52:54:00:11:22:33', networkId: 'default' }],
+}
+/** The kernel finds no system and halts: a guest that costs nothing. */
+const landing = () => ({
+  kernelPath: artifacts().landing.kernelPath,
+  initrdPath: join(directory, 'empty-initrd'),
+  commandLine: 'console=ttyS0 quiet panic=0',
+  memoryBytes: virtualMachine.memoryBytes,
+})
+const volume = (role: string) => `killed-often-${vmId}-${role}`
+const disk = volume('disk-0.raw')
+const overlay = volume('disk-0.overlay.qcow2')
+const landingVolumes = [volume('landing-initrd'), volume('landing-kernel')]
+const isolated = ['default', `portolan-isolated-${vmId}`]
 
-  await throughKills(['destination', 'instantiate'], { virtualMachine, landing, inject: [], inboundPorts: [] })
+test('a destination is made, tested, sealed, booted, thrown back, booted again, exposed, fenced, released, flattened and deleted, killed at every call', async () => {
+  await throughKills(['destination', 'instantiate'], { virtualMachine, landing: landing(), inject: [], inboundPorts: [] })
   expect(await state()).toEqual({ domains: ['killed often running'], volumes: [disk, ...landingVolumes], networks: ['default'] })
 
   await throughKills(['destination', 'testBoot', 'start'], { vmId, testId: 'test 1', inboundPorts: [] })
@@ -84,7 +85,6 @@ test('a destination is made, tested, sealed, booted, thrown back, booted again, 
   expect(await state()).toMatchObject({ volumes: [overlay, disk, ...landingVolumes] })
 
   await throughKills(['destination', 'bootFromCopiedDisk'], { vmId })
-  const isolated = ['default', `portolan-isolated-${vmId}`]
   expect(await state()).toEqual({ domains: ['killed often running'], volumes: [overlay, disk], networks: isolated })
 
   await throughKills(['destination', 'discardOverlay'], { vmId, inject: [] })
@@ -103,6 +103,47 @@ test('a destination is made, tested, sealed, booted, thrown back, booted again, 
   await throughKills(['destination', 'delete'], { vmId })
   expect(await state()).toEqual({ domains: [], volumes: [], networks: ['default'] })
 }, 900_000)
+
+test('a virtual machine that was left is adopted, given back, adopted again, and flattened once it is live, killed at every call', async () => {
+  const image = join(directory, 'image')
+  await writeFile(image, Buffer.alloc(16 * 1024 * 1024, 7))
+  await call(['virtualMachines', 'create'], { virtualMachine, imagePath: image, inboundPorts: [], operationId: 'create' }, {})
+  await call(['fencing', 'fence'], { vmId, fenceId: 'left.1', operationId: 'fence' }, {})
+  const left = await definition()
+  expect(left).toContain('left.1')
+  const received = volume('disk-0.received.qcow2')
+  const adoption = { vmId, fenceId: 'left.1', landing: landing(), inject: [], inboundPorts: [] }
+
+  await throughKills(['destination', 'adopt', 'start'], adoption)
+  expect(await state()).toEqual({
+    domains: ['killed often running'],
+    volumes: [disk, received, ...landingVolumes].toSorted(),
+    networks: ['default'],
+  })
+  await throughKills(['destination', 'adopt', 'giveBack'], { vmId })
+  expect(await state()).toEqual({ domains: ['killed often shut off'], volumes: [disk], networks: ['default'] })
+  expect(await definition()).toBe(left)
+
+  await call(['destination', 'adopt', 'start'], { ...adoption, operationId: 'adopt again' }, {})
+  await call(['destination', 'sealCopiedDisks'], { vmId, operationId: 'seal' }, {})
+  await call(['destination', 'bootFromCopiedDisk'], { vmId, operationId: 'boot' }, {})
+  expect(await state()).toEqual({ domains: ['killed often running'], volumes: [overlay, disk, received].toSorted(), networks: isolated })
+  await call(['network', 'expose'], { vmId, operationId: 'expose' }, {})
+  await expect(call(['destination', 'adopt', 'giveBack'], { vmId, operationId: 'too late' }, {})).rejects.toThrow('exposed')
+  await throughKills(['destination', 'flattenOverlay'], { vmId })
+  expect(await state()).toEqual({ domains: ['killed often running'], volumes: [disk], networks: ['default'] })
+  await call(['destination', 'delete'], { vmId, operationId: 'delete' }, {})
+}, 900_000)
+
+/** As libvirt stores it, but for what grows with each operation. */
+async function definition(): Promise<string> {
+  const { stdout } = await promisify(execFile)('virsh', ['--connect', site.uri, 'dumpxml', '--inactive', vmId])
+  return stdout
+    .split('\n')
+    .filter((line) => !line.includes('<portolan:operation '))
+    .join('\n')
+    .replace(/ booted-by="[^"]*"| booted-by='[^']*'/, '')
+}
 
 async function throughKills(path: string[], request: Record<string, unknown>): Promise<void> {
   const operation = { ...request, operationId: `operation ${path.join('.')}` }
