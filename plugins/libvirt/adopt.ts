@@ -73,12 +73,13 @@ async function becomeDestination(site: Site, { operationId, vmId, fenceId, landi
   requireMemory(bytesOf(childAt(domain, 'memory')), landing)
   const ownDisks = await ownFiles(site, vmId, domain, signal)
   const adopted: AdoptedMachine = {
-    ...{ stage, fence },
+    stage,
+    fence,
     os: structuredClone(childAt(domain, 'os')!),
     disks: structuredClone(diskElements(domain)),
   }
   const files = { kernelPath: landing.kernelPath, initrdPath: landing.initrdPath, commandLine: landing.commandLine }
-  setMetadata(domain, { ...metadata, ...{ stage: 'landing', bootedBy: operationId, landing: files, fence: undefined, adopted } })
+  setMetadata(domain, { ...metadata, stage: 'landing', bootedBy: operationId, landing: files, fence: undefined, adopted })
   const names = volumeNames(machineOf(domain))
   for (const [index, own] of ownDisks.entries()) await site.volumes.createOverlay(names.received(index), own, signal)
   setDiskFiles(domain, await copiedDisks(site, domain, signal))

@@ -107,7 +107,10 @@ async function commitDisk(site: Site, vmId: string, target: string, base: string
   try {
     // A job that a killed call left running is taken over.
     if (!(await mirrorOf(site, vmId, target)))
-      await site.client.call(['blockcommit', '--domain', vmId, '--path', target, '--active', ...(base === undefined ? [] : ['--base', base])], { what, signal })
+      await site.client.call(
+        ['blockcommit', '--domain', vmId, '--path', target, '--active', ...(base === undefined ? [] : ['--base', base])],
+        { what, signal },
+      )
     while ((await mirrorOf(site, vmId, target))?.attributes['ready'] !== 'yes') {
       if (!(await mirrorOf(site, vmId, target))) throw ended(what)
       if (signal?.aborted) throw cancelled(what)

@@ -39,8 +39,15 @@ export function adopt(site: Site): NonNullable<ProviderConnection['destination']
         await endProcess(change.directory, operation.signal)
         await removeReceived(change)
         await change.save({
-          ...{ fence: change.machine.fence ?? adopted.fence, forwards: adopted.forwards, adopted: null },
-          ...{ boot: 'DISK', isolated: false, landing: null, landedBy: null, flattening: null, test: null },
+          fence: change.machine.fence ?? adopted.fence,
+          forwards: adopted.forwards,
+          adopted: null,
+          boot: 'DISK',
+          isolated: false,
+          landing: null,
+          landedBy: null,
+          flattening: null,
+          test: null,
           disks: change.machine.disks.map((disk) => ({ ...disk, sealed: false })),
         })
       }),
@@ -72,7 +79,11 @@ async function becomeDestination(site: Site, change: MachineChange, request: Ado
   await change.save({
     adopted: { fence: machine.fence, forwards: machine.forwards },
     forwards: await withPorts(machine.forwards, site.host.forwardAddress, request.inboundPorts),
-    ...{ fence: null, boot: 'LANDING', isolated: false, landing: { commandLine, memoryBytes }, landedBy: request.operationId },
+    fence: null,
+    boot: 'LANDING',
+    isolated: false,
+    landing: { commandLine, memoryBytes },
+    landedBy: request.operationId,
   })
 }
 

@@ -53,7 +53,7 @@ test('the plugin of docs/writing-a-plugin.md passes the conformance suite, and P
   expect(output).toMatch(/shelf: tested: .*destination\.discardOverlay.*virtualMachines\.create/)
   expect(output).toMatch(/shelf: tested: .*fencing\.release/)
   expect(output).toMatch(
-    /shelf: skipped.*: destination\.testBoot\.remove, destination\.testBoot\.start, fork\.bootParent, .*, virtualMachines\.console$/m,
+    /shelf: skipped.*: destination\.adopt\.giveBack, destination\.adopt\.start, destination\.testBoot\.remove, destination\.testBoot\.start, fork\.bootParent, .*, virtualMachines\.console$/m,
   )
 
   const [configuration] = parts.filter(({ language }) => language === 'ts')

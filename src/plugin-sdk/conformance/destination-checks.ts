@@ -5,7 +5,7 @@ import { isAllZero, sha256, writeImage } from './disk-files.ts'
 import { awaitGuest, killedAfter, newMachine, operation, type Session, type Suite, throughACrash } from './session.ts'
 
 /** For a landing agent that is to wait: nobody listens there. */
-const dialsNobody: InjectedFile = {
+export const dialsNobody: InjectedFile = {
   path: '/etc/portolan/bootstrap.json',
   mode: 0o600,
   content: JSON.stringify({

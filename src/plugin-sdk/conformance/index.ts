@@ -7,6 +7,7 @@
  *
  * Every changing call is made through a crash of the plugin's process and repeated; what the plugin or the subject lacks is skipped and named.
  */
+import { adoptionChecks } from './adoption-checks.ts'
 import { connectionChecks } from './connection-checks.ts'
 import { destinationChecks } from './destination-checks.ts'
 import { fencingChecks } from './fencing-checks.ts'
@@ -66,6 +67,7 @@ export async function describeProvider(name: string, setup: () => Promise<Confor
     virtualMachineChecks(suite)
     fencingChecks(suite)
     destinationChecks(suite)
+    adoptionChecks(suite)
     forkChecks(suite)
 
     describe('at the end', () => {

@@ -29,8 +29,9 @@ beforeEach(async () => {
   const image = join(cloud.stateDirectory, 'image')
   await writeFile(image, bootDisk(4 * mebibyte))
   const { virtualMachines, fencing } = cloud.connection
-  vmId = (await virtualMachines.create!({ operationId: randomUUID(), virtualMachine: smallMachine(), imagePath: image, inboundPorts: [8080] }))
-    .vmId
+  vmId = (
+    await virtualMachines.create!({ operationId: randomUUID(), virtualMachine: smallMachine(), imagePath: image, inboundPorts: [8080] })
+  ).vmId
   await fencing!.fence({ ...operation(), fenceId })
   before = { files: await files(), description: await virtualMachines.describe({ vmId }), disk: await disk() }
 })
@@ -140,4 +141,20 @@ test.each([0.1, 0.35, 0.6, 0.85])('killed at %f of each call, a repeated call ad
   await killDuring(cloud.stateDirectory, 'destination.adopt.giveBack', back, 300 * point)
   await adoption().giveBack(back)
   await expectAsItWas()
+})
+
+test.each([0.1, 0.35, 0.6, 0.85])('killed at %f of the merge, a repeated call ends it, and the guest runs on', async (point) => {
+  const { destination, network } = cloud.connection
+  await adoption().start(request())
+  await receive(cloud, vmId, 20, 1)
+  await destination.sealCopiedDisks(operation())
+  await destination.bootFromCopiedDisk(operation())
+  await network.expose(operation())
+  const flatten = operation()
+  await killDuring(cloud.stateDirectory, 'destination.flattenOverlay', flatten, 200 * point)
+  await destination.flattenOverlay(flatten)
+  expect(await power()).toBe('RUNNING')
+  await receive(cloud, vmId, 21, 2)
+  for (const [block, byte] of [[20, 1] as const, [21, 2] as const]) expect(holds(await disk(), block, byte)).toBe(true)
+  expect(await files()).toEqual(before.files)
 })
