@@ -14,6 +14,7 @@ const faultScenarios = [
   'refused-before-anything-changes-full-disk',
   'verdict-after-database-lost',
   'destination-agent-lost',
+  'carry-back',
   'group',
   'hooks-and-re-ip',
   'writes-too-fast',

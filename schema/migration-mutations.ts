@@ -76,7 +76,7 @@ builder.mutationField('startMigration', (t) =>
   }),
 )
 
-type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'retryMigration' | 'rollbackMigration' | 'discardMigration'
+type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'retryMigration' | 'discardMigration'
 
 /** These mutations differ in their words only. */
 function steering(mutation: Steering & keyof Operations, description: string, success: string) {
@@ -123,14 +123,43 @@ steering(
   'The attempt was accepted and goes on by itself.',
 )
 steering(
-  'rollbackMigration',
-  'Goes back to the source of a completed migration, which was kept: the destination is shut down and fenced first, then the source starts from its disk as it was at the freeze. What was written at the destination since `exposedAt` is left behind in its disks.',
-  'The rollback was accepted and goes on by itself.',
-)
-steering(
   'discardMigration',
   'Deletes the copy that a migration keeps at the destination (`copyKept`).',
   'The discard was accepted and goes on by itself.',
+)
+
+const RollbackMigrationInput = builder.inputType('RollbackMigrationInput', {
+  description: 'Which migration, and whether what was written since is carried back.',
+  fields: (t) => ({
+    idempotencyKey: idempotencyKey(t),
+    migrationId: t.id({ required: true, description: "The migration's `id`." }),
+    carryWritesBack: t.boolean({
+      description:
+        'Whether all that was written at the destination comes along; false when left away. The destination serves meanwhile, and blocks that differ are sent back to the source above its own disks, so that a failure or a cancel before the commit leaves both as they were. It costs what a migration of the same disks does that has most of its blocks there already, with a downtime of its own. Needs the capability `destination.adopt.start` of the source cloud, and a migration without `addressing`. Its hooks are not run, and directories that it excluded come back as the destination has them.',
+    }),
+  }),
+})
+
+builder.mutationField('rollbackMigration', (t) =>
+  t.field({
+    type: migrationSuccess(
+      'RollbackMigrationSuccess',
+      'The rollback was accepted and goes on by itself. Where it carries writes back, `migration` is the new one that does so; the one that it rolls back is ROLLED_BACK once that is committed.',
+    ),
+    errors: payload('rollbackMigration'),
+    authScopes: { operator: true },
+    description:
+      'Goes back to the source of a completed migration, which was kept. By itself it shuts the destination down and fences it first, then starts the source from its disk as it was at the freeze; what was written at the destination since `exposedAt` is left behind in its disks. With `carryWritesBack` nothing is left behind: a migration in the other direction, with the same permitted downtime and health check, cuts over to the source as soon as it may. For operators.',
+    args: { input: t.arg({ type: RollbackMigrationInput, required: true, description: 'Which migration, and how.' }) },
+    resolve: (_, { input }, { operations, actor }) =>
+      acting(async () =>
+        operations.rollbackMigration(actor, {
+          idempotencyKey: checkedKey(input),
+          migrationId: rowIdOf('Migration', input.migrationId, ['input', 'migrationId']),
+          ...(input.carryWritesBack && { carryWritesBack: true }),
+        }),
+      ),
+  }),
 )
 
 const CutOverMigrationInput = builder.inputType('CutOverMigrationInput', {

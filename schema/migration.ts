@@ -84,10 +84,17 @@ Migration.implement({
       description:
         'Whether it has ended undone and its copy is kept at the destination, powered off: for `retryMigration`, or until `discardMigration`.',
     }),
+    rollsBack: t.field({
+      type: Migration,
+      nullable: true,
+      description:
+        'The completed migration whose writes this one carries back (`rollbackMigration` with `carryWritesBack`); null for any other.',
+      resolve: (row) => row.rollsBackMigrationId,
+    }),
     exposedAt: t.expose('exposedAt', {
       type: 'DateTime',
       nullable: true,
-      description: 'When the destination went live; null before. A rollback loses what was written there since.',
+      description: 'When the destination went live; null before. A rollback loses what was written there since, unless it carries it back.',
     }),
     source: t.field({
       type: VirtualMachine,

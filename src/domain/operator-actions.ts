@@ -8,6 +8,8 @@ export interface MigrationStanding {
   direction: MigrationDirection
   desired: DesiredState
   copyKept: boolean
+  /** It carried, or carries, the writes of that migration back. */
+  rollsBackMigrationId: string | null
 }
 
 /** What steers a migration that runs. */
@@ -45,6 +47,13 @@ export function requireAllowedAfterEnd(action: AfterEndAction, migration: Migrat
     throw refusal(action, migration, `it is ${state}`, 'Start another migration.')
   if (action === 'ROLL_BACK' && state !== 'COMPLETED')
     throw refusal(action, migration, `it is ${state}, and the source has not been left`, 'Only a completed migration is rolled back.')
+  if (action === 'ROLL_BACK' && migration.rollsBackMigrationId !== null)
+    throw refusal(
+      action,
+      migration,
+      `it rolled migration ${migration.rollsBackMigrationId} back`,
+      'To move the machine again, discard the copy that migration keeps, and start another migration.',
+    )
   if (action === 'DISCARD' && !migration.copyKept)
     throw refusal(action, migration, 'it keeps no copy at the destination', 'There is nothing to do.')
 }

@@ -4,7 +4,10 @@ import type { MigrationPhase } from './migration.ts'
 const activities: Record<MigrationPhase, { doing: string; waitsFor: string }> = {
   PRE_FLIGHT: { doing: 'Checks both sides', waitsFor: 'both clouds and the source guest' },
   ADMISSION: { doing: 'Waits for its turn', waitsFor: 'other migrations' },
-  INSTANTIATE_DESTINATION: { doing: 'Makes the destination, which boots the landing image', waitsFor: "the destination's cloud" },
+  INSTANTIATE_DESTINATION: {
+    doing: 'Makes the destination, or takes the machine that was left, and boots the landing image on it',
+    waitsFor: "the destination's cloud",
+  },
   INSTALL_AGENTS: { doing: 'Puts the agent into the source', waitsFor: 'the source guest' },
   CONNECT_AGENTS: { doing: 'Waits for both agents to dial in, and joins them', waitsFor: "the landing image's boot and the network" },
   TRACK_CHANGES: { doing: 'Begins to note which blocks change', waitsFor: 'the source guest' },
@@ -25,7 +28,7 @@ const activities: Record<MigrationPhase, { doing: string; waitsFor: string }> = 
   RETIRE_SOURCE: { doing: 'Switches the source off, and keeps it', waitsFor: "the source's cloud" },
   CLEAN_UP: { doing: 'Merges the overlay into the copied disks, and tidies up', waitsFor: "the destination's disk" },
   STOP_DESTINATION: { doing: 'Shuts the destination down, and fences it', waitsFor: "the destination's shutdown" },
-  RECORD_ROLLBACK: { doing: "Writes the rollback to the destination's records", waitsFor: "the destination's cloud" },
+  RECORD_ROLLBACK: { doing: 'Writes the rollback to the records beside the copy that is left', waitsFor: 'its cloud' },
   RELEASE_SOURCE: { doing: "Lifts the source's fence", waitsFor: "the source's cloud" },
   START_SOURCE: { doing: 'Starts the source', waitsFor: "the source's cloud" },
   DISCARD_COPY: { doing: 'Deletes the kept copy', waitsFor: "the destination's cloud" },

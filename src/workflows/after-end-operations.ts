@@ -3,6 +3,7 @@ import { eq } from 'drizzle-orm'
 import type { Change, Database } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
+import type { CarryBack } from './carry-back.ts'
 import { translated } from './failure.ts'
 import { reviveGroup, runningGroup } from './group-revival.ts'
 import type { Idempotency } from './idempotency.ts'
@@ -10,7 +11,14 @@ import { migrationIn } from './migration-operations.ts'
 import { lockVirtualMachine } from './migration-start.ts'
 import type { MigrationPatch, MigrationRow } from './migration-store.ts'
 import type { Actor, Operations } from './operations.ts'
-import { newestDiscardVersion, newestRollbackVersion, newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
+import {
+  newestCarryBackVersion,
+  newestDiscardVersion,
+  newestRollbackVersion,
+  newestVersion,
+  phaseList,
+  type PhaseLists,
+} from './phase-lists.ts'
 
 export type AfterEndOperations = Pick<Operations, 'retryMigration' | 'rollbackMigration' | 'discardMigration'>
 
@@ -24,14 +32,15 @@ export function createAfterEndOperations(dependencies: {
   submit: (migrationId: string) => Promise<void>
   database: Pick<Database, 'select'>
   submitGroup: (groupId: string) => Promise<void>
+  carryBack: CarryBack
 }): AfterEndOperations {
-  const { idempotency, phaseLists, engineId, submit, database, submitGroup } = dependencies
+  const { idempotency, phaseLists, engineId, submit, database, submitGroup, carryBack } = dependencies
 
   /** Puts the row back to PENDING at the first phase of a list, under the lock, and hands it to the engine. */
   function begin(
     action: AfterEndAction,
     mutation: string,
-    version: () => number,
+    version: (row: MigrationRow) => number,
     patchOf: (row: MigrationRow) => MigrationPatch & { attempt?: number },
   ) {
     return (actor: Actor, input: { idempotencyKey: string; migrationId: string }) =>
@@ -42,10 +51,13 @@ export function createAfterEndOperations(dependencies: {
           return commit(async (tx) => {
             const row = await migrationIn(tx, migrationId)
             requireAllowedAfterEnd(action, row)
+            // What it was to roll back may have been rolled back otherwise meanwhile.
+            if (action === 'RETRY' && row.rollsBackMigrationId !== null)
+              requireAllowedAfterEnd('ROLL_BACK', await migrationIn(tx, row.rollsBackMigrationId))
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
               .update(migrations)
-              .set({ ...freshRun(phaseLists, version(), engineId), ...patchOf(row) })
+              .set({ ...freshRun(phaseLists, version(row), engineId), ...patchOf(row) })
               .where(eq(migrations.id, migrationId))
             const revived = action === 'RETRY' ? await reviveGroup(tx, migrationId, engineId) : null
             if (revived) changed.push({ topic: 'MIGRATION_GROUP', subject: revived })
@@ -59,11 +71,36 @@ export function createAfterEndOperations(dependencies: {
       })
   }
 
+  const rollBack = begin(
+    'ROLL_BACK',
+    'rollbackMigration',
+    () => newestRollbackVersion,
+    () => ({ endState: 'ROLLED_BACK' }),
+  )
+
+  /** The answer names the migration that does it. */
+  const carryWritesBack: AfterEndOperations['rollbackMigration'] = (actor, input) =>
+    translated(async () => {
+      const answer = await idempotency.once<MigrationAnswer>(actor, 'rollbackMigration', input, async (commit) => {
+        const carrying = await carryBack.prepare(await migrationIn(database, input.migrationId))
+        return commit(
+          async (tx) => {
+            requireAllowedAfterEnd('ROLL_BACK', await migrationIn(tx, input.migrationId))
+            await carrying.insert(tx)
+            return { migrationId: carrying.id }
+          },
+          [{ topic: 'MIGRATION', subject: carrying.id }],
+        )
+      })
+      await submit(answer.migrationId)
+      return answer
+    })
+
   return {
     retryMigration: begin(
       'RETRY',
       'retryMigration',
-      () => newestVersion(phaseLists),
+      ({ rollsBackMigrationId }) => (rollsBackMigrationId === null ? newestVersion(phaseLists) : newestCarryBackVersion),
       ({ attempt, cutoverRequestedAt }) => ({
         attempt: attempt + 1,
         switchover: 1,
@@ -82,12 +119,7 @@ export function createAfterEndOperations(dependencies: {
       }),
     ),
 
-    rollbackMigration: begin(
-      'ROLL_BACK',
-      'rollbackMigration',
-      () => newestRollbackVersion,
-      () => ({ endState: 'ROLLED_BACK' }),
-    ),
+    rollbackMigration: (actor, input) => (input.carryWritesBack ? carryWritesBack(actor, input) : rollBack(actor, input)),
 
     /** The error stays to be read: it says why there is a copy to discard. */
     discardMigration: begin(

@@ -14,6 +14,7 @@ import { createApiTokenOperations } from './api-token-operations.ts'
 import { createAuditTrail, type AuditTrail } from './audit-trail.ts'
 import { createAuditWitness } from './audit-witness.ts'
 import { createBandwidthOperations } from './bandwidth-operations.ts'
+import { createCarryBack } from './carry-back.ts'
 import { createCloudConnections, type PluginConnector } from './cloud-connections.ts'
 import { createCloudOperations } from './cloud-operations.ts'
 import { createFreezeLeases } from './freeze-leases.ts'
@@ -177,7 +178,15 @@ export async function createWorkflows(dependencies: {
       ...createWebhookSecretOperations({ idempotency, sealKey }),
       ...createCloudOperations({ database, connections, idempotency, sealKey }),
       ...createMigrationTestOperations({ database, connections, idempotency, tests }),
-      ...createAfterEndOperations({ database, idempotency, phaseLists, engineId: engine.id, submit: submitMigration, submitGroup }),
+      ...createAfterEndOperations({
+        database,
+        idempotency,
+        phaseLists,
+        engineId: engine.id,
+        submit: submitMigration,
+        submitGroup,
+        carryBack: createCarryBack({ connections, start }),
+      }),
       ...createMigrationOperations({ check, start, idempotency, submit: submitMigration, store }),
       ...createGroupOperations({ database, check, idempotency, engineId: engine.id, submit: submitGroup }),
       ...forking,

@@ -20,7 +20,7 @@ import { providerIdOf, rowIdOf } from './row-ids.ts'
 export interface MigrationCheck {
   /** Throws PortolanError NOT_FOUND and INVALID_INPUT for a request that names what isn't there or makes no sense. */
   resolve(request: MigrationRequest): Promise<{ sourceCloudId: string; sourceVmId: string; destinationName: string }>
-  /** Throws what the providers throw when they can't be asked. `ownCopyRowId`: the copy that an earlier attempt kept, which doesn't stand in the way. */
+  /** Throws what the providers throw when they can't be asked. `ownCopyRowId`: the copy that an earlier attempt kept, or the machine that writes are carried back to: it doesn't stand in the way. */
   findings(request: MigrationRequest, signal: AbortSignal, ownCopyRowId?: string | null): Promise<Finding[]>
   /** What the last cut-over into the cloud took beside copying. */
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
@@ -79,7 +79,7 @@ export function createMigrationCheck(dependencies: {
       const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
       const isOwnCopy = ({ id }: { id: string }) => rowIdOf(request.destinationCloudId, id) === ownCopyRowId
       const allHosts = topology.regions.flatMap(({ zones }) => zones.flatMap((zone) => zone.hosts))
-      // A copy that was kept has its room already, and some providers count it as taken.
+      // What is there already has its room, and some providers count it as taken.
       const hosts = topology.virtualMachines.some(isOwnCopy) ? allHosts.map(withoutFreeDisk) : allHosts
       const networkMap = request.networkMap.map(({ sourceNetworkId, destinationNetworkId }) => ({
         sourceNetworkId: providerIdOf(sourceCloudId, sourceNetworkId),

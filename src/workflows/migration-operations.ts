@@ -105,7 +105,7 @@ function notStopped(id: string, phase: string, problem: string | null): Portolan
   )
 }
 
-export async function migrationIn(tx: Transaction, migrationId: string) {
+export async function migrationIn(tx: Pick<Transaction, 'select'>, migrationId: string) {
   const [migration] = await tx.select().from(migrations).where(eq(migrations.id, migrationId))
   if (migration) return migration
   throw new PortolanError('NOT_FOUND', `There is no migration ${JSON.stringify(migrationId)}; nothing was changed.`, {

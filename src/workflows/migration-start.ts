@@ -8,7 +8,8 @@ import { PortolanError } from '../domain/errors.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import { joinQueue } from './admission-queue.ts'
 import type { MigrationCheck } from './migration-check.ts'
-import { newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
+import type { MigrationRow } from './migration-store.ts'
+import { newestCarryBackVersion, newestVersion, phaseList, type PhaseLists } from './phase-lists.ts'
 
 export interface PreparedMigration {
   id: string
@@ -17,8 +18,11 @@ export interface PreparedMigration {
 }
 
 export interface MigrationStart {
-  /** Throws PortolanError for a request that names what isn't there or makes no sense. `cutoverAt`: not before then. */
-  prepare(request: MigrationRequest, cutoverAt: Date | null): Promise<PreparedMigration>
+  /**
+   * Throws PortolanError for a request that names what isn't there or makes no sense. `cutoverAt`: not before then. `rollsBack`: its destination is the source that this
+   * completed migration left.
+   */
+  prepare(request: MigrationRequest, cutoverAt: Date | null, rollsBack?: MigrationRow): Promise<PreparedMigration>
 }
 
 export function createMigrationStart(dependencies: {
@@ -28,9 +32,9 @@ export function createMigrationStart(dependencies: {
 }): MigrationStart {
   const { check, phaseLists, engineId } = dependencies
   return {
-    async prepare(request, cutoverAt) {
+    async prepare(request, cutoverAt, rollsBack) {
       const { sourceCloudId } = await check.resolve(request)
-      const version = newestVersion(phaseLists)
+      const version = rollsBack ? newestCarryBackVersion : newestVersion(phaseLists)
       const first = phaseList(phaseLists, version)[0]!.name
       const id = randomUUID()
       return {
@@ -51,6 +55,7 @@ export function createMigrationStart(dependencies: {
             sourceCloudId,
             destinationCloudId: request.destinationCloudId,
             sourceVirtualMachineId: request.sourceVirtualMachineId,
+            ...(rollsBack && { rollsBackMigrationId: rollsBack.id, destinationVirtualMachineId: rollsBack.sourceVirtualMachineId }),
             request,
             permittedDowntimeMs: request.permittedDowntimeMs,
             findings: [],

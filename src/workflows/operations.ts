@@ -43,8 +43,14 @@ export interface Operations extends JobOperations, ParentVmOperations {
   testMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string; testId: string }>
   /** Another attempt of one that failed or was cancelled, from the copy that it kept. */
   retryMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
-  /** Back to the retained source of one that was completed; what was written at the destination since is lost. */
-  rollbackMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /**
+   * Back to the retained source of one that was completed. What was written at the destination since is lost, unless it is to be carried back: that is a migration of its
+   * own, whose id is answered.
+   */
+  rollbackMigration(
+    actor: Actor,
+    input: { idempotencyKey: string; migrationId: string; carryWritesBack?: true },
+  ): Promise<{ migrationId: string }>
   /** Deletes the copy that one keeps. */
   discardMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
   /** What webhooks are signed with. Kept sealed, and shown to nobody; setting it again replaces it. */

@@ -4,6 +4,7 @@
  */
 import { PortolanError } from '../domain/errors.ts'
 import { admission } from './phases/admission.ts'
+import { adoptDestination } from './phases/adopt-destination.ts'
 import { armFence } from './phases/arm-fence.ts'
 import { bootDestination } from './phases/boot-destination.ts'
 import { cleanUp } from './phases/clean-up.ts'
@@ -20,6 +21,7 @@ import { installAgents } from './phases/install-agents.ts'
 import { instantiateDestination } from './phases/instantiate-destination.ts'
 import { preFlight } from './phases/pre-flight.ts'
 import { readyToCutOver } from './phases/ready-to-cut-over.ts'
+import { recordCarriedBack } from './phases/record-carried-back.ts'
 import { recordRollback } from './phases/record-rollback.ts'
 import { releaseRetainedSource } from './phases/release-retained-source.ts'
 import { retireSource } from './phases/retire-source.ts'
@@ -86,12 +88,18 @@ const rollback1: readonly Phase[] = [stopDestination, recordRollback, releaseRet
 /** What a migration that has ended undone left at the destination goes. */
 const discard1: readonly Phase[] = [discardCopy]
 
+/** A rollback that carries writes back: a migration to a machine that is there already, which ends with the record that the one before it is rolled back. */
+const carryBack1: readonly Phase[] = version2.flatMap((phase) => {
+  if (phase === instantiateDestination) return [adoptDestination]
+  return phase === retireSource ? [retireSource, recordCarriedBack] : [phase]
+})
+
 /** Every list that some migration may still be on, by version. */
 export type PhaseLists = Readonly<Record<number, readonly Phase[]>>
 
-export const phaseLists: PhaseLists = { 1: version1, 2: version2, 1001: rollback1, 2001: discard1 }
+export const phaseLists: PhaseLists = { 1: version1, 2: version2, 1001: rollback1, 2001: discard1, 3001: carryBack1 }
 
-/** Lists that begin with a migration that has ended are counted from here: rollbacks, and from 2000 on discards. */
+/** Lists that begin with a migration that has ended are counted from here: rollbacks, from 2000 on discards, from 3000 on migrations that carry its writes back. */
 const firstAfterEnd = 1000
 
 /** With which a rollback begins. */
@@ -99,6 +107,9 @@ export const newestRollbackVersion = 1001
 
 /** With which a discard begins. */
 export const newestDiscardVersion = 2001
+
+/** With which a rollback that carries writes back begins, and each retry of it. */
+export const newestCarryBackVersion = 3001
 
 export function beginsAfterEnd(version: number): boolean {
   return version >= firstAfterEnd

@@ -193,9 +193,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   async function endUndone(migration: MigrationRow): Promise<null> {
     const state = migration.endState ?? 'FAILED'
     await gateway.closeMigration(migration.id)
-    const left = migration.copyKept
-      ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
-      : 'nothing is left at the destination'
+    const left = leftAtDestination(migration)
     await store.end(
       migration,
       { state, endState: null },
@@ -237,6 +235,13 @@ function positionOf(list: readonly Phase[], migration: MigrationRow): number {
   if (position < 0)
     throw new Error(`The phase list ${migration.phaseListVersion} of migration ${migration.id} has no phase ${migration.phase}.`)
   return position
+}
+
+function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): string {
+  if (rollsBackMigrationId !== null) return 'the machine that its writes were to go to is off, as it was left'
+  return copyKept
+    ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
+    : 'nothing is left at the destination'
 }
 
 function undoLabel(phase: Phase): string {

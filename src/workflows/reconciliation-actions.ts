@@ -29,11 +29,14 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
   switch (action) {
     case 'ABANDON':
       await put('outcome', { decision: 'ABANDONED', uniqueId, vmId: verdict.destination.vm?.id ?? null })
+      await giveBack()
       return 'ABANDONED was recorded at the destination, so the attempt can not be committed any more.'
     case 'STOP_DESTINATION': {
       const { connection, vmId } = destination()
       await connection.virtualMachines.stop({ ...operation, vmId, force: true })
-      return "The destination's machine was powered off; what was copied is kept."
+      return (await giveBack())
+        ? "The destination's machine was powered off, and is as it was left before."
+        : "The destination's machine was powered off; what was copied is kept."
     }
     case 'RECORD_ROLLBACK':
       await put('rolled-back', { uniqueId, vmId: destination().vmId })
@@ -87,6 +90,15 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
     }
     default:
       throw new Error(`${action} is nothing that is done by itself.`)
+  }
+
+  /** A machine that was left keeps nothing of an attempt to carry writes back to it. True where there was one. */
+  async function giveBack(): Promise<boolean> {
+    const { connection, vm } = verdict.destination
+    const adopt = verdict.carriesBack ? connection?.destination.adopt : undefined
+    if (!adopt || !vm) return false
+    await adopt.giveBack({ ...operation, operationId: `${operation.operationId}.give-back`, vmId: vm.id })
+    return true
   }
 
   async function put(kind: RecordKind, content: SiteRecord['content']): Promise<void> {

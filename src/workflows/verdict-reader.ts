@@ -13,6 +13,7 @@ import { isEnded } from '../domain/operator-actions.ts'
 import { decideVerdict, decidingAttempt } from '../domain/verdict.ts'
 import { safeActions, type SafeAction, type VerdictStanding } from '../domain/verdict-actions.ts'
 import type { CloudConnections } from './cloud-connections.ts'
+import type { MigrationRow } from './migration-store.ts'
 import { providerIdOf } from './row-ids.ts'
 import { machineEvidence, recordEvidence, type Evidence } from './verdict-evidence.ts'
 import { findDestination, findSource, withFence, type LocatedMachine } from './verdict-machines.ts'
@@ -38,6 +39,8 @@ export interface MachineVerdict {
   /** One sentence. */
   message: string
   safeActions: SafeAction[]
+  /** Its destination is a machine that an earlier migration had left. */
+  carriesBack: boolean
   evidence: Evidence[]
   source: LocatedMachine
   destination: LocatedMachine
@@ -64,6 +67,7 @@ export function createVerdictReader(dependencies: {
     const elsewhere = [...sites.values()].filter((other) => other !== site && !isSameSite(other, site))
     const { judged, disputed } = attemptFor(subject, site, elsewhere, own)
     const row = (await database.select().from(migrations).where(eq(migrations.id, judged.migrationId)))[0]
+    const running = row && (await runningFor(row))
     const decided = decideVerdict(site.records.problem === null ? judged.records : null)
     const fenceId = attemptFenceId({ id: judged.migrationId, attempt: judged.attempt })
     const known = row?.sourceCloudId ?? (judged.sourceCloudId && sites.has(judged.sourceCloudId) ? judged.sourceCloudId : null)
@@ -79,7 +83,7 @@ export function createVerdictReader(dependencies: {
       source: source.standing,
       destination: destination.standing,
       ...(await whatWeKnow(judged)),
-      workflowRuns: row !== undefined && !isEnded(row.state),
+      workflowRuns: running !== undefined,
       known: row !== undefined,
     }
     return {
@@ -88,7 +92,8 @@ export function createVerdictReader(dependencies: {
       uniqueId: judged.uniqueId,
       name: destination.vm?.name ?? source.vm?.name ?? own.find((ours) => ours.row.id === judged.migrationId)?.machine?.name ?? null,
       standing,
-      message: verdictSentence(standing, row),
+      message: verdictSentence(standing, running),
+      carriesBack: judged.rollsBack !== null,
       safeActions: safeActions(standing),
       evidence: [
         ...recordEvidence(site, judged),
@@ -99,6 +104,13 @@ export function createVerdictReader(dependencies: {
       destination,
       readAt: site.readAt,
     }
+  }
+
+  /** The migration that is at work on the machine: itself, or the one that carries its writes back. */
+  async function runningFor(row: MigrationRow): Promise<MigrationRow | undefined> {
+    if (!isEnded(row.state)) return row
+    const carrying = await database.select().from(migrations).where(eq(migrations.rollsBackMigrationId, row.id))
+    return carrying.find(({ state }) => !isEnded(state))
   }
 
   async function whatWeKnow({ migrationId, attempt, uniqueId }: SiteAttempt) {
@@ -156,6 +168,7 @@ function attemptFor(
       startedAt: 0,
       sourceCloudId: ours?.row.sourceCloudId ?? null,
       sourceVmId: ours ? providerIdOf(ours.row.sourceCloudId, ours.row.sourceVirtualMachineId) : null,
+      rollsBack: ours?.row.rollsBackMigrationId ?? null,
       vmId: null,
       records: { started: false, placeholder: false, outcome: null, completed: false, rolledBack: false },
       found: {},
@@ -164,12 +177,18 @@ function attemptFor(
   }
 }
 
-/** The machine was moved here, and later on to another site: what was once done here says nothing of where it lives. */
+/**
+ * The machine was moved here, and later on to another site: what was once done here says nothing of where it lives. One that was rolled back by the very migration that
+ * took it away says the same as that.
+ */
 function isSuperseded(attempt: SiteAttempt, elsewhere: ReadSite[]): boolean {
   return elsewhere.some(({ attempts }) =>
     attempts.some(
       (other) =>
-        other.uniqueId === attempt.uniqueId && other.startedAt > attempt.startedAt && decideVerdict(other.records).verdict === 'MIGRATED',
+        other.uniqueId === attempt.uniqueId &&
+        other.startedAt > attempt.startedAt &&
+        decideVerdict(other.records).verdict === 'MIGRATED' &&
+        !(attempt.records.rolledBack && other.rollsBack === attempt.migrationId),
     ),
   )
 }

@@ -10,6 +10,8 @@ export interface SiteAttempt extends DatedAttempt {
   /** As the control plane that began it knew the source; null where the records don't tell. */
   sourceCloudId: string | null
   sourceVmId: string | null
+  /** The migration whose writes it carries back, by the started record. */
+  rollsBack: string | null
   /** The provider's id of the destination's machine, once there is one. */
   vmId: string | null
   /** Those that are there, those about another machine included. */
@@ -47,6 +49,7 @@ function readAttempt({ migrationId, attempt, found }: Pick<SiteAttempt, 'migrati
     startedAt: Math.min(...[found.started ?? all].flat().map(({ writtenAt }) => Date.parse(writtenAt) || 0)),
     sourceCloudId: text(found.started, 'sourceCloudId'),
     sourceVmId: text(found.started, 'sourceVmId'),
+    rollsBack: text(found.started, 'rollsBack'),
     vmId: text(matching(found.placeholder), 'vmId') ?? text(matching(found.outcome), 'vmId'),
     records: {
       started: found.started !== undefined && uniqueId !== null,

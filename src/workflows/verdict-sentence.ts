@@ -18,10 +18,16 @@ const says: Record<Verdict, string> = {
   UNKNOWN: 'Nobody knows whether it has been moved',
 }
 
-export function verdictSentence(standing: VerdictStanding, row: Pick<MigrationRow, 'phase' | 'problem'> | undefined): string {
+/** `running`: the migration that is at work on the machine. */
+export function verdictSentence(
+  standing: VerdictStanding,
+  running: Pick<MigrationRow, 'phase' | 'problem' | 'rollsBackMigrationId'> | undefined,
+): string {
   const sentence = `${says[standing.verdict]}, since ${because[standing.row]}.`
-  if (standing.workflowRuns && row)
-    return `${sentence} Its own workflow is at ${row.phase} and goes on by itself${row.problem ? `; it is WAITING: ${row.problem}` : '.'}`
+  if (running) {
+    const workflow = running.rollsBackMigrationId === null ? 'Its own workflow' : 'The workflow that carries writes back'
+    return `${sentence} ${workflow} is at ${running.phase} and goes on by itself${running.problem ? `; it is WAITING: ${running.problem}` : '.'}`
+  }
   if (standing.verdict === 'UNKNOWN') return `${sentence} Nothing is started meanwhile.`
   if (standing.disputed)
     return `${sentence} Other records of the same machine came after these or contradict them, so nothing is done by them: see the verdicts of its other migrations.`

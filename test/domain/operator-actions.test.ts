@@ -9,6 +9,7 @@ const standing = (change: Partial<MigrationStanding>): MigrationStanding => ({
   direction: 'FORWARD',
   desired: 'RUN',
   copyKept: false,
+  rollsBackMigrationId: null,
   ...change,
 })
 const allowed = (...parameters: Parameters<typeof requireAllowed>) => {

@@ -17,6 +17,8 @@ export interface StageMachine {
   fence: { id: string; closed: boolean } | null
   /** Whether anything outside reaches it when it runs. */
   exposed: boolean
+  /** The fence that giving it back restores. */
+  adopted?: StageMachine['fence']
 }
 
 export interface StageCloud {
@@ -161,6 +163,14 @@ export async function setVerdictStage(): Promise<VerdictStage> {
         discardOverlay: unused,
         flattenOverlay: () => call('flattenOverlay', () => {}),
         delete: unused,
+        adopt: {
+          start: unused,
+          giveBack: ({ vmId }) =>
+            call('giveBack', () => {
+              const { adopted, ...vm } = find(vmId)
+              if (adopted) state.machines[vmId] = { ...vm, power: 'STOPPED', fence: vm.fence ?? adopted }
+            }),
+        },
       },
       network: {
         isolate: unused,

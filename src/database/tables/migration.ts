@@ -40,6 +40,8 @@ export const migrations = sqliteTable(
     sourceVirtualMachineId: text().notNull(),
     /** Our row id, once instantiated. */
     destinationVirtualMachineId: text(),
+    /** The completed migration whose destination's writes this one carries back to the source that it left; it becomes ROLLED_BACK at this one's end. */
+    rollsBackMigrationId: text(),
     /** It has ended undone, and the destination's virtual machine is kept, powered off, with what was copied: for a retry, or until it is discarded. */
     copyKept: integer({ mode: 'boolean' }).notNull().default(false),
     request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),

@@ -13,7 +13,8 @@ import { transferPort } from '../migration-settings.ts'
 import type { Phase, PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf, rowIdOf } from '../row-ids.ts'
 import { destinationVmId, sourceVmId } from './phase-facts.ts'
-import { decide, putRecord } from './site-records.ts'
+import { recordAbandoned } from './record-abandoned.ts'
+import { putRecord } from './site-records.ts'
 
 export const instantiateDestination: Phase = {
   name: 'INSTANTIATE_DESTINATION',
@@ -70,20 +71,6 @@ async function powerOff(context: PhaseContext, vmId: string): Promise<void> {
   }
 }
 
-async function recordAbandoned(context: PhaseContext): Promise<void> {
-  const { id } = context.migration
-  try {
-    if ((await decide(context, 'ABANDONED')) === 'ABANDONED') return
-  } catch (error) {
-    if (!(error instanceof ProviderError && error.code === 'INSUFFICIENT_CAPACITY') || context.results.SEAL_COPY) throw error
-    // No commit was ever on its way, so an attempt without an outcome says the same; and a full site must not hold the source back.
-    return context.note(
-      `The destination has no room for the record that migration ${id} was abandoned; without an outcome it counts as that.`,
-    )
-  }
-  throw new Error(`Its destination holds that migration ${id} was committed, which it was not; see who wrote that there.`)
-}
-
 /** From here on a VM there with this unique id is ours; one that was there before is not, but for the copy that an earlier attempt kept. */
 async function begin(
   context: PhaseContext,
@@ -103,12 +90,16 @@ async function begin(
   return begun
 }
 
+export function haveSameDisks(one: VirtualMachineDescription, other: VirtualMachineDescription): boolean {
+  const sizes = ({ disks }: VirtualMachineDescription) => disks.map(({ index, sizeBytes }) => `${index}:${sizeBytes}`).join()
+  return sizes(one) === sizes(other)
+}
+
 /** The landing image boots over the disks as an earlier attempt left them. */
 async function takeUp(context: PhaseContext, vmId: string, topology: Topology, vm: VirtualMachineDescription): Promise<string> {
   const { signal } = context
   const kept = topology.virtualMachines.find(({ id }) => id === vmId)
-  const sizes = (disks: VirtualMachineDescription['disks']) => disks.map(({ index, sizeBytes }) => `${index}:${sizeBytes}`).join()
-  if (kept && sizes(kept.disks) !== sizes(vm.disks))
+  if (kept && !haveSameDisks(kept, vm))
     throw new PortolanError('CONFLICT', 'The disks of the source have other sizes than those of the kept copy; nothing was changed.', {
       retryable: false,
       remedy: 'Discard the copy, and start another migration.',
@@ -136,9 +127,11 @@ export async function bootLandingAgain(context: PhaseContext, call: string): Pro
   await destination.discardOverlay({ operationId: context.operationId(call), vmId: destinationVmId(context), inject, signal })
 }
 
-async function bootstrap(context: PhaseContext, topology: Topology, vm: VirtualMachineDescription): Promise<InjectedFile[]> {
+/** For the landing image of a VM that is there already, or of one that is to be made for `vm`. */
+export async function bootstrap(context: PhaseContext, topology: Topology, vm: VirtualMachineDescription): Promise<InjectedFile[]> {
+  const there = topology.virtualMachines.find(({ uniqueId }) => uniqueId === vm.uniqueId)
   const first = vm.nics[0]
-  const networkId = first && destinationNetwork(context, topology, first.networkId)
+  const networkId = there ? there.nics[0]?.networkId : first && destinationNetwork(context, topology, first.networkId)
   const suggested = topology.networks.find(({ id }) => id === networkId)?.controlPlaneFromGuest
   const agents = await context.agents()
   return [bootstrapFile(agents.bootstrap('DESTINATION', agentAddresses(context.settings, suggested)))]

@@ -3,9 +3,10 @@
  * between COMMITTED and ABANDONED, whoever comes second gets a CONFLICT.
  */
 import { recordKey, type Outcome, type RecordKind } from '../../domain/migration-record.ts'
-import { ProviderError, type SiteRecord } from '../../plugin-sdk/index.ts'
+import { ProviderError, type ProviderConnection, type SiteRecord } from '../../plugin-sdk/index.ts'
+import type { MigrationRow } from '../migration-store.ts'
 import type { PhaseContext } from '../phase.ts'
-import { providerIdOf } from '../row-ids.ts'
+import { sourceVmId } from './phase-facts.ts'
 
 /** Durable when it returns. `started`: before anything is made at the destination, since without it no migration begins. */
 export async function putRecord(
@@ -16,9 +17,16 @@ export async function putRecord(
   const { migration } = context
   const origin = {
     sourceCloudId: migration.sourceCloudId,
-    sourceVmId: providerIdOf(migration.sourceCloudId, migration.sourceVirtualMachineId),
+    sourceVmId: sourceVmId(context),
   }
-  await put(context, kind, { ...(kind === 'started' ? origin : {}), ...of })
+  const { rollsBackMigrationId: rollsBack } = migration
+  await put(context, kind, { ...(kind === 'started' ? { ...origin, ...(rollsBack !== null && { rollsBack }) } : {}), ...of })
+}
+
+/** At the site that another migration went to, which is the one that this one leaves: its VM there is the live copy no more. */
+export async function putRollbackOf(context: PhaseContext, of: MigrationRow, uniqueId: string): Promise<void> {
+  const { records } = await context.source()
+  await putAt(records, context, of, 'rolled-back', { uniqueId, vmId: sourceVmId(context) })
 }
 
 /** Returns what is decided now, which may be the other thing. Throws when the site can't be asked: then nothing is known. */
@@ -44,16 +52,25 @@ export function completedEventKey(context: PhaseContext): string {
 }
 
 async function put(context: PhaseContext, kind: RecordKind, content: SiteRecord['content']): Promise<void> {
-  const { migration } = context
   const { records } = await context.destination()
+  await putAt(records, context, context.migration, kind, content)
+}
+
+async function putAt(
+  records: ProviderConnection['records'],
+  context: PhaseContext,
+  { id: migrationId, attempt }: MigrationRow,
+  kind: RecordKind,
+  content: SiteRecord['content'],
+): Promise<void> {
   await records.put({
     operationId: context.operationId(`${kind}.${content['decision'] ?? ''}`),
     signal: context.signal,
     record: {
-      key: keyOf(context, kind),
+      key: recordKey({ migrationId, attempt, kind }),
       // A repetition after a crash finds the first one: records are compared by their content alone.
       writtenAt: new Date().toISOString(),
-      content: { migrationId: migration.id, attempt: migration.attempt, ...content },
+      content: { migrationId, attempt, ...content },
     },
   })
 }

@@ -50,13 +50,25 @@ export function createFakeClouds(
     throw new ProviderError('UNSUPPORTED', 'The fake cloud does not do this.', { retryable: false, remedy: 'None.' })
   }
 
-  const fenced = () => new ProviderError('CONFLICT', 'The machine is fenced.', { retryable: false, remedy: 'Release the fence.' })
+  const conflict = (message: string) => new ProviderError('CONFLICT', message, { retryable: false, remedy: 'None.' })
+  const fenced = () => conflict('The machine is fenced.')
 
   const machine = (state: WorldState, vmId: string) => {
     const found = state.machines[vmId]
     if (!found) throw new ProviderError('NOT_FOUND', `There is no machine ${vmId}.`, { retryable: false, remedy: 'None.' })
     return found
   }
+
+  const records = (site: 'east' | 'west'): ProviderConnection['records'] => ({
+    put: ({ record }) =>
+      call(`${site}.put`, (state) => {
+        const there = state.records[record.key]
+        if (there && JSON.stringify(there.content) !== JSON.stringify(record.content))
+          throw conflict(`The record ${record.key} is there with other content.`)
+        state.records[record.key] = record
+      }),
+    list: ({ keyPrefix }) => call(`${site}.list`, (state) => Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))),
+  })
 
   const common = {
     copyGuestData: agentToAgentCopy,
@@ -102,7 +114,7 @@ export function createFakeClouds(
           state.source.freeze = null
         }),
     },
-    records: { put: async () => absent(), list: async () => [] },
+    records: records('east'),
     fencing: {
       strength: 'power',
       arm: (operation) => once('east.arm', operation, ({ source }) => void (source.fence ??= { id: operation.fenceId, closed: false })),
@@ -182,7 +194,25 @@ export function createFakeClouds(
           }),
         remove: (operation) => once('west.testBoot.remove', operation, (state) => void delete state.machines[`test-${operation.testId}`]),
       },
-      flattenOverlay: (operation) => once('west.flatten', operation, (state) => void (machine(state, operation.vmId).overlay = false)),
+      adopt: {
+        start: (request) =>
+          once('west.adopt.start', request, (state) => {
+            const { left: adopted, ...left } = machine(state, request.vmId)
+            if (adopted || left.power !== 'STOPPED') throw conflict('The machine is adopted already, or not off.')
+            state.machines[request.vmId] = { ...left, left, power: 'RUNNING', system: 'LANDING', exposed: false }
+          }),
+        giveBack: (operation) =>
+          once('west.adopt.giveBack', operation, (state) => {
+            const { left, exposed } = machine(state, operation.vmId)
+            if (exposed && left) throw conflict('The machine was exposed.')
+            if (left) state.machines[operation.vmId] = left
+          }),
+      },
+      flattenOverlay: (operation) =>
+        once('west.flatten', operation, (state) => {
+          const { left: _left, ...merged } = machine(state, operation.vmId)
+          state.machines[operation.vmId] = { ...merged, overlay: false }
+        }),
       delete: (operation) => once('west.delete', operation, (state) => void delete state.machines[operation.vmId]),
     },
     network: {
@@ -195,19 +225,7 @@ export function createFakeClouds(
         })),
     },
     migrationAgent: { install: async () => absent(), uninstall: async () => absent() },
-    records: {
-      put: ({ record }) =>
-        call('west.put', (state) => {
-          const there = state.records[record.key]
-          if (there && JSON.stringify(there.content) !== JSON.stringify(record.content))
-            throw new ProviderError('CONFLICT', `The record ${record.key} is there with other content.`, {
-              retryable: false,
-              remedy: 'None.',
-            })
-          state.records[record.key] = record
-        }),
-      list: ({ keyPrefix }) => call('west.list', (state) => Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))),
-    },
+    records: records('west'),
   }
   return { east, west }
 

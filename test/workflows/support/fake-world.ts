@@ -16,6 +16,8 @@ export interface DestinationMachine {
   sealed: boolean
   exposed: boolean
   overlay: boolean
+  /** While it is adopted: as it was left. */
+  left?: Omit<DestinationMachine, 'left'>
 }
 
 export interface WorldState {

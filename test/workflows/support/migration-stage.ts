@@ -15,6 +15,7 @@ import { sealKeyOf } from '../../../src/secrets/seal.ts'
 import { createAfterEndOperations, type AfterEndOperations } from '../../../src/workflows/after-end-operations.ts'
 import { createBandwidthOperations } from '../../../src/workflows/bandwidth-operations.ts'
 import { createAdmission } from '../../../src/workflows/admission.ts'
+import { createCarryBack } from '../../../src/workflows/carry-back.ts'
 import { createFreezeLeases } from '../../../src/workflows/freeze-leases.ts'
 import { groupCutover } from '../../../src/workflows/group-cutover.ts'
 import { createIdempotency } from '../../../src/workflows/idempotency.ts'
@@ -32,7 +33,7 @@ import { webhookAddresses } from '../../../src/workflows/webhook-addresses.ts'
 import { createWebhooks, type Webhooks } from '../../../src/workflows/webhooks.ts'
 import { createFakeClouds, type CallHook } from './fake-clouds.ts'
 import { createFakeGateway } from './fake-gateway.ts'
-import { createFakeWorld, type FakeWorld } from './fake-world.ts'
+import { createFakeWorld, sourceUniqueId, type DestinationMachine, type FakeWorld } from './fake-world.ts'
 import { artifacts, migrationRequest, operator, quickTimings } from './migration-settings-for-tests.ts'
 
 export { operator, quickTimings }
@@ -57,8 +58,25 @@ export interface MigrationStage {
   close(): Promise<void>
 }
 
+export const leftMachineId = 'left'
+export const leftMachine: DestinationMachine = {
+  uniqueId: sourceUniqueId,
+  power: 'STOPPED',
+  system: 'COPY',
+  content: 0,
+  sealed: false,
+  exposed: true,
+  overlay: false,
+}
+
 export async function setMigrationStage(
-  options: { hook?: CallHook; pendingMs?: (round: number) => number; webhooks?: Webhooks } = {},
+  options: {
+    hook?: CallHook
+    pendingMs?: (round: number) => number
+    webhooks?: Webhooks
+    /** The machine came from west, where it has left one that is off. */
+    leftAtWest?: boolean
+  } = {},
 ): Promise<MigrationStage> {
   const directory = await mkdtemp(join(tmpdir(), 'portolan-workflow-'))
   const database = await openDatabase({ dataDirectory: directory })
@@ -66,6 +84,7 @@ export async function setMigrationStage(
   const server = createServer((_request, response) => response.writeHead(health.status).end())
   await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready))
   const world = createFakeWorld()
+  if (options.leftAtWest) world.change('left', ({ machines }) => void (machines[leftMachineId] = leftMachine))
   const { east, west } = createFakeClouds(world, { ...options, healthPort: (server.address() as AddressInfo).port })
   const gateway = createFakeGateway(world, options)
   const connections = {
@@ -83,9 +102,11 @@ export async function setMigrationStage(
   const attested = { dead: false }
   const idempotency = createIdempotency(database, sealKey)
   const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
+  const start = createMigrationStart({ check, ...engineSide })
+  const carryBack = createCarryBack({ connections, start })
   const operations = {
-    ...createMigrationOperations({ ...engineSide, check, start: createMigrationStart({ check, ...engineSide }), store }),
-    ...createAfterEndOperations({ ...engineSide, database, submitGroup: async () => {} }),
+    ...createMigrationOperations({ ...engineSide, check, start, store }),
+    ...createAfterEndOperations({ ...engineSide, database, submitGroup: async () => {}, carryBack }),
     ...createMigrationTestOperations({ database, connections, idempotency, tests }),
     ...createBandwidthOperations(engineSide),
   }
