@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import type { CallHook } from './support/fake-clouds.ts'
 import { expectMoved, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
@@ -36,6 +37,26 @@ test('one that loses it again and again, without a round in between, ends the mi
   const migration = await stage.drive(stage.runner(), await stage.start())
   expect(migration).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE' })
   expect(stage.world.look().calls.filter((call) => call === 'west.discardOverlay')).toHaveLength(3)
+})
+
+test('a source that loses its power before its agent is there is waited for, and ends the migration where nobody starts it', async () => {
+  const lose = (call: string, when: string) => {
+    if (call !== 'east.install' || when !== 'before') return
+    stage.world.change('power', ({ source }) => void (source.power = 'STOPPED'))
+    throw new ProviderError('UNREACHABLE', "The guest can't be logged in to.", { retryable: true, remedy: 'Start it.' })
+  }
+  hook = lose
+  const failed = await stage.drive(stage.runner(), await stage.start())
+  expect(failed).toMatchObject({ state: 'FAILED', errorCode: 'AGENT_UNREACHABLE', errorRetryable: true })
+  let times = 0
+  hook = (call, when) => {
+    if (call === 'east.install' && when === 'before' && times++ === 0) {
+      setTimeout(() => stage.world.change('power', ({ source }) => void (source.power = 'RUNNING')), 200)
+      lose(call, when)
+    }
+  }
+  stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
 })
 
 describe('a source that loses its power in a round', () => {
