@@ -10,6 +10,7 @@ import { selectParent, type ParentCandidate } from '../domain/parent-selection.t
 import type { ForkCapability, PluginLog } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { roomForBooted } from './booted-children.ts'
+import { childLimits } from './child-limits.ts'
 import { jobClouds, type JobCloud } from './job-clouds.ts'
 import type { JobRow, JobStore } from './job-store.ts'
 import type { ChildImage } from './parent-image.ts'
@@ -152,8 +153,10 @@ export function createJobParents(dependencies: {
         const room = await roomForBooted(cloud.connection, { image, memoryBytes, cpuCount }, signal)
         places.push({ ...cloud, origin: 'BOOTED', fork: undefined, parentId, ...room, hashes: null })
       } else if (fork) {
-        const { children, reason: bound } = await fork.capacity({ parentId, signal })
-        const room = children + pausedChildren.ready({ cloudId: cloud.cloudId, parentId })
+        const { children, reason } = await fork.capacity({ parentId, signal })
+        const ready = pausedChildren.ready({ cloudId: cloud.cloudId, parentId }, childLimits(privileges, parent.recipe.memoryBytes))
+        const room = children + ready
+        const bound = ready > 0 ? `${ready} ${ready === 1 ? 'stands' : 'stand'} ready. ${reason}` : reason
         const hashes = { ramSha256: copy.ramSha256 ?? '', diskSha256: copy.diskSha256 ?? '' }
         places.push({ ...cloud, origin: 'FORKED', fork, parentId, room, bound, hashes })
       }

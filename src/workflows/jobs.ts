@@ -62,7 +62,7 @@ export function createJobs(dependencies: {
         .from(jobs)
         .where(and(eq(jobs.engineId, id), inArray(jobs.state, ['PENDING', 'RUNNING'])))
       for (const job of orphanedJobs) await submitJob(job.id)
-      pausedChildren.begin()
+      pausedChildren.begin(id)
       return {
         ...createParentVmOperations({ idempotency, engineId: id, submitParent }),
         ...createJobOperations({ database, idempotency, engineId: id, submit: submitJob }),

@@ -1,45 +1,30 @@
 /**
  * Children that are forked before a job asks for them, and stand still until one does. Which there are is read from the clouds themselves, so they are found again after a crash:
  * their ids tell what they are, and what bounds them. One that a job has taken is among the job's children, and no more among these.
+ *
+ * A parent's are kept by the control plane that built it, and given to its own jobs alone: several may share the database, or a cloud. What other parents have is left alone.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { and, eq, gt, inArray } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
-import { jobChildren } from '../database/tables/job.ts'
-import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import type { ChildDescription, ChildLimits, PluginLog } from '../plugin-sdk/index.ts'
 import { canonicalJson } from './canonical-json.ts'
-import { usualChildLimits } from './child-limits.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
 import { forkingClouds, type ForkingCloud } from './job-clouds.ts'
-import { copyId } from './parent-vm-runner.ts'
+import { createPausedChildStore, type CopyKey, type Wish } from './paused-child-store.ts'
 import { wait } from './wait.ts'
 
-interface CopyKey {
-  cloudId: string
-  /** As the cloud knows the parent. */
-  parentId: string
-}
-
 export interface PausedChildren {
-  /** From now on there are as many as are wished. */
-  begin(): void
-  /** How many stand ready, as last looked at. */
-  ready(copy: CopyKey): number
+  /** From now on there are as many as are wished, of the parents that this engine built. */
+  begin(engineId: string): void
+  /** How many with these limits stand ready, as last looked at. */
+  ready(copy: CopyKey, limits: ChildLimits): number
   /** The id of one with these limits, which is no more among these, and still paused; null where none is ready. */
   take(copy: CopyKey, limits: ChildLimits): string | null
   /** Ends those of a parent that is about to be deleted there. */
   drain(copy: CopyKey, signal: AbortSignal): Promise<void>
   /** Ends all. */
   close(): Promise<void>
-}
-
-interface Wish extends CopyKey {
-  parentVmId: string
-  generation: number
-  count: number
-  limits: ChildLimits
 }
 
 const idPrefix = 'paused-'
@@ -57,31 +42,40 @@ export function createPausedChildren(dependencies: {
   timings: { pollMs: number }
   log: PluginLog
 }): PausedChildren {
-  const { database, timings, log } = dependencies
+  const { timings, log } = dependencies
+  const store = createPausedChildStore(dependencies.database)
   const closing = new AbortController()
-  const pools = new Map<string, { cloudId: string; ids: string[] }>()
+  /** Ids of those that can be taken. */
+  const pools = new Map<string, string[]>()
+  /** Clouds that may have some: at first all that have a parent, for what an earlier run of the control plane has left. */
+  let places: Set<string> | null = null
   /** By jobs of this process, and when: one that is taken while the cloud is looked at doesn't come back. */
   const taken = new Map<string, number>()
   let seen = ''
   let lookedAt = -Infinity
-  let last: Promise<unknown> = Promise.resolve()
+  const turns = new Map<string, Promise<unknown>>()
 
-  function inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const turn = last.then(work)
-    last = turn.catch(() => {})
+  /** One thing at a time is done at a cloud. */
+  function inTurn<Result>(cloudId: string, work: () => Promise<Result>): Promise<Result> {
+    const turn = (turns.get(cloudId) ?? Promise.resolve()).then(work)
+    turns.set(
+      cloudId,
+      turn.catch(() => {}),
+    )
     return turn
   }
 
-  async function keep(): Promise<void> {
+  async function keep(engineId: string): Promise<void> {
     const { signal } = closing
     while (!signal.aborted)
       try {
-        const wishes = await readWishes()
+        const wishes = await store.wishes(engineId)
         const now = canonicalJson(wishes)
         if (now !== seen || performance.now() - lookedAt > lookMs) {
-          await inTurn(() => look(wishes, signal))
-          seen = now
+          // Before it: one that is taken meanwhile asks for the next look.
           lookedAt = performance.now()
+          await look(engineId, wishes, signal)
+          seen = now
         }
         await wait(timings.pollMs, signal)
       } catch (error) {
@@ -91,61 +85,54 @@ export function createPausedChildren(dependencies: {
       }
   }
 
-  async function readWishes(): Promise<Wish[]> {
-    const rows = await database
-      .select({ parent: parentVms, cloudId: parentVmCopies.cloudId })
-      .from(parentVms)
-      .innerJoin(parentVmCopies, and(eq(parentVmCopies.parentVmId, parentVms.id), eq(parentVmCopies.generation, parentVms.generation)))
-      .where(and(eq(parentVms.state, 'READY'), eq(parentVmCopies.state, 'READY'), gt(parentVms.pausedChildren, 0)))
-    return rows.map(({ parent, cloudId }) => ({
-      cloudId,
-      parentId: copyId(parent),
-      parentVmId: parent.id,
-      generation: parent.generation,
-      count: parent.pausedChildren,
-      limits: usualChildLimits(parent.recipe),
-    }))
-  }
-
-  async function look(wishes: readonly Wish[], signal: AbortSignal): Promise<void> {
+  async function look(engineId: string, wishes: readonly Wish[], signal: AbortSignal): Promise<void> {
     const now = performance.now()
     for (const [childId, takenAt] of taken) if (now - takenAt > forgetTakenMs) taken.delete(childId)
-    const cloudIds = await cloudsOf(wishes)
-    if (cloudIds.length === 0) return
-    for (const cloud of await forkingClouds(dependencies, cloudIds, signal)) {
-      const here = wishes.filter(({ cloudId }) => cloudId === cloud.cloudId)
-      const ours = await unclaimed(await cloud.fork.listChildren({ signal }))
-      const kept = new Set<string>()
-      for (const wish of here) for (const id of await fill(cloud, wish, ours, signal)) kept.add(id)
-      for (const { childId, parentId } of ours)
-        if (!kept.has(childId) && !taken.has(childId)) await remove(cloud, { cloudId: cloud.cloudId, parentId }, childId, signal)
-    }
+    places ??= new Set((await store.copies(engineId)).map(({ cloudId }) => cloudId))
+    for (const { cloudId } of wishes) places.add(cloudId)
+    if (places.size === 0) return
+    const reached = await forkingClouds(dependencies, [...places], signal)
+    await Promise.all(
+      reached.map(async (cloud) => {
+        const here = wishes.filter(({ cloudId }) => cloudId === cloud.cloudId)
+        try {
+          await inTurn(cloud.cloudId, () => lookAt(engineId, cloud, here, signal))
+          if (here.length === 0) places?.delete(cloud.cloudId)
+        } catch (error) {
+          signal.throwIfAborted()
+          log('warn', `Paused children can't be looked after at ${cloud.name} now; it is tried again: ${failureOf(error).message}`)
+        }
+      }),
+    )
   }
 
-  /** The first look is for what an earlier run of the control plane has left. */
-  async function cloudsOf(wishes: readonly Wish[]): Promise<string[]> {
-    const copies = seen === '' ? await database.selectDistinct({ cloudId: parentVmCopies.cloudId }).from(parentVmCopies) : wishes
-    return [...new Set([...copies.map(({ cloudId }) => cloudId), ...[...pools.values()].map(({ cloudId }) => cloudId)])]
+  async function lookAt(engineId: string, cloud: ForkingCloud, wishes: readonly Wish[], signal: AbortSignal): Promise<void> {
+    const ours = await oursOf(engineId, await unclaimed(await cloud.fork.listChildren({ signal })))
+    for (const key of pools.keys())
+      if (key.startsWith(`${cloud.cloudId}/`) && !wishes.some((wish) => keyOf(wish) === key)) pools.delete(key)
+    const kept = new Set<string>()
+    for (const wish of wishes) for (const id of await fill(cloud, wish, ours, signal)) kept.add(id)
+    for (const { childId, parentId } of ours) if (!kept.has(childId) && !taken.has(childId)) await remove(cloud, parentId, childId, signal)
+    await store.writeCounts(engineId, cloud.cloudId, count)
   }
 
+  /** Those that stand ready, or were to. */
   async function unclaimed(children: readonly ChildDescription[]): Promise<ChildDescription[]> {
-    const ours = children.filter(({ childId }) => childId.startsWith(idPrefix))
-    if (ours.length === 0) return []
-    const claimed = await database
-      .select({ id: jobChildren.id })
-      .from(jobChildren)
-      .where(
-        inArray(
-          jobChildren.id,
-          ours.map(({ childId }) => childId),
-        ),
-      )
-    return ours.filter(({ childId }) => !claimed.some(({ id }) => id === childId))
+    const paused = children.filter(({ childId }) => childId.startsWith(idPrefix))
+    const ids = await store.unclaimed(paused.map(({ childId }) => childId))
+    return paused.filter(({ childId }) => ids.has(childId))
+  }
+
+  async function oursOf(engineId: string, children: readonly ChildDescription[]): Promise<ChildDescription[]> {
+    if (children.length === 0) return []
+    const parentIds = new Set((await store.copies(engineId)).map(({ parentId }) => parentId))
+    return children.filter(({ parentId }) => parentIds.has(parentId))
   }
 
   /** Gives those that stay. */
   async function fill(cloud: ForkingCloud, wish: Wish, ours: readonly ChildDescription[], signal: AbortSignal): Promise<string[]> {
-    const pool = poolOf(wish)
+    const pool = pools.get(keyOf(wish)) ?? []
+    pools.set(keyOf(wish), pool)
     const fit = ours.filter(
       ({ childId, parentId, state, startedAt }) =>
         parentId === wish.parentId &&
@@ -155,62 +142,52 @@ export function createPausedChildren(dependencies: {
         Date.now() - Date.parse(startedAt) < wish.limits.maxLifetimeMs * mostOfLifetimeSpent,
     )
     pool.splice(0, pool.length, ...fit.slice(0, wish.count).map(({ childId }) => childId))
-    await writeCount(wish, pool.length)
-    while (pool.length < wish.count && !signal.aborted) {
-      const childId = `${idStart(wish.limits)}${randomUUID()}`
+    const { parentId, limits } = wish
+    // The children that are there may still grow: what they were promised isn't free.
+    let room = pool.length < wish.count ? (await cloud.fork.capacity({ parentId, signal })).children : 0
+    while (pool.length < wish.count && room-- > 0) {
+      const childId = `${idStart(limits)}${randomUUID()}`
       try {
-        const { parentId, limits } = wish
         await cloud.fork.forkChild({ operationId: `fork-${childId}`, parentId, childId, limits, paused: true, signal })
         pool.push(childId)
       } catch (error) {
         signal.throwIfAborted()
-        log('info', `No further child of ${wish.parentId} can stand ready at ${cloud.name}: ${failureOf(error).message}`)
+        log('info', `No further child of ${parentId} can stand ready at ${cloud.name}: ${failureOf(error).message}`)
         break
       }
     }
-    await writeCount(wish, pool.length)
     return [...pool]
   }
 
-  async function remove({ fork }: ForkingCloud, copy: CopyKey, childId: string, signal: AbortSignal): Promise<void> {
-    const pool = poolOf(copy)
-    if (pool.includes(childId)) pool.splice(pool.indexOf(childId), 1)
+  async function remove({ cloudId, fork }: ForkingCloud, parentId: string, childId: string, signal: AbortSignal): Promise<void> {
+    const pool = pools.get(keyOf({ cloudId, parentId }))
+    if (pool?.includes(childId)) pool.splice(pool.indexOf(childId), 1)
     await fork.deleteChild({ operationId: `delete-${childId}`, childId, signal })
   }
 
-  async function writeCount({ parentVmId, generation, cloudId }: Wish, pausedChildren: number): Promise<void> {
-    const copy = and(
-      eq(parentVmCopies.parentVmId, parentVmId),
-      eq(parentVmCopies.generation, generation),
-      eq(parentVmCopies.cloudId, cloudId),
-    )
-    const [row] = await database.select({ pausedChildren: parentVmCopies.pausedChildren }).from(parentVmCopies).where(copy)
-    if (row && row.pausedChildren !== pausedChildren)
-      await database.write(
-        (orm) => [orm.update(parentVmCopies).set({ pausedChildren }).where(copy)],
-        [{ topic: 'PARENT_VM', subject: parentVmId }],
-      )
+  const count = (copy: CopyKey) => pools.get(keyOf(copy))?.length ?? 0
+
+  async function end(cloud: ForkingCloud, children: readonly ChildDescription[], signal: AbortSignal): Promise<void> {
+    for (const { childId, parentId } of children) if (!taken.has(childId)) await remove(cloud, parentId, childId, signal)
   }
 
-  function poolOf({ cloudId, parentId }: CopyKey): string[] {
-    const key = `${cloudId}/${parentId}`
-    const pool = pools.get(key) ?? { cloudId, ids: [] }
-    pools.set(key, pool)
-    return pool.ids
+  async function endAll(engineId: string): Promise<void> {
+    const signal = AbortSignal.timeout(drainTimeoutMs)
+    for (const cloud of places?.size ? await forkingClouds(dependencies, [...places], signal).catch(() => []) : [])
+      try {
+        await end(cloud, await oursOf(engineId, await unclaimed(await cloud.fork.listChildren({ signal }))), signal)
+        await store.writeCounts(engineId, cloud.cloudId, count)
+      } catch (error) {
+        log('warn', `Paused children stay at ${cloud.name} until the control plane is back, or their time is over: ${String(error)}`)
+      }
   }
 
-  async function drainNow(cloud: ForkingCloud, copy: CopyKey | null, signal: AbortSignal): Promise<void> {
-    for (const { childId, parentId } of await unclaimed(await cloud.fork.listChildren({ signal })))
-      if ((copy === null || copy.parentId === parentId) && !taken.has(childId))
-        await remove(cloud, { cloudId: cloud.cloudId, parentId }, childId, signal)
-  }
-
-  let keeping: Promise<void> | null = null
+  let begun: { engineId: string; keeping: Promise<void> } | null = null
   return {
-    begin: () => void (keeping ??= keep()),
-    ready: (copy) => poolOf(copy).length,
+    begin: (engineId) => void (begun ??= { engineId, keeping: keep(engineId) }),
+    ready: (copy, limits) => (pools.get(keyOf(copy)) ?? []).filter((childId) => childId.startsWith(idStart(limits))).length,
     take(copy, limits) {
-      const pool = poolOf(copy)
+      const pool = pools.get(keyOf(copy)) ?? []
       const at = pool.findIndex((childId) => childId.startsWith(idStart(limits)))
       const [childId] = at === -1 ? [] : pool.splice(at, 1)
       if (childId === undefined) return null
@@ -218,23 +195,35 @@ export function createPausedChildren(dependencies: {
       lookedAt = -Infinity
       return childId
     },
-    async drain(copy, signal) {
-      await inTurn(async () => {
-        const [cloud] = await forkingClouds(dependencies, [copy.cloudId], signal)
-        if (cloud) await drainNow(cloud, copy, signal)
+    async drain({ cloudId, parentId }, signal) {
+      signal.throwIfAborted()
+      const stopped = Promise.withResolvers<never>()
+      const stop = () => stopped.reject(signal.reason)
+      signal.addEventListener('abort', stop, { once: true })
+      const work = inTurn(cloudId, async () => {
+        signal.throwIfAborted()
+        const [cloud] = await forkingClouds(dependencies, [cloudId], signal)
+        if (!cloud) return
+        const children = await unclaimed(await cloud.fork.listChildren({ signal }))
+        await end(
+          cloud,
+          children.filter((child) => child.parentId === parentId),
+          signal,
+        )
       })
+      // Whoever is before it at the cloud may take long.
+      await Promise.race([work, stopped.promise]).finally(() => signal.removeEventListener('abort', stop))
     },
     async close() {
       closing.abort(new Error('The control plane is ending.'))
-      await keeping
-      const signal = AbortSignal.timeout(drainTimeoutMs)
-      const cloudIds = [...new Set([...pools.values()].map(({ cloudId }) => cloudId))]
-      for (const cloud of cloudIds.length > 0 ? await forkingClouds(dependencies, cloudIds, signal).catch(() => []) : [])
-        await drainNow(cloud, null, signal).catch((error: unknown) =>
-          log('warn', `Paused children stay at ${cloud.name} until the control plane is back, or their time is over: ${String(error)}`),
-        )
+      await begun?.keeping
+      if (begun) await endAll(begun.engineId)
     },
   }
+}
+
+function keyOf({ cloudId, parentId }: CopyKey): string {
+  return `${cloudId}/${parentId}`
 }
 
 /** Those with other limits are of another kind. */

@@ -74,7 +74,11 @@ function newRunner(): JobRunner {
         cloudId === 'east' ? Promise.resolve({ fork } as unknown as ProviderConnection) : Promise.resolve({} as ProviderConnection),
     } as unknown as Parameters<typeof createJobRunner>[0]['connections'],
     childImage: () => Promise.reject(new Error('not here')),
-    pausedChildren: { ready: () => ready.length, take: () => ready.shift() ?? null, drain: async () => {} },
+    pausedChildren: {
+      ready: (_, { cpuShare }) => (cpuShare === 1 ? ready.length : 0),
+      take: (_, { cpuShare }) => (cpuShare === 1 ? (ready.shift() ?? null) : null),
+      drain: async () => {},
+    },
     timings: { sliceMs: 200, pollMs: 20 },
     log: () => {},
   })
@@ -211,6 +215,29 @@ test('children that stand ready are resumed and not forked, and hold room that o
   expect(made.filter(({ wasPaused }) => wasPaused).map(({ id }) => id)).toEqual(['paused-1', 'paused-2'])
   expect(made).toHaveLength(3)
   expect(made.every(({ state }) => state === 'DELETED')).toBe(true)
+})
+
+test('a job whose children are bounded in another way than those that stand ready does not count on them', async () => {
+  await storeParent(database, 'READY')
+  ready = ['paused-1', 'paused-2']
+  room = 0
+  const jobId = await storeJob(answers(3), { privileges: { ...request.privileges, cpuShare: 0.5 } })
+  const driven = drive(newRunner(), jobId)
+  await vi.waitFor(async () => expect((await read(jobId)).problemMessage).toMatch(/It waits for room/))
+  room = 2
+  await driven
+  expect((await read(jobId)).state).toBe('SUCCEEDED')
+  expect(ready).toHaveLength(2)
+})
+
+test('a job with fewer children than it asked for says how many stood ready for it', async () => {
+  await storeParent(database, 'READY')
+  ready = ['paused-1', 'paused-2']
+  room = 0
+  const jobId = await storeJob(answers(4), { children: 4 })
+  await drive(newRunner(), jobId)
+  const events = await database.select().from(jobEvents).where(eq(jobEvents.jobId, jobId))
+  expect(events.find(({ kind }) => kind === 'PARTITIONED')!.message).toContain('for 2 children (4 were asked for: 2 stand ready. So many.)')
 })
 
 describe('a job ends', () => {

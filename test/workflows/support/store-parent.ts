@@ -2,16 +2,17 @@ import { randomUUID } from 'node:crypto'
 import type { Database } from '../../../src/database/client.ts'
 import { parentVmCopies, parentVms } from '../../../src/database/tables/parent-vm.ts'
 
-/** A parent VM that is about to be built, or one that is ready with a copy at the cloud `east`. Gives its id. */
+/** A parent VM that is about to be built, or one that is ready with a copy at the cloud. Gives its id. */
 export async function storeParent(
   database: Database,
   state: 'REGISTERED' | 'READY',
   values: Partial<typeof parentVms.$inferInsert> = {},
+  cloudId = 'east',
 ): Promise<string> {
   const id = randomUUID()
   const now = new Date()
   const privileges = { network: false, cpuShare: 1, diskBytes: 1e9, maxLifetimeMs: 3_600_000 }
-  const copy = { parentVmId: id, generation: 1, cloudId: 'east', state: 'READY' as const, ramSha256: 'ram', diskSha256: 'disk' }
+  const copy = { parentVmId: id, generation: 1, cloudId, state: 'READY' as const, ramSha256: 'ram', diskSha256: 'disk' }
   await database.write((orm) => [
     orm.insert(parentVms).values({
       id,
