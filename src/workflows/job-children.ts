@@ -12,7 +12,8 @@ import type { ChildImage } from './parent-image.ts'
 import type { PausedChildren } from './paused-children.ts'
 
 export interface JobChildren {
-  start(job: JobRow, place: Place, recipe: ParentRecipe, ordinal: number, signal: AbortSignal): Promise<StartedChild>
+  /** One that stands ready and lives, or else another one. */
+  start(job: JobRow, place: Place, recipe: ParentRecipe, nextOrdinal: () => number, signal: AbortSignal): Promise<StartedChild>
   /** Ends it at its cloud; its row is the caller's. Throws what the provider throws. */
   remove(child: JobChildRow, signal: AbortSignal): Promise<void>
 }
@@ -31,39 +32,57 @@ export function createJobChildren(dependencies: {
     else await removeBootedChild(connection, id, signal)
   }
 
-  return {
-    async start({ id: jobId, request: { privileges } }, place, recipe, ordinal, signal) {
-      const { cloudId, origin } = place
-      const limits = childLimits(privileges, recipe.memoryBytes)
-      const ready = place.fork ? pausedChildren.take({ cloudId, parentId: place.parentId }, limits) : null
-      const id = ready ?? randomUUID()
-      const name = `child-${ordinal}`
-      // Written first: a child that nobody knows of would stay.
-      const row = { id, jobId, cloudId, ordinal, origin, wasPaused: ready !== null }
-      await store.putChild({ ...row, state: 'FORKING' })
-      try {
-        if (!place.fork) {
-          const { memoryBytes, cpuCount, warmUp } = recipe
-          const image = await childImage(recipe, signal)
-          const channel = await bootChild(place.connection, { id, image, memoryBytes, cpuCount }, signal)
-          return { id, uniqueId: id, channel, name, mac: null, booted: { warmUp, maxLifetimeMs: limits.maxLifetimeMs } }
-        }
-        const paused = ready !== null
-        const { parentId } = place
-        const { channel, mac } = await place.fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused, signal })
-        if (paused) await place.fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
-        // One that stood ready has a longer id, which ends with a UUID, too.
-        return { id, uniqueId: id.slice(-36), channel, name, mac }
-      } catch (error) {
-        signal.throwIfAborted()
-        const lossReason = failureOf(error).message
-        await remove(row, signal)
-        await store.putChild(
-          { ...row, state: 'LOST', lossReason, endedAt: new Date() },
-          { kind: 'CHILD_LOST', message: lossReason, childId: id },
-        )
-        throw error
+  /** The child `ready`, which stands ready, or another one. */
+  async function begin(
+    { id: jobId, request: { privileges } }: JobRow,
+    place: Place,
+    recipe: ParentRecipe,
+    { ready, ordinal }: { ready: string | null; ordinal: number },
+    signal: AbortSignal,
+  ): Promise<StartedChild> {
+    const { cloudId, origin, parentId } = place
+    const limits = childLimits(privileges, recipe.memoryBytes)
+    const id = ready ?? randomUUID()
+    const name = `child-${ordinal}`
+    // Written first: a child that nobody knows of would stay.
+    const row = { id, jobId, cloudId, ordinal, origin, wasPaused: ready !== null }
+    await store.putChild({ ...row, state: 'FORKING' })
+    try {
+      if (!place.fork) {
+        const { memoryBytes, cpuCount, warmUp } = recipe
+        const image = await childImage(recipe, signal)
+        const channel = await bootChild(place.connection, { id, image, memoryBytes, cpuCount }, signal)
+        return { id, uniqueId: id, channel, name, mac: null, booted: { warmUp, maxLifetimeMs: limits.maxLifetimeMs } }
       }
+      const paused = ready !== null
+      const { channel, mac } = await place.fork.forkChild({ operationId: `fork-${id}`, parentId, childId: id, limits, paused, signal })
+      if (paused) await place.fork.resumeChild({ operationId: `resume-${id}`, childId: id, signal })
+      // One that stood ready has a longer id, which ends with a UUID, too.
+      return { id, uniqueId: id.slice(-36), channel, name, mac }
+    } catch (error) {
+      signal.throwIfAborted()
+      const lossReason = failureOf(error).message
+      await remove(row, signal)
+      await store.putChild(
+        { ...row, state: 'LOST', lossReason, endedAt: new Date() },
+        { kind: 'CHILD_LOST', message: lossReason, childId: id },
+      )
+      throw error
+    }
+  }
+
+  return {
+    async start(job, place, recipe, nextOrdinal, signal) {
+      const limits = childLimits(job.request.privileges, recipe.memoryBytes)
+      const ready = place.fork ? pausedChildren.take(place, limits) : null
+      if (ready !== null)
+        try {
+          return await begin(job, place, recipe, { ready, ordinal: nextOrdinal() }, signal)
+        } catch {
+          signal.throwIfAborted()
+          // It died while it stood, as all the others may have: only a fork tells whether a child can be had.
+        }
+      return begin(job, place, recipe, { ready: null, ordinal: nextOrdinal() }, signal)
     },
     remove,
   }

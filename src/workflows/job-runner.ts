@@ -186,7 +186,7 @@ export function createJobRunner(dependencies: {
         program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
         peers: request.privileges.peers,
         children: count,
-        start: (seat, startSignal) => children.start(job, seats[seat]!, parentRow.recipe, ordinal++, startSignal),
+        start: (seat, startSignal) => children.start(job, seats[seat]!, parentRow.recipe, () => ordinal++, startSignal),
         remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),
         report: reportInto(gathering, lost),
         signal: AbortSignal.any([signal, failed.signal]),

@@ -23,6 +23,8 @@ let deletedParents: string[]
 /** Ids of those that stand ready. */
 let ready: string[]
 let resumed: string[]
+/** Of those, the ones that died while they stood. */
+let dead: string[]
 
 beforeEach(async () => {
   stage = await temporaryDatabase()
@@ -35,6 +37,7 @@ beforeEach(async () => {
   deletedParents = []
   ready = []
   resumed = []
+  dead = []
 })
 afterEach(async () => {
   await Promise.all(runners.map((runner) => runner.close()))
@@ -57,7 +60,10 @@ const fork: ForkCapability = {
     running.set(childId, forked.id)
     return { channel: forked.channel, mac: null }
   },
-  resumeChild: async ({ childId }) => void resumed.push(childId),
+  async resumeChild({ childId }) {
+    if (dead.includes(childId)) throw new Error(`The child ${childId} has ended.`)
+    resumed.push(childId)
+  },
   listChildren: async () => [],
   async deleteChild({ childId }) {
     const scripted = running.get(childId)
@@ -238,6 +244,20 @@ test('a job with fewer children than it asked for says how many stood ready for 
   await drive(newRunner(), jobId)
   const events = await database.select().from(jobEvents).where(eq(jobEvents.jobId, jobId))
   expect(events.find(({ kind }) => kind === 'PARTITIONED')!.message).toContain('for 2 children (4 were asked for: 2 stand ready. So many.)')
+})
+
+test('where those that stood ready are dead, a child is forked at once, however many they were', async () => {
+  await storeParent(database, 'READY')
+  ready = Array.from({ length: 9 }, (_, index) => `paused-${index}`)
+  dead = [...ready]
+  const jobId = await storeJob(answers(3), { children: 1 })
+  await drive(newRunner(), jobId)
+  expect((await read(jobId)).state).toBe('SUCCEEDED')
+  const made = (await childrenOf(jobId)).toSorted((a, b) => a.ordinal - b.ordinal)
+  expect(made).toMatchObject([
+    { ordinal: 1, wasPaused: true, state: 'LOST', lossReason: 'The child paused-0 has ended.' },
+    { ordinal: 2, wasPaused: false, state: 'DELETED' },
+  ])
 })
 
 describe('a job ends', () => {
