@@ -83,7 +83,7 @@ const RegisterParentVmInput = builder.inputType('RegisterParentVmInput', {
     }),
     recipe: t.field({ type: RecipeInput, required: true, description: 'What it is made of, and what it may be used for.' }),
     pausedChildren: t.int({
-      description: `How many children are to stand ready at each of its clouds, forked and paused, 0 to ${jobLimits.pausedChildren}: a job whose children have the default privileges begins with these, in about half of a fork's time. They hold some memory, and no processor. Where it is left away the number stays as it is: 0 at first.`,
+      description: `How many children are to stand ready at each of its clouds that forks, paused, 0 to ${jobLimits.pausedChildren}: a job whose children have the default privileges begins with these, in about half of a fork's time. The recipe has to allow these privileges. They hold some memory, and no processor. Where it is left away the number stays as it is: 0 at first.`,
     }),
   }),
 })

@@ -151,7 +151,7 @@ ParentVm.implement({
           .orderBy(parentVmCopies.cloudId, parentVmCopies.generation),
     }),
     pausedChildren: t.exposeInt('pausedChildren', {
-      description: 'How many children are to stand ready at each of its clouds, forked and paused, for jobs with the default privileges.',
+      description: 'How many children are to stand ready at each of its clouds that forks, paused, for jobs with the default privileges.',
     }),
     childCount: t.int({
       description: 'How many children of it there are now, in all jobs; those that stand ready are not counted.',

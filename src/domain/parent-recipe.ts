@@ -1,6 +1,6 @@
 /** What a recipe of a parent VM may be: refused before anything is stored. Whether a package exists is known when it is built. */
 import { invalidJob, requireWithin } from './job-checks.ts'
-import { jobLimits } from './job-limits.ts'
+import { jobLimits, privilegeDefaults } from './job-limits.ts'
 import type { ParentRecipe } from './parent-vm.ts'
 
 export const recipeLimits = {
@@ -38,4 +38,14 @@ export function checkedRecipe(recipe: ParentRecipe): ParentRecipe {
   requireWithin(privileges.diskBytes, [0, 2 ** 40], ['recipe', 'privileges', 'diskBytes'])
   requireWithin(privileges.maxLifetimeMs, [1_000, jobLimits.lifetimeMs], ['recipe', 'privileges', 'maxLifetimeMs'])
   return { ...recipe, packages: [...new Set(packages)].toSorted(), warmUp: warmUp?.trim() ? warmUp : null }
+}
+
+/** Of a parent whose children are to stand ready: these have the default privileges. @throws PortolanError INVALID_INPUT */
+export function requireDefaultPrivileges({ privileges }: ParentRecipe): void {
+  for (const name of ['cpuShare', 'diskBytes', 'maxLifetimeMs'] as const)
+    if (privileges[name] < privilegeDefaults[name])
+      throw invalidJob(
+        `allows less than ${privilegeDefaults[name]}, the default of jobs: none of them could take the children that are to stand ready (see pausedChildren)`,
+        ['recipe', 'privileges', name],
+      )
 }

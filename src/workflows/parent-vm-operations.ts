@@ -8,7 +8,7 @@ import { PortolanError } from '../domain/errors.ts'
 import { checkedName } from '../domain/migration-group-members.ts'
 import { requireWithin } from '../domain/job-checks.ts'
 import { jobLimits } from '../domain/job-limits.ts'
-import { checkedRecipe } from '../domain/parent-recipe.ts'
+import { checkedRecipe, requireDefaultPrivileges } from '../domain/parent-recipe.ts'
 import type { ParentRecipe } from '../domain/parent-vm.ts'
 import { canonicalJson } from './canonical-json.ts'
 import { translated } from './failure.ts'
@@ -53,6 +53,7 @@ export function createParentVmOperations(dependencies: {
                 .from(parentVms)
                 .where(and(eq(parentVms.name, name), ne(parentVms.state, 'DELETED')))
               changed.subject = known?.id ?? id
+              if ((pausedChildren ?? known?.pausedChildren ?? 0) > 0) requireDefaultPrivileges(recipe)
               if (known) await buildAgain(tx, known, recipe, engineId)
               else await insert(tx, { id, name, recipe, engineId })
               if (pausedChildren !== null)

@@ -69,6 +69,17 @@ describe('registering a parent VM', () => {
       await expect(register({}, { pausedChildren })).rejects.toMatchObject({ code: 'INVALID_INPUT', path: ['input', 'pausedChildren'] })
   })
 
+  test('that allows less than the default privileges is refused where children are to stand ready: no job could take them', async () => {
+    const privileges = { ...recipe().privileges, cpuShare: 0.5 }
+    const refused = { code: 'INVALID_INPUT', path: ['input', 'recipe', 'privileges', 'cpuShare'] }
+    await expect(register({ privileges }, { pausedChildren: 1 })).rejects.toMatchObject(refused)
+    await register({}, { pausedChildren: 1 })
+    await expect(register({ privileges })).rejects.toMatchObject(refused)
+    expect(await rows()).toMatchObject([{ generation: 1, pausedChildren: 1 }])
+    await register({ privileges }, { pausedChildren: 0 })
+    expect(await rows()).toMatchObject([{ generation: 2, pausedChildren: 0 }])
+  })
+
   test('again with the same recipe changes nothing, in whatever order its packages are', async () => {
     const { parentVmId } = await register()
     await become('READY')

@@ -12,7 +12,7 @@ export const parentVms = sqliteTable(
     recipe: text({ mode: 'json' }).$type<ParentRecipe>().notNull(),
     /** SHA-256 of the recipe's canonical JSON. */
     recipeDigest: text().notNull(),
-    /** How many children are to stand ready, forked and paused, at each cloud. */
+    /** How many children are to stand ready, forked and paused, at each cloud that forks. */
     pausedChildren: integer().notNull().default(0),
     /** From 1; grows with each other recipe. */
     generation: integer().notNull().default(1),
