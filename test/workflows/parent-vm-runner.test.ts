@@ -117,7 +117,7 @@ function newRunner(): ParentVmRunner {
     } as unknown as Parameters<typeof createParentVmRunner>[0]['connections'],
     image: async () => ({ kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', diskPath: '/disk' }),
     childImage: async () => ({ kernelPath: '/kernel', initrdPath: '/initrd', commandLine: '', ramBytes: 1 }),
-    pausedChildren: { drain: async ({ parentId }) => void drained.push(parentId) },
+    pausedChildren: { drain: async ({ parentId }) => void (saved.has(parentId) && drained.push(parentId)) },
     timings: { sliceMs: 100 },
     log: () => {},
   })
