@@ -94,7 +94,7 @@ builder.mutationField('registerParentVm', (t) =>
     errors: payload('registerParentVm'),
     authScopes: { admin: true },
     description:
-      'Has a parent VM built at every connected cloud: booted, warmed up, and saved where the cloud can fork; elsewhere its children boot by themselves (see `ParentVmCopy.childOrigin`). Under the name of one that exists it replaces the recipe and builds it anew (jobs that run go on with the old one); with the same recipe it builds again what failed, and else changes nothing but the number of children that stand ready. Watch it with `parentVmChanges`. For admins.',
+      'Has a parent VM built at every connected cloud: booted, warmed up, and saved where the cloud can fork; elsewhere its children boot by themselves (see `ParentVmCopy.childOrigin`). Under the name of one that exists it replaces the recipe and builds it anew (jobs that run go on with the old one); with the same recipe it builds again what failed, and at clouds that were connected since, and else changes nothing but the number of children that stand ready. Watch it with `parentVmChanges`. For admins.',
     args: { input: t.arg({ type: RegisterParentVmInput, required: true, description: 'What it is called and made of.' }) },
     resolve: (_, { input }, { operations, actor }) =>
       acting(async () => {

@@ -90,7 +90,7 @@ const Copy = builder.objectRef<CopyRow>('ParentVmCopy').implement({
     }),
     ramSha256: t.exposeString('ramSha256', { nullable: true, description: 'SHA-256 of its memory file, in hex; null until it is saved.' }),
     diskSha256: t.exposeString('diskSha256', { nullable: true, description: 'SHA-256 of its disk file, in hex; null until it is saved.' }),
-    pausedChildren: t.exposeInt('pausedChildren', {
+    pausedChildrenReady: t.exposeInt('pausedChildren', {
       description: 'How many children of it stood ready there, forked and paused, when they were last counted.',
     }),
     problem: t.exposeString('problem', { nullable: true, description: 'One sentence on what is wrong, or null.' }),

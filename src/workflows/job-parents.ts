@@ -44,7 +44,7 @@ export function createJobParents(dependencies: {
   database: Database
   connections: CloudConnections
   store: JobStore
-  pausedChildren: Pick<PausedChildren, 'ready' | 'drain'>
+  pausedChildren: Pick<PausedChildren, 'ready' | 'yieldRoom' | 'drain'>
   childImage: (recipe: ParentRecipe, signal: AbortSignal) => Promise<ChildImage>
   log: PluginLog
 }): JobParents {
@@ -56,8 +56,10 @@ export function createJobParents(dependencies: {
       const clouds = await jobClouds(dependencies, job.request.cloudIds, signal)
       const begun = await begunWith(job, clouds, signal)
       if (begun && begun.places.some(({ room }) => room > 0)) return begun
-      if (begun) await waitFor(jobId, 'INSUFFICIENT_CAPACITY', begun.places.map(({ bound }) => bound).join(' '), signal)
-      else await choose(job, clouds, signal)
+      if (begun) {
+        pausedChildren.yieldRoom(clouds.map(({ cloudId }) => cloudId))
+        await waitFor(jobId, 'INSUFFICIENT_CAPACITY', begun.places.map(({ bound }) => bound).join(' '), signal)
+      } else await choose(job, clouds, signal)
     }
   }
 
@@ -94,6 +96,7 @@ export function createJobParents(dependencies: {
     const { requirement, message } = selection.unmet
     if (building.length === 0 && requirement !== 'CAPACITY')
       throw noParent((await isUnbounded(job.request, rows)) ? `${message} ${unboundedReason}` : message)
+    if (requirement === 'CAPACITY') pausedChildren.yieldRoom(clouds.map(({ cloudId }) => cloudId))
     const waitsFor = building.length > 0 ? `It waits for ${building.join(', ')}, which is being built.` : 'It waits for room.'
     await waitFor(job.id, requirement === 'CAPACITY' ? 'INSUFFICIENT_CAPACITY' : 'NO_PARENT_MATCHES', `${message} ${waitsFor}`, signal)
   }

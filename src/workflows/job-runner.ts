@@ -39,7 +39,7 @@ const memoryEveryMs = 1_000
 export function createJobRunner(dependencies: {
   database: Database
   connections: CloudConnections
-  pausedChildren: Pick<PausedChildren, 'ready' | 'take' | 'drain'>
+  pausedChildren: Pick<PausedChildren, 'ready' | 'take' | 'yieldRoom' | 'drain'>
   /** What children boot from where nothing forks. Throws PortolanError. */
   childImage: (recipe: ParentRecipe, signal: AbortSignal) => Promise<ChildImage>
   timings: { sliceMs: number; pollMs: number }

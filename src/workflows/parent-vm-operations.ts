@@ -1,9 +1,10 @@
 /** What admins may do with parent VMs. Each writes what is wished and a further `run`; the workflow of that run does it. */
 import { createHash, randomUUID } from 'node:crypto'
-import { and, eq, inArray, ne } from 'drizzle-orm'
+import { and, eq, inArray, isNull, ne, or } from 'drizzle-orm'
 import type { Change, Transaction } from '../database/client.ts'
+import { clouds } from '../database/tables/cloud.ts'
 import { jobs } from '../database/tables/job.ts'
-import { parentVms } from '../database/tables/parent-vm.ts'
+import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { checkedName } from '../domain/migration-group-members.ts'
 import { requireWithin } from '../domain/job-checks.ts'
@@ -16,7 +17,7 @@ import type { Idempotency } from './idempotency.ts'
 import type { Actor } from './operations.ts'
 
 export interface ParentVmOperations {
-  /** Another recipe under the same name builds it anew; the same one builds again what failed. `pausedChildren`: null leaves their number as it is, 0 at first. */
+  /** Another recipe under the same name builds it anew; the same one builds again what failed, and at clouds that were connected since. `pausedChildren`: null leaves their number as it is, 0 at first. */
   registerParentVm(
     actor: Actor,
     input: { idempotencyKey: string; name: string; recipe: ParentRecipe; pausedChildren: number | null },
@@ -113,7 +114,7 @@ async function buildAgain(tx: Transaction, known: ParentVmRow, recipe: ParentRec
     )
   const recipeDigest = digestOf(recipe)
   const isAnother = recipeDigest !== known.recipeDigest
-  if (!isAnother && known.state !== 'FAILED') return
+  if (!isAnother && known.state !== 'FAILED' && !(known.state === 'READY' && (await lacksCloud(tx, known)))) return
   await tx
     .update(parentVms)
     .set({
@@ -125,6 +126,18 @@ async function buildAgain(tx: Transaction, known: ParentVmRow, recipe: ParentRec
       updatedAt: new Date(),
     })
     .where(eq(parentVms.id, known.id))
+}
+
+/** A cloud was connected since it was built. */
+async function lacksCloud(tx: Transaction, { id, generation }: ParentVmRow): Promise<boolean> {
+  const copy = and(eq(parentVmCopies.cloudId, clouds.id), eq(parentVmCopies.parentVmId, id), eq(parentVmCopies.generation, generation))
+  const lacking = await tx
+    .select({ id: clouds.id })
+    .from(clouds)
+    .leftJoin(parentVmCopies, copy)
+    .where(and(ne(clouds.state, 'DISCONNECTED'), or(isNull(parentVmCopies.state), eq(parentVmCopies.state, 'FAILED'))))
+    .limit(1)
+  return lacking.length > 0
 }
 
 function digestOf(recipe: ParentRecipe): string {

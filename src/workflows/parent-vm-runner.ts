@@ -121,6 +121,7 @@ export function createParentVmRunner(dependencies: {
   async function tryBooting(parent: ParentRow, { cloudId, connection }: JobCloud, signal: AbortSignal): Promise<void> {
     const id = trialId(parent, cloudId)
     await removeBootedChild(connection, id, signal)
+    if (await isReady(parent, cloudId)) return
     await patchCopy(parent, cloudId, { state: 'BUILDING', childOrigin: 'BOOTED', problem: null })
     const since = performance.now()
     const { memoryBytes, cpuCount } = parent.recipe
@@ -136,6 +137,12 @@ export function createParentVmRunner(dependencies: {
     } finally {
       await removeBootedChild(connection, id)
     }
+  }
+
+  async function isReady({ id, generation }: ParentRow, cloudId: string): Promise<boolean> {
+    const copy = and(eq(parentVmCopies.parentVmId, id), eq(parentVmCopies.generation, generation), eq(parentVmCopies.cloudId, cloudId))
+    const [row] = await database.select({ state: parentVmCopies.state }).from(parentVmCopies).where(copy)
+    return row?.state === 'READY'
   }
 
   function saved(

@@ -21,6 +21,8 @@ export interface PausedChildren {
   ready(copy: CopyKey, limits: ChildLimits): number
   /** The id of one with these limits, which is no more among these, and still paused; null where none is ready. */
   take(copy: CopyKey, limits: ChildLimits): string | null
+  /** A job that can't use those there are waits for room: there are none at these clouds for a while. */
+  yieldRoom(cloudIds: readonly string[]): void
   /** Ends those of a parent that is about to be deleted there. */
   drain(copy: CopyKey, signal: AbortSignal): Promise<void>
   /** Ends all. */
@@ -32,6 +34,8 @@ const idPrefix = 'paused-'
 const lookMs = 30_000
 /** Of its lifetime, which counts from its fork, a job is left the rest. */
 const mostOfLifetimeSpent = 0.25
+/** From the last time that a job waited for room. */
+const yieldMs = 20_000
 /** By then it is among the children of the job that took it. */
 const forgetTakenMs = 10 * 60_000
 const drainTimeoutMs = 10_000
@@ -51,6 +55,8 @@ export function createPausedChildren(dependencies: {
   let places: Set<string> | null = null
   /** By jobs of this process, and when: one that is taken while the cloud is looked at doesn't come back. */
   const taken = new Map<string, number>()
+  /** Clouds at which there are to be none, and until when. */
+  const yielding = new Map<string, number>()
   let seen = ''
   let lookedAt = -Infinity
   const turns = new Map<string, Promise<unknown>>()
@@ -94,10 +100,11 @@ export function createPausedChildren(dependencies: {
     const reached = await forkingClouds(dependencies, [...places], signal)
     await Promise.all(
       reached.map(async (cloud) => {
-        const here = wishes.filter(({ cloudId }) => cloudId === cloud.cloudId)
+        const yields = performance.now() < (yielding.get(cloud.cloudId) ?? 0)
+        const here = yields ? [] : wishes.filter(({ cloudId }) => cloudId === cloud.cloudId)
         try {
           await inTurn(cloud.cloudId, () => lookAt(engineId, cloud, here, signal))
-          if (here.length === 0) places?.delete(cloud.cloudId)
+          if (here.length === 0 && !yields) places?.delete(cloud.cloudId)
         } catch (error) {
           signal.throwIfAborted()
           log('warn', `Paused children can't be looked after at ${cloud.name} now; it is tried again: ${failureOf(error).message}`)
@@ -194,6 +201,13 @@ export function createPausedChildren(dependencies: {
       taken.set(childId, performance.now())
       lookedAt = -Infinity
       return childId
+    },
+    yieldRoom(cloudIds) {
+      const now = performance.now()
+      for (const cloudId of cloudIds) {
+        if (now >= (yielding.get(cloudId) ?? 0)) lookedAt = -Infinity
+        yielding.set(cloudId, now + yieldMs)
+      }
     },
     async drain({ cloudId, parentId }, signal) {
       signal.throwIfAborted()

@@ -23,6 +23,8 @@ let deletedParents: string[]
 /** Ids of those that stand ready. */
 let ready: string[]
 let resumed: string[]
+/** Clouds where those that stand ready were asked to make room. */
+let yielded: string[]
 /** Of those, the ones that died while they stood. */
 let dead: string[]
 
@@ -37,6 +39,7 @@ beforeEach(async () => {
   deletedParents = []
   ready = []
   resumed = []
+  yielded = []
   dead = []
 })
 afterEach(async () => {
@@ -83,6 +86,7 @@ function newRunner(): JobRunner {
     pausedChildren: {
       ready: (_, { cpuShare }) => (cpuShare === 1 ? ready.length : 0),
       take: (_, { cpuShare }) => (cpuShare === 1 ? (ready.shift() ?? null) : null),
+      yieldRoom: (cloudIds) => void yielded.push(...cloudIds),
       drain: async () => {},
     },
     timings: { sliceMs: 200, pollMs: 20 },
@@ -313,6 +317,7 @@ test('a job waits where no child fits now, says so, and goes on when there is ro
   const jobId = await storeJob(answers(3))
   const driven = drive(newRunner(), jobId)
   await vi.waitFor(async () => expect((await read(jobId)).problemMessage).toMatch(/room for a child now.*It waits for room/))
+  expect(yielded).toContain('east')
   room = 2
   await driven
   expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED', problemCode: null })

@@ -183,6 +183,25 @@ test('where nothing forks one is booted to see whether it gets warm, the copy sa
   expect(west.guests.size).toBe(0)
 })
 
+test('at a cloud that was connected later it is built by itself: what is there stays', async () => {
+  const id = await register()
+  const runner = newRunner()
+  await drive(runner, id)
+  const before = (await copiesOf(id))[0]
+  west = bootingCloud()
+  for (const run of [2, 3]) {
+    await change(id, { state: 'REGISTERED', run })
+    await drive(runner, id)
+  }
+  expect(await read(id)).toMatchObject({ state: 'READY', problem: null })
+  expect((await copiesOf(id)).map(({ cloudId, state }) => [cloudId, state])).toEqual([
+    ['east', 'READY'],
+    ['west', 'READY'],
+  ])
+  expect((await copiesOf(id))[0]).toEqual(before)
+  expect(west.asked).toHaveLength(1)
+})
+
 test('one that does not get warm there has no children there, and is READY where it did', async () => {
   west = bootingCloud()
   west.warmth = { type: 'WARM_UP_FAILED', message: 'no room' }
@@ -200,6 +219,7 @@ test('what a killed control plane had booted there goes before it is booted agai
   await drive(runner, id)
   const { virtualMachine } = west.asked[0]!
   await west.connection.destination.instantiate(west.asked[0]!)
+  await database.write((orm) => [orm.update(parentVmCopies).set({ state: 'BUILDING' }).where(eq(parentVmCopies.cloudId, 'west'))])
   await change(id, { state: 'REGISTERED', run: 2 })
   await drive(runner, id)
   expect(west.asked.map((request) => request.virtualMachine.uniqueId)).toEqual(Array.from({ length: 3 }, () => virtualMachine.uniqueId))

@@ -103,6 +103,20 @@ test('one that is taken is replaced, and nobody is given it twice', async () => 
   expect(taken).not.toContain(pool.take(copyOf(id), limits))
 })
 
+test('they make room for a job that waits for it, and do not come back at once', async () => {
+  const id = await wish(2)
+  const pool = keeper()
+  await vi.waitFor(() => expect(pool.ready(copyOf(id), limits)).toBe(2), 5_000)
+  pool.yieldRoom(['west'])
+  pool.take(copyOf(id), limits)
+  await untilThereAre(3)
+  pool.yieldRoom(['east'])
+  // The one that was taken stays.
+  await untilThereAre(1)
+  await new Promise((later) => setTimeout(later, 200))
+  expect(there.size).toBe(1)
+})
+
 test('a job whose children have other limits is given none', async () => {
   const id = await wish(1)
   const pool = keeper()
