@@ -112,24 +112,26 @@ export function createJobRunner(dependencies: {
 
   /** Nothing of a job outlives it: children of which nobody knows whether they are gone are asked for again and again. */
   async function removeChildren(jobId: string, signal: AbortSignal): Promise<void> {
-    for (const child of await store.liveChildren(jobId)) {
+    for (const child of await store.liveChildren(jobId))
       for (let attempt = 1; ; attempt++)
         try {
           await children.remove(child, signal)
+          await store.putChild({ ...child, state: 'DELETED', endedAt: new Date() })
           break
         } catch (error) {
           signal.throwIfAborted()
           const { code, message } = failureOf(error)
+          // A cloud that was disconnected can't be asked any more.
           if (code === 'NOT_FOUND' || attempt === removalAttempts) {
-            await store.write(jobId, {}, [
-              { kind: 'NOTICE', message: `The child ${child.id} could not be removed: ${message}`, childId: child.id },
-            ])
+            const lossReason = `It could not be removed, and ends at the latest when its time is over: ${message}`
+            await store.putChild(
+              { ...child, state: 'LOST', lossReason, endedAt: new Date() },
+              { kind: 'NOTICE', message: lossReason, childId: child.id },
+            )
             break
           }
           await wait(1_000, signal)
         }
-      await store.putChild({ ...child, state: 'DELETED', endedAt: new Date() })
-    }
   }
 
   async function work(job: JobRow, signal: AbortSignal): Promise<void> {

@@ -7,7 +7,7 @@ import { jobChildren, jobEvents, jobPrograms, jobs, jobTaskLogs, jobTasks } from
 import { parentVmCopies, parentVms } from '../../src/database/tables/parent-vm.ts'
 import type { JobRequest } from '../../src/domain/job.ts'
 import { partition } from '../../src/domain/job-partition.ts'
-import type { ForkCapability, ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, type ForkCapability, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { createJobRunner, type JobRunner } from '../../src/workflows/job-runner.ts'
 import { scriptedChildren, type Deed } from '../job-environment/support/scripted-children.ts'
 import { storeMachines, temporaryDatabase } from './support/group-stage.ts'
@@ -23,6 +23,7 @@ let deletedParents: string[]
 /** Ids of those that stand ready. */
 let ready: string[]
 let resumed: string[]
+let disconnected: boolean
 /** Clouds where those that stand ready were asked to make room. */
 let yielded: string[]
 /** Of those, the ones that died while they stood. */
@@ -39,6 +40,7 @@ beforeEach(async () => {
   deletedParents = []
   ready = []
   resumed = []
+  disconnected = false
   yielded = []
   dead = []
 })
@@ -69,6 +71,7 @@ const fork: ForkCapability = {
   },
   listChildren: async () => [],
   async deleteChild({ childId }) {
+    if (disconnected) throw new ProviderError('NOT_FOUND', 'There is no such cloud.', { retryable: false, remedy: 'Connect it.' })
     const scripted = running.get(childId)
     running.delete(childId)
     if (scripted) await children.remove(scripted)
@@ -295,6 +298,16 @@ describe('a job ends', () => {
       problemMessage: 'No parent VM that is ready offers the runtime PYTHON. No task was run.',
     })
   })
+})
+
+test('a child of which nobody knows whether it is gone is not said to be deleted', async () => {
+  await storeParent(database, 'READY')
+  const jobId = await storeJob(answers(3), { children: 1 })
+  disconnected = true
+  await drive(newRunner(), jobId)
+  expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED' })
+  expect(await childrenOf(jobId)).toMatchObject([{ state: 'LOST', lossReason: expect.stringContaining('could not be removed') as string }])
+  disconnected = false
 })
 
 test('a fork that fails is shown with its reason, and tried again', async () => {
