@@ -105,7 +105,7 @@ const SubmitJobInput = builder.inputType('SubmitJobInput', {
     program: t.string({
       required: true,
       description:
-        'Source text, 1 MiB at most as a JSON string. Node: a module whose default export, or `module.exports`, is `async (input, context) => output`. Python: defines `run(input, context)`. Whether it parses is known in the first child.',
+        'Source text, 1 MiB at most as a JSON string. Node: a module whose default export, or `module.exports`, is `async (input, context) => output`. Python: defines `run(input, context)`. A file of the parent VM is a program by being required or imported. Whether it parses is known in the first child.',
     }),
     shared: t.field({
       type: [SharedInputInput],
