@@ -111,13 +111,12 @@ async function versionTwo(mount: string, own: Map<string, string>): Promise<Foun
   // Beside this process's own group: one that has processes can't have groups with limits below it. The topmost can.
   const path = own.get('') ?? '/'
   const base = join(mount, dirname(path))
-  const controllers = '+memory +cpu'
   return {
     version: 'V2',
     bases: [base],
+    // From the top: a group has only the controllers that all above it pass on, and systemd passes on no more than its units ask for.
     async prepare(siteDirectory) {
-      await writeFile(join(base, 'cgroup.subtree_control'), controllers)
-      await writeFile(join(siteDirectory, 'cgroup.subtree_control'), controllers)
+      for (const group of pathTo(siteDirectory, mount)) await passOn(group, ['memory', 'cpu'])
     },
     limit: (_index, { memoryBytes, cpuShare }) => [
       ['memory.max', String(memoryBytes)],
@@ -126,6 +125,18 @@ async function versionTwo(mount: string, own: Map<string, string>): Promise<Foun
     ],
     memory: { directory: base, top: mount, limitFile: 'memory.max', usageFile: 'memory.current', inactive: 'inactive_file' },
   }
+}
+
+/** The groups from the topmost one down to this one. */
+function pathTo(group: string, top: string): string[] {
+  return group === top ? [group] : [...pathTo(dirname(group), top), group]
+}
+
+/** Left alone where it is so already: a group that was delegated to this process has some above it that it may not write to. */
+async function passOn(group: string, controllers: readonly string[]): Promise<void> {
+  const file = join(group, 'cgroup.subtree_control')
+  const passed = (await textOf(file)).split(' ')
+  if (!controllers.every((name) => passed.includes(name))) await writeFile(file, controllers.map((name) => `+${name}`).join(' '))
 }
 
 /** The kernel takes no less than 1 ms of a period. */
