@@ -30,6 +30,15 @@ test('a destination that loses its power in a round boots its landing image agai
   await expectMoved(stage)
 })
 
+test('a landing image whose agent never dials in is booted again, before anything was copied', async () => {
+  hook = (call, when) => {
+    if (call === 'west.instantiate' && when === 'after') powerOffTheLandingImage()
+  }
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+  expect(stage.world.look().calls.filter((call) => call === 'west.discardOverlay')).toHaveLength(1)
+  await expectMoved(stage)
+})
+
 test('one that loses it again and again, without a round in between, ends the migration', async () => {
   hook = (call, when) => {
     if (call === 'SOURCE.round.run' && when === 'before') powerOffTheLandingImage()

@@ -14,6 +14,8 @@ import type { AgentBootstrap, AgentHello, ControlMethod, ControlRequests, RoundP
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { readJsonLines } from './json-lines.ts'
 
+type Log = (message: string) => void
+
 export type ControlHandlers = { [M in ControlMethod]?: (params: ControlRequests[M][0]) => Promise<ControlRequests[M][1]> }
 
 export interface ControlLink {
@@ -34,11 +36,11 @@ const aliveEveryMs = 5_000
  * Has the control plane certify the key of this guest, which is born here, and kept at `keyPath` (in RAM) so that a restarted agent can enrol again: the token
  * works for one key. Tries for ever; throws TransferError PEER_REFUSED when the control plane refuses.
  */
-export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: AbortSignal): Promise<AgentIdentity> {
+export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: AbortSignal, log: Log): Promise<AgentIdentity> {
   const privateKeyPem = keyOfThisGuest(keyPath)
   const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' })
   const { migrationId, role, caCertificatePem, enrolmentToken } = bootstrap
-  const certificatePem = await insistently(signal, async () => {
+  const certificatePem = await insistently(signal, log, async () => {
     const socket = await connectToControlPlane(bootstrap, null, signal)
     try {
       return await new Promise<string>((resolve, reject) => {
@@ -78,7 +80,7 @@ export function openControlLink(
   identity: AgentIdentity,
   gatherHello: () => Promise<AgentHello>,
   handlers: ControlHandlers,
-  log: (message: string) => void,
+  log: Log,
 ): ControlLink {
   const closing = new AbortController()
   const answers = new Map<string, Promise<object>>()
@@ -135,7 +137,7 @@ export function openControlLink(
     if (socket === connection) socket = null
   }
 
-  void insistently(closing.signal, async () => {
+  void insistently(closing.signal, log, async () => {
     const connection = await connectToControlPlane(bootstrap, identity, closing.signal)
     connection.on('error', (error) => log(`control plane: ${error.message}`))
     if (!connection.destroyed) await serve(connection)
@@ -151,8 +153,9 @@ export function openControlLink(
   }
 }
 
-/** Repeats until it works, with a pause that grows to 2 s; gives up when the signal aborts or the control plane says no. */
-async function insistently<T>(signal: AbortSignal, attempt: () => Promise<T>): Promise<T> {
+/** Repeats until it works, with a pause that grows to 2 s; gives up when the signal aborts or the control plane says no. A reason is logged when it is another one than the last. */
+async function insistently<T>(signal: AbortSignal, log: Log, attempt: () => Promise<T>): Promise<T> {
+  let lastReason = ''
   for (let pauseMs = 100; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
     const startedAt = performance.now()
     try {
@@ -160,6 +163,9 @@ async function insistently<T>(signal: AbortSignal, attempt: () => Promise<T>): P
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof TransferError && error.code === 'PEER_REFUSED') throw error
+      const reason = String(error)
+      if (reason !== lastReason) log(`control plane: ${reason}`)
+      lastReason = reason
       // A connection that had lasted is dialled again at once.
       if (performance.now() - startedAt > connectMs) pauseMs = 100
     }
@@ -207,6 +213,7 @@ function connectSecurely(
     connection.once('close', () => {
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
+      reject(new Error(`${host}:${port} closed the connection.`))
     })
     connection.on('error', reject)
     connection.once('secureConnect', () => {

@@ -22,7 +22,7 @@ async function main(role: string | undefined, path: string | undefined): Promise
   const agentInstanceId = randomUUID()
   const directory = dirname(resolve(path))
   const ending = new AbortController()
-  const identity = await enrol(bootstrap, join(directory, 'agent-key.pem'), ending.signal)
+  const identity = await enrol(bootstrap, join(directory, 'agent-key.pem'), ending.signal, log)
 
   let link: ControlLink | null = null
   const report = (progress: RoundProgress) => link?.report(progress)

@@ -1,7 +1,8 @@
 import { agentFindings } from '../../domain/agent-findings.ts'
 import { PortolanError } from '../../domain/errors.ts'
-import { bothAgents, joinAgents } from '../agent-link.ts'
+import { joinAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
+import { createLostAgents } from './lost-agents.ts'
 import { resultOf } from './phase-facts.ts'
 
 export const connectAgents: Phase = {
@@ -20,7 +21,9 @@ export const connectAgents: Phase = {
 }
 
 async function checkGuests(context: PhaseContext): Promise<void> {
-  const { source, destination } = await bothAgents(context)
+  // One that doesn't come, as from a landing image that hangs, is put there again.
+  const agents = createLostAgents(context)
+  const [source, destination] = await Promise.all([agents.agent('SOURCE'), agents.agent('DESTINATION')])
   const findings = agentFindings(source.hello, destination.hello, {
     otherAddresses: (context.migration.request.addressing ?? []).length > 0,
   })

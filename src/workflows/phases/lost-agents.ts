@@ -1,4 +1,4 @@
-/** Brings agents back that were lost while the disks are synced: what was copied stays, and the round after it compares everything. */
+/** Brings agents back that did not come, or were lost while the disks are synced: what was copied stays, and the round after it compares everything. */
 import { AgentError } from '../../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import type { AgentRole } from '../../transfer/control-protocol.ts'
