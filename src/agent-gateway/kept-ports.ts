@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import type { ListenAddress } from './agent-listener.ts'
 
@@ -13,7 +13,9 @@ export async function keepPorts(file: string, addresses: ListenAddress[]): Promi
     const key = `${host}#${index}`
     result.push({ host, port: port || (kept[key] ??= await freePort(host)) })
   }
-  await writeFile(file, JSON.stringify(kept, null, 2), { mode: 0o600 })
+  // In one step: half a file would keep the control plane from starting.
+  await writeFile(`${file}.partial`, JSON.stringify(kept, null, 2), { mode: 0o600 })
+  await rename(`${file}.partial`, file)
   return result
 }
 
