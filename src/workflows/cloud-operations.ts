@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { eq, or } from 'drizzle-orm'
-import type { Database } from '../database/client.ts'
+import { and, eq, gt, inArray, notInArray, or } from 'drizzle-orm'
+import type { Database, Transaction } from '../database/client.ts'
 import { clouds } from '../database/tables/cloud.ts'
+import { jobChildren, jobs } from '../database/tables/job.ts'
 import { activeMigrations, migrations } from '../database/tables/migration.ts'
+import { parentVmCopies, parentVms } from '../database/tables/parent-vm.ts'
 import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { SealKey } from '../secrets/seal.ts'
@@ -66,17 +68,7 @@ export function createCloudOperations(dependencies: {
           await requireCloud(database, cloudId)
           const answer = await commit(
             async (tx) => {
-              const [busy] = await tx
-                .select({ id: migrations.id })
-                .from(migrations)
-                .innerJoin(activeMigrations, eq(activeMigrations.migrationId, migrations.id))
-                .where(or(eq(migrations.sourceCloudId, cloudId), eq(migrations.destinationCloudId, cloudId)))
-              if (busy)
-                throw new PortolanError('CONFLICT', `Migration ${busy.id} uses the cloud, so it stays connected.`, {
-                  retryable: true,
-                  remedy: 'Wait for the migration to end, or cancel it.',
-                  path: ['input', 'cloudId'],
-                })
+              await requireIdle(tx, cloudId)
               // The rows that migrations name stay; what is known of the rest goes, the credentials first.
               await tx.update(clouds).set({ state: 'DISCONNECTED', sealedOptions: '', problem: null }).where(eq(clouds.id, cloudId))
               await tx.update(virtualMachines).set({ present: false }).where(eq(virtualMachines.cloudId, cloudId))
@@ -100,6 +92,48 @@ export function createCloudOperations(dependencies: {
         }),
       ),
   }
+}
+
+/** What only this connection can end there must have ended. */
+async function requireIdle(tx: Transaction, cloudId: string): Promise<void> {
+  const [migration] = await tx
+    .select({ id: migrations.id })
+    .from(migrations)
+    .innerJoin(activeMigrations, eq(activeMigrations.migrationId, migrations.id))
+    .where(or(eq(migrations.sourceCloudId, cloudId), eq(migrations.destinationCloudId, cloudId)))
+    .limit(1)
+  if (migration) throw inUse(`Migration ${migration.id} uses the cloud`, 'Wait for the migration to end, or cancel it.')
+  const [job] = await tx
+    .select({ name: jobs.name })
+    .from(jobChildren)
+    .innerJoin(jobs, eq(jobs.id, jobChildren.jobId))
+    .where(and(eq(jobChildren.cloudId, cloudId), notInArray(jobChildren.state, ['LOST', 'DELETED'])))
+    .limit(1)
+  if (job) throw inUse(`The job ${JSON.stringify(job.name)} has children there`, 'Wait for the job to end, or cancel it.')
+  const [parent] = await tx
+    .select({ name: parentVms.name, state: parentVms.state })
+    .from(parentVmCopies)
+    .innerJoin(parentVms, and(eq(parentVms.id, parentVmCopies.parentVmId), eq(parentVms.generation, parentVmCopies.generation)))
+    .where(
+      and(
+        eq(parentVmCopies.cloudId, cloudId),
+        inArray(parentVmCopies.state, ['BUILDING', 'READY']),
+        or(
+          inArray(parentVms.state, ['REGISTERED', 'BUILDING']),
+          and(eq(parentVms.state, 'READY'), eq(parentVmCopies.childOrigin, 'FORKED'), gt(parentVms.pausedChildren, 0)),
+        ),
+      ),
+    )
+    .limit(1)
+  if (!parent) return
+  const name = JSON.stringify(parent.name)
+  throw parent.state === 'READY'
+    ? inUse(`Children of the parent VM ${name} stand ready there`, 'Register it again with `pausedChildren: 0`, or delete it.')
+    : inUse(`The parent VM ${name} is being built there`, 'Wait until it is READY or FAILED, or delete it.')
+}
+
+function inUse(because: string, remedy: string): PortolanError {
+  return new PortolanError('CONFLICT', `${because}, so it stays connected.`, { retryable: true, remedy, path: ['input', 'cloudId'] })
 }
 
 function requireName(name: string): void {

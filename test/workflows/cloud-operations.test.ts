@@ -1,10 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openDatabase, type Database } from '../../src/database/client.ts'
 import { clouds } from '../../src/database/tables/cloud.ts'
 import { idempotencyKeys } from '../../src/database/tables/idempotency-key.ts'
+import { jobChildren, jobs } from '../../src/database/tables/job.ts'
+import { parentVmCopies, parentVms } from '../../src/database/tables/parent-vm.ts'
 import { virtualMachines } from '../../src/database/tables/topology.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
@@ -106,6 +108,58 @@ test('a disconnected cloud keeps its row but no credentials, and is the same clo
   expect(await database.select().from(virtualMachines)).toMatchObject([{ present: false }])
   await expect(connections.connection(cloudId, new AbortController().signal)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   expect(await connect('three')).toEqual({ cloudId })
+})
+
+describe('a cloud stays connected', () => {
+  const now = new Date()
+  const disconnect = (cloudId: string, idempotencyKey: string) => operations.disconnectCloud(operator, { idempotencyKey, cloudId })
+
+  test('while a child of a job lives there', async () => {
+    const { cloudId } = await connect('one')
+    await database.write((orm) => [
+      orm.insert(jobs).values({
+        id: 'job',
+        name: 'primes',
+        state: 'RUNNING',
+        desired: 'RUN',
+        engineId: 'engine',
+        tasksTotal: 1,
+        components: 1,
+        request: {} as typeof jobs.$inferInsert.request,
+        createdAt: now,
+        updatedAt: now,
+      }),
+      orm.insert(jobChildren).values({ id: 'child', jobId: 'job', cloudId, ordinal: 1, state: 'READY', createdAt: now }),
+    ])
+    await expect(disconnect(cloudId, 'two')).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('"primes"') })
+    expect(await database.select().from(clouds)).toMatchObject([{ state: 'CONNECTED' }])
+    await database.write((orm) => [orm.update(jobChildren).set({ state: 'LOST' })])
+    await disconnect(cloudId, 'three')
+  })
+
+  test('while a parent VM is built there, or has children that stand ready there', async () => {
+    const { cloudId } = await connect('one')
+    const recipe = {} as typeof parentVms.$inferInsert.recipe
+    await database.write((orm) => [
+      orm.insert(parentVms).values({
+        id: 'parent',
+        name: 'node',
+        recipe,
+        recipeDigest: '',
+        state: 'BUILDING',
+        pausedChildren: 2,
+        engineId: 'engine',
+        createdAt: now,
+        updatedAt: now,
+      }),
+      orm.insert(parentVmCopies).values({ parentVmId: 'parent', generation: 1, cloudId, state: 'BUILDING' }),
+    ])
+    await expect(disconnect(cloudId, 'two')).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('being built') })
+    await database.write((orm) => [orm.update(parentVms).set({ state: 'READY' }), orm.update(parentVmCopies).set({ state: 'READY' })])
+    await expect(disconnect(cloudId, 'three')).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('stand ready') })
+    await database.write((orm) => [orm.update(parentVms).set({ pausedChildren: 0 })])
+    await disconnect(cloudId, 'four')
+  })
 })
 
 test.each(['', ' east', 'a\u0000b', 'x'.repeat(101)])('the name %j is refused', async (name) => {
