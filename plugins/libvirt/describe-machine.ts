@@ -25,7 +25,7 @@ export async function describeMachine(site: Site, vmId: string, hostId: string, 
     hostId,
     architecture: architecture === 'aarch64' ? 'aarch64' : 'x86_64',
     firmware: hasUefi(tree) ? 'UEFI' : 'BIOS',
-    cpuCount: Number(textOf(childAt(tree, 'vcpu')) || 1),
+    cpuCount: cpuCountOf(tree),
     memoryBytes: bytesOf(childAt(tree, 'memory')),
     disks: await disksOf(site, tree, vmId, signal),
     nics: await nicsOf(site, tree, power, signal),
@@ -37,6 +37,12 @@ export async function powerOf(site: Site, vmId: string, signal?: AbortSignal): P
   const state = await site.client.call(['domstate', '--domain', vmId], { what: `ask for the state of the virtual machine ${vmId}`, signal })
   const states: Record<string, PowerState> = { running: 'RUNNING', paused: 'SUSPENDED', 'shut off': 'STOPPED' }
   return states[state] ?? 'UNKNOWN'
+}
+
+/** Those that are there, of those that there is room for. */
+export function cpuCountOf(domain: XmlElement): number {
+  const vcpu = childAt(domain, 'vcpu')
+  return Number(vcpu?.attributes['current'] ?? (textOf(vcpu) || 1))
 }
 
 function hasUefi(domain: XmlElement): boolean {

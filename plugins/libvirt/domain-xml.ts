@@ -31,7 +31,7 @@ export function domainXml(
     element('uuid', {}, vm.uniqueId),
     element('metadata', {}, metadataElement(site.metadata)),
     element('memory', { unit: 'b' }, String(vm.memoryBytes)),
-    element('vcpu', {}, String(vm.cpuCount)),
+    vcpuElement(vm.cpuCount, kvm),
     element('os', {}, element('type', { arch: 'x86_64', machine: 'q35' }, 'hvm')),
     element('features', {}, element('acpi'), element('apic')),
     cpuElement(kvm),
@@ -51,6 +51,11 @@ export function domainXml(
   )
   setBoot(domain, site.landing)
   return domain
+}
+
+/** Without room for a second processor emulation leaves out the guest's memory barriers, and its virtio queues may stand still for good (see the qemu plugin's command line). */
+function vcpuElement(cpuCount: number, kvm: boolean): XmlElement {
+  return !kvm && cpuCount === 1 ? element('vcpu', { current: '1' }, '2') : element('vcpu', {}, String(cpuCount))
 }
 
 /** Serials let the guest's agent tell disks apart: letters depend on the order of probing. */

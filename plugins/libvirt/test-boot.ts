@@ -10,7 +10,7 @@
 import { type NewVirtualMachine, type Operation, type ProviderConnection, testIdentity } from '../../src/plugin-sdk/index.ts'
 import { requireCapacity } from './capacity.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { bytesOf, diskElements, nicElements, powerOf } from './describe-machine.ts'
+import { bytesOf, cpuCountOf, diskElements, nicElements, powerOf } from './describe-machine.ts'
 import { domainXml, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { requireUnarmed } from './fenced-definition.ts'
 import { isolateConfiguration } from './isolation.ts'
@@ -110,7 +110,7 @@ function testVirtualMachine(copy: XmlElement, { uniqueId, mac }: ReturnType<type
   return {
     name: `${textOf(childAt(copy, 'name')).slice(0, 40)}${suffix}`,
     uniqueId,
-    cpuCount: Number(textOf(childAt(copy, 'vcpu')) || 1),
+    cpuCount: cpuCountOf(copy),
     memoryBytes: bytesOf(childAt(copy, 'memory')),
     firmware: 'BIOS',
     disks: diskElements(copy).map((_, index) => ({ index, sizeBytes: 0 })),

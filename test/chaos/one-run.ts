@@ -1,5 +1,5 @@
 /** One run of the campaign: a real migration, its faults, the way back to peace, and the checks. */
-import { cp, mkdir } from 'node:fs/promises'
+import { cp, glob, mkdir, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { conclude, concludeFromRecords } from './conclude.ts'
 import { hasEnded, openScenario } from '../support/scenario-site.ts'
@@ -132,10 +132,16 @@ async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number
 }
 
 /** What is needed to see why, before the run's directory goes. */
-async function keepTraces({ scenario }: Stage, plan: RunPlan, say: (line: string) => void): Promise<void> {
+async function keepTraces({ scenario, site }: Stage, plan: RunPlan, say: (line: string) => void): Promise<void> {
   const kept = `${scenario.directory}-kept`
   await mkdir(kept)
   await cp(`${scenario.directory}/control-plane.log`, `${kept}/control-plane.log`).catch(() => {})
-  await cp(`${scenario.directory}/data/portolan.db`, `${kept}/portolan.db`).catch(() => {})
-  say(`run ${plan.run}: the control plane's log and database are kept in ${kept}`)
+  // What was written last is beside the database itself.
+  for (const name of await readdir(`${scenario.directory}/data`).catch(() => []))
+    if (name.startsWith('portolan.db')) await cp(`${scenario.directory}/data/${name}`, `${kept}/${name}`).catch(() => {})
+  for (const path of await Array.fromAsync(
+    glob('{east-disk/state/machines/*/serial.log,libvirt/pool/*-console.log}', { cwd: site.directory }),
+  ))
+    await cp(`${site.directory}/${path}`, `${kept}/${path.replaceAll('/', '-')}`).catch(() => {})
+  say(`run ${plan.run}: the control plane's log and database, and what the machines wrote on their consoles, are kept in ${kept}`)
 }

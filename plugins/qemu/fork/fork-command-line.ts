@@ -6,7 +6,7 @@
  */
 import type { ChildLimits } from '../../../src/plugin-sdk/index.ts'
 import type { HostFacts } from '../command-line.ts'
-import { memoryKiB } from '../command-line.ts'
+import { memoryKiB, processors } from '../command-line.ts'
 import { parentFiles, runFiles } from './fork-files.ts'
 import { forkName } from './fork-processes.ts'
 
@@ -15,6 +15,8 @@ export interface ForkHardware {
   accelerator: 'tcg' | 'kvm'
   cpuModel: string
   cpuCount: number
+  /** For `-smp`; absent in a parent that an earlier version of this plugin has saved. */
+  processors?: string
   memoryKiB: number
 }
 
@@ -31,6 +33,7 @@ export function hardwareOf(
     accelerator: host.accelerator,
     cpuModel: host.cpuModel,
     cpuCount: asked.cpuCount,
+    processors: processors(asked.cpuCount, host.accelerator),
     memoryKiB: memoryKiB(asked.memoryBytes, host.accelerator),
   }
 }
@@ -67,7 +70,7 @@ export function childCommandLine(
 }
 
 function hardwareArguments(
-  { accelerator, cpuModel, cpuCount, memoryKiB: sizeKiB }: ForkHardware,
+  { accelerator, cpuModel, cpuCount, processors: smp = String(cpuCount), memoryKiB: sizeKiB }: ForkHardware,
   { ramFile, share, mac, networkId }: { ramFile: string; share: 'on' | 'off'; mac: string; networkId: string | null },
 ): string[][] {
   return [
@@ -76,7 +79,7 @@ function hardwareArguments(
     ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ['-name', forkName, '-qmp', `unix:${runFiles.control},server=on,wait=off`],
     ['-machine', `pc,accel=${accelerator},memory-backend=ram,mem-merge=off,hpet=off,vmport=off,usb=off`],
-    ['-cpu', cpuModel, '-smp', String(cpuCount), '-m', `${sizeKiB}K`, '-rtc', 'base=utc'],
+    ['-cpu', cpuModel, '-smp', smp, '-m', `${sizeKiB}K`, '-rtc', 'base=utc'],
     // The id is a part of the memory's name: the same on both sides.
     ['-object', `memory-backend-file,id=ram,size=${sizeKiB}K,mem-path=${ramFile},share=${share}`],
     ['-device', 'virtio-serial-pci,id=ports,max_ports=2,addr=0x3'],

@@ -127,7 +127,7 @@ test("somebody else's domain is described as it is, and not deleted", async () =
 
 function foreignDomain(uuid: string): string {
   return `<domain type='qemu'>
-  <name>made &quot;by hand&quot; &amp; &lt;old&gt;</name><uuid>${uuid}</uuid><memory unit='GiB'>2</memory><vcpu>3</vcpu>
+  <name>made &quot;by hand&quot; &amp; &lt;old&gt;</name><uuid>${uuid}</uuid><memory unit='GiB'>2</memory><vcpu current='3'>4</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type><loader readonly='yes' type='pflash'>/nowhere/OVMF_CODE.fd</loader></os><features><acpi/></features>
   <devices>
     <disk type='file' device='cdrom'><target dev='sdb' bus='sata'/></disk>

@@ -42,6 +42,12 @@ describe('memory', () => {
   })
 })
 
+test('one processor has room for a second one under emulation, or its memory barriers would be left out', () => {
+  expect(valueOf(line({ cpuCount: 1 }), '-smp')).toBe('1,maxcpus=2')
+  expect(valueOf(line(), '-smp')).toBe('2')
+  expect(valueOf(commandLine('/state', { ...machine, cpuCount: 1 }, { ...host, accelerator: 'kvm' }), '-smp')).toBe('1')
+})
+
 describe("QEMU's arguments", () => {
   test('hold no name, and no kernel once the VM boots from its disk', () => {
     expect(line().join(' ')).not.toContain('passwd')
