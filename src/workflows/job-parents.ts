@@ -35,7 +35,7 @@ type ParentRow = typeof parentVms.$inferSelect
 
 export interface JobParents {
   /** The one that the job began with, or the best of those that are ready; and where its children go, with room for one at least. Until there is such a one the job waits. Throws NO_PARENT_MATCHES. */
-  choose(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }>
+  choose(jobId: string, signal: AbortSignal): Promise<{ recipe: ParentRecipe; places: Place[] }>
   /** Deletes the copies that the job used where the parent has a newer generation by now: they stayed for its children. */
   removeOutdated(job: JobRow, signal: AbortSignal): Promise<void>
 }
@@ -50,7 +50,7 @@ export function createJobParents(dependencies: {
 }): JobParents {
   const { childImage, database, pausedChildren, store } = dependencies
 
-  async function chosenParent(jobId: string, signal: AbortSignal): Promise<{ parentRow: ParentRow; places: Place[] }> {
+  async function chosenParent(jobId: string, signal: AbortSignal): Promise<{ recipe: ParentRecipe; places: Place[] }> {
     for (;;) {
       const job = await store.read(jobId)
       const clouds = await jobClouds(dependencies, job.request.cloudIds, signal)
@@ -64,15 +64,13 @@ export function createJobParents(dependencies: {
   }
 
   async function begunWith(job: JobRow, clouds: readonly JobCloud[], signal: AbortSignal) {
-    const { parentVmId: id, parentGeneration: generation, request } = job
-    if (id === null || generation === null) return null
-    const [parentRow] = await database.select().from(parentVms).where(eq(parentVms.id, id))
-    if (!parentRow) return null
-    const places = await placesOf({ ...parentRow, generation }, request, clouds, signal)
+    const { parentVmId: id, parentGeneration: generation, parentRecipe: recipe, request } = job
+    if (id === null || generation === null || recipe === null) return null
+    const places = await placesOf({ id, generation, recipe }, request, clouds, signal)
     const forked = places.filter(({ origin }) => origin === 'FORKED')
     // Whoever names clouds has children at all of them.
     const used = request.cloudIds === null && forked.length > 0 ? forked : places
-    return used.length > 0 ? { parentRow, places: used } : null
+    return used.length > 0 ? { recipe, places: used } : null
   }
 
   /** Writes down the best of those that are ready, or waits a while where one may be ready later. */

@@ -137,7 +137,7 @@ export function createJobRunner(dependencies: {
   async function work(job: JobRow, signal: AbortSignal): Promise<void> {
     const { request, id: jobId } = job
     const rows = await store.tasks(jobId)
-    const { parentRow, places } = await parents.choose(jobId, signal)
+    const { recipe, places } = await parents.choose(jobId, signal)
     const open = rows.filter(({ state }) => !isTaskEnded(state))
     const components = componentsOf(rows)
     const openComponents = new Set(open.map(({ component }) => component)).size
@@ -188,7 +188,7 @@ export function createJobRunner(dependencies: {
         program: { ...program, taskTimeoutMs: request.taskTimeoutMs },
         peers: request.privileges.peers,
         children: count,
-        start: (seat, startSignal) => children.start(job, seats[seat]!, parentRow.recipe, () => ordinal++, startSignal),
+        start: (seat, startSignal) => children.start(job, seats[seat]!, recipe, () => ordinal++, startSignal),
         remove: (childId) => removeChild(jobId, childId, lost.has(childId) ? 'LOST' : 'DELETED', gathering),
         report: reportInto(gathering, lost),
         signal: AbortSignal.any([signal, failed.signal]),

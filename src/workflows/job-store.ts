@@ -132,7 +132,7 @@ export function createJobStore(database: Database): JobStore {
         if (parent?.state !== 'READY' || parent.generation !== generation) return false
         await tx
           .update(jobs)
-          .set({ parentVmId: id, parentGeneration: generation, parentReason: reason, updatedAt: new Date() })
+          .set({ parentVmId: id, parentGeneration: generation, parentRecipe: parent.recipe, parentReason: reason, updatedAt: new Date() })
           .where(eq(jobs.id, jobId))
         await addEvents(tx, jobId, [{ kind: 'PARENT_CHOSEN', message: reason }])
         return true

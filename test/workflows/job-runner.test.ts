@@ -20,6 +20,8 @@ let runners: JobRunner[]
 let room: number
 let running: Map<string, string>
 let deletedParents: string[]
+/** Of the children, in the order of their forks. */
+let memoryLimits: number[]
 /** Ids of those that stand ready. */
 let ready: string[]
 let resumed: string[]
@@ -38,6 +40,7 @@ beforeEach(async () => {
   room = 8
   running = new Map()
   deletedParents = []
+  memoryLimits = []
   ready = []
   resumed = []
   disconnected = false
@@ -60,7 +63,8 @@ const fork: ForkCapability = {
   hashParent: async () => ({ ramSha256: 'ram', diskSha256: 'disk' }),
   deleteParent: async ({ parentId }) => void deletedParents.push(parentId),
   capacity: async () => ({ children: room, freeMemoryBytes: 1e9, perChildBytes: 1e8, reason: 'So many.' }),
-  async forkChild({ childId }) {
+  async forkChild({ childId, limits }) {
+    memoryLimits.push(limits.memoryBytes)
     const forked = await children.fork(0)
     running.set(childId, forked.id)
     return { channel: forked.channel, mac: null }
@@ -346,6 +350,28 @@ test('a job ends with the generation of the parent that it began with, which is 
   await driven
   expect(deletedParents).toEqual([`${parentId}-1`])
   expect(await database.select().from(parentVmCopies)).toMatchObject([{ generation: 1, state: 'DELETED' }])
+})
+
+test('a job that goes on after a restart keeps to the recipe that it began with, whatever its parent is registered with by then', async () => {
+  await storeParent(database, 'READY')
+  const jobId = await storeJob([{ answer: 1 }, { hang: true }], { children: 1 })
+  const first = newRunner()
+  const driven = drive(first, jobId).catch(() => {})
+  await vi.waitFor(async () => expect((await tasksOf(jobId))[0]!.state).toBe('DONE'))
+  await first.close()
+  await driven
+  const [{ recipe }] = (await database.select().from(parentVms)) as [typeof parentVms.$inferSelect]
+  await database.write((orm) => [
+    orm.update(parentVms).set({ generation: 2, recipe: { ...recipe, memoryBytes: recipe.memoryBytes * 2 } }),
+    orm
+      .update(jobTasks)
+      .set({ input: { answer: 2 } })
+      .where(eq(jobTasks.index, 1)),
+  ])
+  await drive(newRunner(), jobId)
+  expect(await read(jobId)).toMatchObject({ state: 'SUCCEEDED' })
+  expect(memoryLimits).toHaveLength(2)
+  expect(new Set(memoryLimits)).toHaveProperty('size', 1)
 })
 
 test('a component that is too large for its share is said so', async () => {

@@ -9,6 +9,7 @@ import {
   type JobRequest,
   type ParentHashes,
 } from '../../domain/job.ts'
+import type { ParentRecipe } from '../../domain/parent-vm.ts'
 
 /** Single writer: its workflow; mutations insert it with its tasks, and write `desired`. */
 export const jobs = sqliteTable(
@@ -22,6 +23,8 @@ export const jobs = sqliteTable(
     /** Null until it is chosen. */
     parentVmId: text(),
     parentGeneration: integer(),
+    /** Of that generation: the parent may be registered with another one meanwhile. */
+    parentRecipe: text({ mode: 'json' }).$type<ParentRecipe>(),
     /** Why that one, as a sentence. */
     parentReason: text(),
     /** The parent's copies that were used, by cloud: hashed before the first fork, and after the last child was deleted. */
