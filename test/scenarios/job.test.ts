@@ -214,6 +214,36 @@ describe('a program', () => {
     expect(job.state).toBe('SUCCEEDED')
     expect(['nothing', 'ENETUNREACH', 'EHOSTUNREACH', 'ETIMEDOUT']).toContain(job.outputs[0])
   })
+
+  describe('that writes to the port as root, past its runtime', () => {
+    /** `say` puts a line on the port; the tasks wait for each other, so that each is in a child of its own. */
+    const forging = (deed: string) => `const fs = require('fs')
+      const port = fs.readdirSync('/proc/self/fd').find((fd) => { try { return fs.readlinkSync('/proc/self/fd/' + fd).includes('/vport') } catch { return false } })
+      const say = (message) => fs.writeSync(Number(port), JSON.stringify(message) + '\\n')
+      module.exports = async (index, context) => {
+        await context.barrier('all', 2)
+        if (index === 0) { ${deed} }
+        await new Promise((done) => setTimeout(done, 1_000))
+        return 'own'
+      }`
+
+    test('answers for no task of another child', async () => {
+      const job = await site.run({
+        program: forging("say({ type: 'RESULT', index: 1, attempt: 1, output: 'forged', durationMs: 1 })"),
+        tasks: tasks(2),
+        children: 2,
+      })
+      expect(job).toMatchObject({ state: 'SUCCEEDED', outputs: ['own', 'own'] })
+    })
+
+    test('talks to no task with which it may not', async () => {
+      const job = await site.run({ program: forging("say({ type: 'SEND', from: 0, to: 1, body: 1 })"), tasks: tasks(2), children: 2 })
+      expect(job).toMatchObject({
+        state: 'FAILED',
+        problem: { message: expect.stringContaining('Task 0 sent a message to task 1, with which it may not talk.') as string },
+      })
+    })
+  })
 })
 
 test('tasks in several children that wait for each other for ever are found and named', async () => {
