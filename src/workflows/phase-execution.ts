@@ -6,6 +6,8 @@ import { runHooks } from './hooks.ts'
 import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
 import { startHeartbeat } from './phase-heartbeat.ts'
 import { done, type Phase, type PhaseContext, type PhaseOutcome } from './phase.ts'
+import { isOff } from './phases/phase-facts.ts'
+import { sourceIsOff } from './source-off.ts'
 import { wait } from './wait.ts'
 
 /** The control plane ends: the phase stops where it is, and is repeated by whoever comes next. */
@@ -119,6 +121,7 @@ async function withRetries(
   work: () => Promise<PhaseOutcome>,
 ): Promise<PhaseOutcome> {
   const { timings } = context.settings
+  let offSince: number | null = null
   for (let delayMs = timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, timings.maxRetryMs)) {
     try {
       return await work()
@@ -131,6 +134,8 @@ async function withRetries(
       }
       if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
       if (phase.ownRetries || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
+      offSince = phase.inGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
+      if (offSince !== null && performance.now() - offSince >= timings.lostMs) throw sourceIsOff()
       await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
       await wait(delayMs, context.signal)
     }

@@ -68,6 +68,18 @@ test('a source that loses its power before its agent is there is waited for, and
   expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
 })
 
+test('a source that loses its power once its agent was installed, and stays off, ends the migration', async () => {
+  hook = (call, when) => {
+    if (call === 'east.install' && when === 'after')
+      stage.world.change('power', ({ source }) => Object.assign(source, { power: 'STOPPED', agentInstance: null }))
+  }
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({
+    state: 'FAILED',
+    errorCode: 'AGENT_UNREACHABLE',
+    errorMessage: expect.stringContaining('The source virtual machine is off'),
+  })
+})
+
 describe('a source that loses its power in a round', () => {
   const powerOff = () => stage.world.change('power', ({ source }) => Object.assign(source, { power: 'STOPPED', agentInstance: null }))
   const start = () => stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))

@@ -9,6 +9,7 @@ export const connectAgents: Phase = {
   name: 'CONNECT_AGENTS',
   control: 'PAUSABLE',
   timeoutMs: 10 * 60_000,
+  inGuest: true,
   async do(context) {
     await checkGuests(context)
     const { link } = await joinAgents(context, {
