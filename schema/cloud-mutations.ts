@@ -87,7 +87,7 @@ function acrossCloud(mutation: 'disconnectCloud' | 'refreshTopology', role: 'ope
 acrossCloud(
   'disconnectCloud',
   'admin',
-  'Ends the connection to a cloud and forgets its credentials; nothing in the cloud changes, so copies that migrations kept and what parent VMs have saved there stay until it is connected again: discard or delete them first. Refused while a migration, a child of a job or a child that stands ready uses it. For admins.',
+  'Ends the connection to a cloud and forgets its credentials; nothing in the cloud changes, so copies that migrations kept and what parent VMs have saved there stay until it is connected again: discard or delete them first. Refused while a migration, a child of a job, a child that stands ready or a parent VM that is being built uses it. For admins.',
   'The cloud is disconnected.',
 )
 acrossCloud('refreshTopology', 'operator', 'Reads what a cloud has now. For operators.', 'The topology was read.')

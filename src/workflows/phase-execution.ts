@@ -134,7 +134,7 @@ async function withRetries(
       }
       if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
       if (phase.ownRetries || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
-      offSince = phase.inGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
+      offSince = phase.needsSourceGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
       if (offSince !== null && performance.now() - offSince >= timings.lostMs) throw sourceIsOff()
       await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
       await wait(delayMs, context.signal)

@@ -81,8 +81,8 @@ export interface Phase {
   underLease?: true
   /** Its undo, or a forward-only phase itself, needs nothing but the source's site. Where an administrator attested that the source is dead, and it can't be reached, it counts as done. */
   atSource?: true
-  /** It needs the source's guest: one that is off is waited for as long as an agent that is lost, since somebody may start it, and then it ends. */
-  inGuest?: true
+  /** One that is off is waited for as long as an agent that is lost, since somebody may start it; then the phase fails. */
+  needsSourceGuest?: true
   /** It tries again itself what may pass, and what it throws is final. */
   ownRetries?: true
   do(context: PhaseContext): Promise<PhaseOutcome>

@@ -9,7 +9,7 @@ export const connectAgents: Phase = {
   name: 'CONNECT_AGENTS',
   control: 'PAUSABLE',
   timeoutMs: 10 * 60_000,
-  inGuest: true,
+  needsSourceGuest: true,
   async do(context) {
     await checkGuests(context)
     const { link } = await joinAgents(context, {
@@ -24,7 +24,9 @@ export const connectAgents: Phase = {
 async function checkGuests(context: PhaseContext): Promise<void> {
   // One that doesn't come, as from a landing image that hangs, is put there again.
   const agents = createLostAgents(context)
-  const [source, destination] = await Promise.all([agents.agent('SOURCE'), agents.agent('DESTINATION')])
+  // One after the other: nothing boots any more once this has thrown.
+  const source = await agents.agent('SOURCE')
+  const destination = await agents.agent('DESTINATION')
   const findings = agentFindings(source.hello, destination.hello, {
     otherAddresses: (context.migration.request.addressing ?? []).length > 0,
   })

@@ -9,7 +9,7 @@ export const installAgents: Phase = {
   atSource: true,
   control: 'PAUSABLE',
   timeoutMs: 15 * 60_000,
-  inGuest: true,
+  needsSourceGuest: true,
   async do(context) {
     await installSourceAgent(context, 'install')
     return done

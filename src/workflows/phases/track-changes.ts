@@ -8,7 +8,7 @@ export const trackChanges: Phase = {
   name: 'TRACK_CHANGES',
   control: 'PAUSABLE',
   timeoutMs: 5 * 60_000,
-  inGuest: true,
+  needsSourceGuest: true,
   async do(context) {
     const { source } = await bothAgents(context)
     await startTracking(context, source, resultOf(context, 'CONNECT_AGENTS').disk)

@@ -21,6 +21,13 @@ test('a child has the devices and the memory that its parent was saved with, whi
   expect(valuesOf(forked, '-object')).toEqual([`memory-backend-file,id=ram,size=${256 * 1024 - 8}K,mem-path=../../../ram,share=off`])
 })
 
+test('one processor has room for a second one under emulation, but where an earlier version saved the parent without', () => {
+  const one = hardwareOf({ accelerator: 'tcg', cpuModel: 'qemu64' }, { memoryBytes: 256 * mebibyte, cpuCount: 1 })
+  expect(valuesOf(childCommandLine(one, child), '-smp')).toEqual(['1,maxcpus=2'])
+  const { processors: _, ...earlier } = one
+  expect(valuesOf(childCommandLine(earlier, child), '-smp')).toEqual(['1'])
+})
+
 test("a child writes to its overlay only, boots nothing, and its console can't fill the host's disk", () => {
   const forked = childCommandLine(hardware, child)
   const [overlay] = valuesOf(forked, '-blockdev').map((node) => JSON.parse(node) as Record<string, unknown>)
