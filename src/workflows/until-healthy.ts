@@ -8,20 +8,36 @@ import { wait } from './wait.ts'
 type HealthCheck = MigrationRequest['healthCheck']
 const probeTimeoutMs = 5_000
 
+/** A question to a port that is forwarded, or to an address that nobody has yet, is often lost, and hangs until its time is over: others are asked meanwhile, so many at most. */
+const mostAtOnce = 10
+
 /** Asks the isolated copy until it answers well; when that was asked, in ms since 1970. Throws PortolanError HEALTH_CHECK_FAILED after the check's time-out. */
 export async function untilHealthy(context: PhaseContext, vmId: string, check: HealthCheck, signal: AbortSignal): Promise<number> {
   const until = performance.now() + check.timeoutMs
+  const over = new AbortController()
+  const asking = AbortSignal.any([signal, over.signal])
+  const answered = Promise.withResolvers<number>()
+  let underWay = 0
   let last = 'nothing answered'
-  while (performance.now() < until) {
-    const answeringAt = Date.now()
+  const ask = async () => {
+    const askedAt = Date.now()
+    underWay++
     try {
-      await probe(await endpointOf(context, vmId, check.port, signal), check, signal)
-      return answeringAt
+      await probe(await endpointOf(context, vmId, check.port, asking), check, asking)
+      answered.resolve(askedAt)
     } catch (error) {
-      signal.throwIfAborted()
       last = error instanceof Error ? error.message : String(error)
     }
-    await wait(context.settings.timings.healthPollMs, signal)
+    underWay--
+  }
+  try {
+    while (performance.now() < until) {
+      if (underWay < mostAtOnce) void ask()
+      const answeringAt = await Promise.race([answered.promise, wait(context.settings.timings.healthPollMs, signal).then(() => null)])
+      if (answeringAt !== null) return answeringAt
+    }
+  } finally {
+    over.abort()
   }
   throw new PortolanError(
     'HEALTH_CHECK_FAILED',
