@@ -29,8 +29,6 @@ export interface CampaignTotals extends Counts {
   clean: boolean
 }
 
-const greatestRecopiedShare = 0.05
-
 export async function runCampaign(options: CampaignOptions): Promise<CampaignTotals> {
   const { say } = options
   const finished = await readFinished(options)
@@ -100,6 +98,6 @@ function totalsOf(results: readonly RunResult[]): CampaignTotals {
     totals.faults += result.injectedIn.filter((phase) => phase !== null).length
     totals.recopiedShareMax = Math.max(totals.recopiedShareMax, result.recopiedShare ?? 0)
   }
-  totals.clean = results.length > 0 && isClean(totals) && totals.recopiedShareMax <= greatestRecopiedShare
+  totals.clean = results.length > 0 && results.every(isClean)
   return totals
 }

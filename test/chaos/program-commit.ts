@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
 
-/** Of the program that runs, as git tells; `unknown` outside of a clone. Under sudo the clone is somebody else's. */
+/** The last one that changed more of the program that runs than words about it, as git tells; `unknown` outside of a clone. Under sudo the clone is somebody else's. */
 export function programCommit(): string {
   try {
-    return execFileSync('git', ['-c', 'safe.directory=*', 'rev-parse', '--short', 'HEAD'], {
+    return execFileSync('git', ['-c', 'safe.directory=*', 'log', '-1', '--format=%h', '--', ':/', ':/!docs', ':/!*.md'], {
       cwd: import.meta.dirname,
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'ignore'],

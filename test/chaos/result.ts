@@ -25,6 +25,9 @@ export function noCounts(): Counts {
   return { twoLive: 0, noneRecoverable: 0, recordsLost: 0, wrongVerdicts: 0, unresolved: 0, leaks: 0 }
 }
 
-export function isClean(result: Counts): boolean {
-  return counted.every((name) => result[name] === 0)
+/** Of the blocks that are verified, no retry may copy more again. */
+export const greatestRecopiedShare = 0.05
+
+export function isClean(result: Counts & { recopiedShare: number | null }): boolean {
+  return counted.every((name) => result[name] === 0) && (result.recopiedShare ?? 0) <= greatestRecopiedShare
 }

@@ -6,7 +6,7 @@ import { diskImage, hasEnded, type ScenarioMigration } from '../support/scenario
 import * as documents from './campaign-documents.ts'
 import { checkCopies, verdictOf } from './checks.ts'
 import { copyAt } from './copies.ts'
-import type { RunResult } from './result.ts'
+import { greatestRecopiedShare, type RunResult } from './result.ts'
 import type { Stage } from './stage.ts'
 
 const roundsDocument = `query Rounds($id: ID!) { migration(id: $id) { copyKept rounds(first: 100) { nodes { mode verifiedBytes changedBytes } } } }`
@@ -21,7 +21,7 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
   const earlier = await read(stage, id)
   const verifiedBytes = sumOf(earlier, 'verifiedBytes')
   const measured = earlier.copyKept && verifiedBytes >= worthMeasuringBytes
-  if (measured) await holdRecords(stage)
+  if (measured) await holdWriters(stage)
   const differingBytes = measured ? await bytesThatDiffer(stage) : null
   const { retryMigration } = await scenario.api().run<{ retryMigration: { code?: string; message?: string } }>(documents.retry, {
     input: { idempotencyKey: randomUUID(), migrationId: id },
@@ -30,20 +30,24 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
   let ended: ScenarioMigration
   try {
     await scenario.until(id, (present) => hasEnded(present) || present.rounds.nodes.some(({ state }) => state !== 'RUNNING'), timeoutMs)
-    if (measured) scenario.records.moveTo(scenario.vm.workload)
+    if (measured) await releaseWriters(stage)
     ended = await scenario.until(id, hasEnded, timeoutMs)
   } catch (error) {
     return unresolved(`The retry does not end: ${String(error)}`)
   }
   if (ended.state !== 'COMPLETED') return unresolved(`The retry is ${ended.state}: ${ended.error?.message}`)
-  if (differingBytes !== null)
-    result.recopiedShare = Math.max(0, sumOf(await read(stage, id), 'changedBytes') - differingBytes) / verifiedBytes
+  if (differingBytes !== null) noteShare(Math.max(0, sumOf(await read(stage, id), 'changedBytes') - differingBytes) / verifiedBytes)
   const verdict = await verdictOf(stage, id)
   if (verdict !== 'MIGRATED') {
     result.wrongVerdicts++
     result.findings.push(`The verdict of the completed retry is ${verdict}.`)
   }
   await checkCopies(scenario, true, timeoutMs, result)
+
+  function noteShare(share: number): void {
+    result.recopiedShare = share
+    if (share > greatestRecopiedShare) result.findings.push(`The retry copied ${(share * 100).toFixed(1)} % of the verified blocks again.`)
+  }
 
   function unresolved(finding: string): void {
     result.unresolved++
@@ -60,12 +64,23 @@ function sumOf({ rounds }: Rounds, figure: 'verifiedBytes' | 'changedBytes'): nu
   return rounds.nodes.filter(({ mode }) => mode === 'FULL').reduce((sum, round) => sum + Number(round[figure]), 0)
 }
 
-/** Nobody writes records while the two disks are compared and compared again by the retry's first round, or their blocks would count as sent again. What the guest writes by itself does, so the share errs upwards. */
-async function holdRecords({ scenario }: Stage): Promise<void> {
+/** Neither clients nor the workload itself write while the two disks are compared and compared again by the retry's first round, or their blocks would count as sent again. */
+async function holdWriters({ scenario }: Stage): Promise<void> {
   scenario.records.moveTo(nowhere)
-  await inGuest(scenario.source, scenario.vm.vmId, 'sync')
+  await inGuest(scenario.source, scenario.vm.vmId, `${signalWorkload('STOP')} && sync`)
 }
 
+/** A guest that is frozen or off by then needs it no more: its copy is another one, which boots. */
+async function releaseWriters({ scenario }: Stage): Promise<void> {
+  await inGuest(scenario.source, scenario.vm.vmId, signalWorkload('CONT'), releasedWithinMs).catch(() => {})
+  scenario.records.moveTo(scenario.vm.workload)
+}
+
+function signalWorkload(signal: 'STOP' | 'CONT'): string {
+  return `busybox pkill -${signal} -x python3`
+}
+
+const releasedWithinMs = 20_000
 const nowhere = { host: '127.0.0.1', port: 9 }
 /** Of less, what the guest writes by itself in a minute is a large share. */
 const worthMeasuringBytes = 16 * 1024 ** 2

@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 import { ensureSetup } from '../../setup/setup.ts'
 import { enterPrivateNetwork } from '../../src/cli/private-site/enter-private-network.ts'
 import { runCampaign } from './campaign.ts'
+import { faults } from './faults.ts'
 import { programCommit } from './program-commit.ts'
 
 const { values } = parseArgs({
@@ -36,6 +37,10 @@ const runs = Array.from({ length: Number(values.runs) }, (_, offset) => first + 
 if (values.help || runs.some(Number.isNaN) || !Number.isSafeInteger(shard) || !Number.isSafeInteger(shards)) {
   say('npm run chaos -- [--runs N] [--seed S] [--from-run K] [--shard i/n] [--fault NAME] [--state FILE] [--patience N] [--json]')
   process.exit(values.help ? 0 : 1)
+}
+if (values.fault !== undefined && !faults.some(({ name }) => name === values.fault)) {
+  say(`There is no fault named '${values.fault}'. These there are: ${faults.map(({ name }) => name).join('; ')}.`)
+  process.exit(1)
 }
 
 await ensureSetup({ log: say, tests: true })
