@@ -9,9 +9,11 @@
 import { createHash } from 'node:crypto'
 import { parseSiteRecord, ProviderError, type ProviderConnection, type SiteRecord } from '../../src/plugin-sdk/index.ts'
 import type { Site } from './site.ts'
-import { childAt, element, textOf } from './xml.ts'
+import { childAt, element, readXml, textOf } from './xml.ts'
 
 const usagePrefix = '/portolan/record/'
+const uuidPattern = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const recordsACall = 200
 
 export function records(site: Site): ProviderConnection['records'] {
   const { client } = site
@@ -20,15 +22,27 @@ export function records(site: Site): ProviderConnection['records'] {
     const table = await client.call(['secret-list'], { what: 'list the records', signal })
     const uuids = table.split('\n').flatMap((line) => {
       const [uuid, type, usage] = line.trim().split(/\s+/)
-      return uuid !== undefined && type === 'volume' && usage?.startsWith(usagePrefix + encodeURIComponent(keyPrefix)) ? [uuid] : []
+      return uuid !== undefined &&
+        uuidPattern.test(uuid) &&
+        type === 'volume' &&
+        usage?.startsWith(usagePrefix + encodeURIComponent(keyPrefix))
+        ? [uuid]
+        : []
     })
-    const found = await Promise.all(uuids.map((uuid) => read(uuid, signal)))
+    const found: SiteRecord[] = []
+    for (let first = 0; first < uuids.length; first += recordsACall)
+      found.push(...(await read(uuids.slice(first, first + recordsACall), signal)))
     return found.toSorted((a, b) => a.key.localeCompare(b.key))
   }
 
-  const read = async (uuid: string, signal?: AbortSignal): Promise<SiteRecord> => {
-    const tree = await client.read(['secret-dumpxml', '--secret', uuid], { what: 'read a record', signal })
-    return parseSiteRecord(textOf(childAt(tree, 'description')), `in the secret ${uuid}`)
+  /** A site with years of migrations has thousands, and a process each would keep a verdict waiting. */
+  const read = async (uuids: string[], signal?: AbortSignal): Promise<SiteRecord[]> => {
+    const commands = uuids.map((uuid) => `secret-dumpxml --secret ${uuid}`).join('; ')
+    const documents = (await client.call([commands], { what: 'read the records', signal })).split(/(?<=<\/secret>)\s*/)
+    return documents.filter(Boolean).map((text) => {
+      const tree = readXml(text)
+      return parseSiteRecord(textOf(childAt(tree, 'description')), `in the secret ${textOf(childAt(tree, 'uuid'))}`)
+    })
   }
 
   return {
