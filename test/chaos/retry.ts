@@ -77,7 +77,7 @@ async function releaseWriters({ scenario }: Stage): Promise<void> {
 }
 
 function signalWorkload(signal: 'STOP' | 'CONT'): string {
-  return `busybox pkill -${signal} -x python3`
+  return `for process in /proc/[0-9]*; do case $(readlink "$process/exe") in */python3*) kill -${signal} "\${process#/proc/}";; esac; done`
 }
 
 const releasedWithinMs = 20_000
