@@ -31,9 +31,11 @@ export const SafeActionEnum = describedEnum<SafeAction>(
     RECORD_ROLLBACK: 'End the rollback that had begun: record that the destination is fenced for good. The source goes on after that.',
     RELEASE_FENCE: "Take the attempt's fence off the source.",
     RESUME_SOURCE: 'Resume the suspended source.',
-    START_SOURCE: 'Start the source, which lost its power under its fence.',
+    START_SOURCE:
+      'Start the source, which is off. `reconcileMigrations` does it where it lost its power under its fence; without a fence its owner may have stopped it.',
     FENCE_SOURCE: 'Fence the source, so that it can not run beside its successor. Before that nothing else is safe.',
     START_DESTINATION: 'Start the destination from its own disk.',
+    RESUME_DESTINATION: 'Resume the destination, which its hypervisor holds, as it does when a write finds no room.',
     EXPOSE_DESTINATION: 'Put the destination on its networks.',
     COMPLETE_RECORDS: 'Record the completion at the destination.',
     RETIRE_SOURCE: 'Power the fenced source off, and keep it.',

@@ -14,6 +14,7 @@ export const safeActionNames = [
   'START_SOURCE',
   'FENCE_SOURCE',
   'START_DESTINATION',
+  'RESUME_DESTINATION',
   'EXPOSE_DESTINATION',
   'COMPLETE_RECORDS',
   'RETIRE_SOURCE',
@@ -77,7 +78,8 @@ function whenMigrated({ row, source, destination, sourceAttestedDead }: VerdictS
   const exposed = row === 'COMPLETED'
   return [
     ...when(destination.power === 'STOPPED', 'START_DESTINATION'),
-    ...when(!exposed && destination.power !== 'SUSPENDED', 'EXPOSE_DESTINATION'),
+    ...when(destination.power === 'SUSPENDED', 'RESUME_DESTINATION'),
+    ...when(!exposed, 'EXPOSE_DESTINATION'),
     // Only what was seen running: once completed, a machine that is off is left off.
     ...when(!exposed && destination.power === 'RUNNING', 'COMPLETE_RECORDS'),
     ...when(exposed && source.power === 'SUSPENDED', 'RETIRE_SOURCE'),
@@ -103,7 +105,12 @@ function whenNotMigrated(standing: VerdictStanding): SafeAction[] {
   const toSource = onSource(standing)
   if (toSource) return toSource
   const kept = known && row !== 'ROLLED_BACK'
-  return [...letRun, ...when(kept, 'RETRY'), ...when(kept && destination.power === 'STOPPED', 'DISCARD')]
+  return [
+    ...letRun,
+    ...when(source.power === 'STOPPED' && isFree(source), 'START_SOURCE'),
+    ...when(kept, 'RETRY'),
+    ...when(kept && destination.power === 'STOPPED', 'DISCARD'),
+  ]
 }
 
 /** Null: nothing is left to be done there. */
@@ -118,6 +125,13 @@ function onSource({ source, startOwed, sourceAttestedDead }: VerdictStanding): S
   if (source.power === 'SUSPENDED' && (owed || source.fence === 'UNSUPPORTED')) return [...release, 'RESUME_SOURCE']
   if (source.power === 'STOPPED' && owed) return [...release, 'START_SOURCE']
   return null
+}
+
+/** What is safe, and is its owner's to decide: he may have switched the machine off, or suspended it, himself. */
+function isOwners(action: SafeAction, { row, source, startOwed, workflowRuns, disputed }: VerdictStanding): boolean {
+  const moved = row === 'COMPLETED' && !workflowRuns && !disputed
+  if (action === 'START_DESTINATION' || action === 'RESUME_DESTINATION') return moved
+  return action === 'START_SOURCE' && !startOwed && !isOurs(source)
 }
 
 /** What answers is not dead, whoever says so: it can be fenced, or it is off and can't be. */
@@ -151,7 +165,7 @@ export function conclude(standing: VerdictStanding): Conclusion {
   // A moved machine that its owner stopped is left off; and it doesn't wait for a source that may come back any time: that is fenced then.
   const moved = standing.row === 'COMPLETED' && !standing.workflowRuns && !standing.disputed
   if (waits) return { state: moved ? 'DONE' : 'WAIT' }
-  const does = actions.filter((action) => !left.has(action) && !(moved && action === 'START_DESTINATION'))
+  const does = actions.filter((action) => !left.has(action) && !isOwners(action, standing))
   if (does.length > 0) return { state: 'WORK', does }
   // In a rollback that nobody can end, neither of the two runs.
   const unfinished = standing.verdict === 'MIGRATED' && (!moved || isOurs(standing.destination))

@@ -59,6 +59,12 @@ export function failureOf(error: unknown): PortolanError {
   })
 }
 
+/** Whether a site did not answer: it refused, or it kept silent. What it did is not known. */
+export function isOutOfReach(error: unknown): boolean {
+  const { code } = failureOf(error)
+  return code === 'CLOUD_UNREACHABLE' || code === 'TIMED_OUT'
+}
+
 /** Whatever the work throws, its caller gets a PortolanError. */
 export async function translated<T>(work: () => Promise<T>): Promise<T> {
   try {

@@ -1,6 +1,6 @@
 /** Runs one phase, or its undo: time-out, cancellation, retries. Whatever happens, it returns or throws only after the phase's own code has ended. */
 import { PortolanError } from '../domain/errors.ts'
-import { failureOf } from './failure.ts'
+import { failureOf, isOutOfReach } from './failure.ts'
 import type { MigrationRow, NewEvent, StepRow } from './migration-store.ts'
 import { runHooks } from './hooks.ts'
 import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
@@ -47,13 +47,16 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
     if (phase.control === 'PAUSABLE') await context.holdWhilePaused()
     // A hook has a time-out of its own.
     await runHooks(context, phase.name, 'BEFORE')
-    if (phase.timeoutMs !== null) deadline = setTimeout(() => abort.abort(timedOut(phase)), phase.timeoutMs)
+    if (phase.timeoutMs !== null)
+      deadline = setTimeout(() => abort.abort(timedOut(phase.name, phase.timeoutMs ?? 0, 'so the migration is undone')), phase.timeoutMs)
     const outcome = await withRetries(dependencies, context, phase, () => phase.do(context))
     clearTimeout(deadline)
     if (outcome.outcome === 'DONE') await runHooks(context, phase.name, 'AFTER')
     return outcome
   } catch (error) {
     if (shutdown.aborted) throw new ShuttingDown()
+    // It tries again for ever, so what it throws is a fault of the database: there is no way back that this could begin.
+    if (phase.control === 'FORWARD_ONLY') throw error
     return { outcome: 'FAILED', error: failureOf(abort.signal.aborted ? abort.signal.reason : error) }
   } finally {
     clearTimeout(deadline)
@@ -88,8 +91,9 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
         )
         if (answer !== 'COMMITTED') await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
         return answer === 'COMMITTED'
-      } catch (error) {
+      } catch (thrown) {
         if (run.shutdown.aborted) throw new ShuttingDown()
+        const error = signal.aborted ? timedOut(`Undoing ${phase.name}`, undoTimeoutMs, 'and is tried again') : thrown
         if (await isGivenUp(dependencies, migration, phase, error)) {
           await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() }, events: [givenUp(phase)] })
           return false
@@ -106,7 +110,7 @@ const undoTimeoutMs = 5 * 60_000
 
 /** The source is attested dead and can't be reached: its fence stays armed there, and what it finds when it returns is decided by its verdict. */
 async function isGivenUp({ settings }: PhaseDependencies, migration: MigrationRow, phase: Phase, error: unknown): Promise<boolean> {
-  return phase.atSource === true && failureOf(error).code === 'CLOUD_UNREACHABLE' && (await settings.attestedDead(migration))
+  return phase.atSource === true && isOutOfReach(error) && (await settings.attestedDead(migration))
 }
 
 function givenUp(phase: Phase): NewEvent {
@@ -164,9 +168,8 @@ function cancelled({ id }: MigrationRow): PortolanError {
   })
 }
 
-function timedOut(phase: Phase): PortolanError {
-  const message = `${phase.name} did not end within ${(phase.timeoutMs ?? 0) / 1000} s, so the migration is undone.`
-  return new PortolanError('TIMED_OUT', message, {
+function timedOut(what: string, timeoutMs: number, consequence: string): PortolanError {
+  return new PortolanError('TIMED_OUT', `${what} did not end within ${timeoutMs / 1000} s, ${consequence}.`, {
     retryable: true,
     remedy: "See the migration's events for what it waited for, then start again.",
   })

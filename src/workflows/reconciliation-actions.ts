@@ -66,6 +66,15 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
       await connection.virtualMachines.start({ ...operation, vmId })
       return 'The destination was started from its own disk.'
     }
+    case 'RESUME_DESTINATION': {
+      const { connection, vmId } = destination()
+      await connection.virtualMachines.resume({ ...operation, vmId }).catch(async (error: unknown) => {
+        // A merge that was cut short holds it, and lets it go at its end.
+        await connection.destination.flattenOverlay({ ...operation, vmId })
+        if ((await connection.virtualMachines.describe({ vmId, signal })).power !== 'RUNNING') throw error
+      })
+      return 'The destination was resumed.'
+    }
     case 'EXPOSE_DESTINATION': {
       const { connection, vmId } = destination()
       const completedEventKey = recordKey({ migrationId, attempt, kind: 'outcome' })
@@ -80,6 +89,8 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
         (error: unknown) => ` Its overlay could not be merged: ${error instanceof Error ? error.message : String(error)}`,
       )
       signal.throwIfAborted()
+      const { power } = await connection.virtualMachines.describe({ vmId, signal })
+      if (power !== 'RUNNING') return `The destination is ${power} by now, so its completion was not recorded.${merged}`
       await put('completed', { uniqueId, vmId })
       return `The completion was recorded at the destination.${merged}`
     }

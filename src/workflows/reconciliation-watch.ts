@@ -52,9 +52,11 @@ export function startReconciliationWatch(dependencies: {
     if (back.length === 0) return
     wake()
     const returned = back.filter((id) => wentSilent.has(id))
+    const unread = new Set<string | null>()
     const migrationIds = [...(await movedFrom(returned)), ...(await attestedDead(back))]
-    for (let first = 0; first < migrationIds.length; first += 50) await fenceReturned(migrationIds.slice(first, first + 50))
-    for (const id of back) answering.add(id)
+    for (let first = 0; first < migrationIds.length; first += 50)
+      for (const id of await fenceReturned(migrationIds.slice(first, first + 50))) unread.add(id)
+    for (const id of back) if (!unread.has(id)) answering.add(id)
   }
 
   /** Ours that are complete, and whose source the cloud shows. */
@@ -88,12 +90,14 @@ export function startReconciliationWatch(dependencies: {
     return [...new Set(rows.map(({ id }) => id))]
   }
 
-  async function fenceReturned(migrationIds: string[]): Promise<void> {
+  /** Answers with the clouds of sources of which nothing could be read after all. */
+  async function fenceReturned(migrationIds: string[]): Promise<(string | null)[]> {
     const found = (await verdicts.read({ migrationIds }, closing.signal)).filter(isReconcilable)
     for (const verdict of found.filter(({ safeActions }) => safeActions.includes('FENCE_SOURCE'))) {
       const row = await database.transaction((tx) => takeUp(tx, verdict, { engineId, actor: null }))
       await submit(runKeyOf(row))
     }
+    return found.filter(({ standing }) => standing.source.power === 'UNKNOWN').map(({ source }) => source.cloudId)
   }
 
   async function lookAgainAndAgain(): Promise<void> {

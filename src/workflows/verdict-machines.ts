@@ -31,8 +31,10 @@ export function findDestination(site: SiteReading, { uniqueId, vmId }: Sought): 
 export function findSource(known: string | null, elsewhere: SiteReading[], sought: Sought, now: Date): Found {
   const { uniqueId, sourceVmId } = sought
   const site = elsewhere.find(({ cloudId }) => cloudId === known)
-  if (site) return findIn(site, uniqueId, sourceVmId)
+  if (site?.records.problem === null) return findIn(site, uniqueId, sourceVmId)
   const nowhere = (message: string): Found => ({ cloudId: known, connection: null, vm: null, power: 'UNKNOWN', message, readAt: now })
+  // It may have been moved back there since, and be the live copy.
+  if (site) return { ...nowhere(`Its site's records could not be read: ${site.records.problem}`), readAt: site.readAt }
   if (known) return nowhere('Its cloud is not connected, so nobody can ask for it.')
   const readable = elsewhere.filter(({ records, machines }) => records.problem === null && machines.problem === null)
   const [holder, another] = readable.filter(({ machines }) =>

@@ -44,7 +44,7 @@ function violations(holds: (actions: SafeAction[], standing: VerdictStanding) =>
 }
 
 const startsSource: SafeAction[] = ['RESUME_SOURCE', 'START_SOURCE', 'RELEASE_FENCE']
-const startsDestination: SafeAction[] = ['START_DESTINATION', 'EXPOSE_DESTINATION']
+const startsDestination: SafeAction[] = ['START_DESTINATION', 'RESUME_DESTINATION', 'EXPOSE_DESTINATION']
 const any = (actions: SafeAction[], of: SafeAction[]) => actions.some((action) => of.includes(action))
 const unknown = ({ power, fence }: CopyStanding) => power === 'UNKNOWN' || fence === 'UNKNOWN'
 
@@ -153,19 +153,40 @@ test('a rollback is ended only by what it had fenced itself, with a source to go
   ).toEqual([])
 })
 
-test('a moved machine that its owner stopped may be started, and is not started by a reconciliation', () => {
+const settled: Pick<VerdictStanding, 'disputed' | 'sourceAttestedDead' | 'startOwed' | 'workflowRuns' | 'known'> = {
+  disputed: false,
+  sourceAttestedDead: false,
+  startOwed: false,
+  workflowRuns: false,
+  known: false,
+}
+
+test.each([
+  ['STOPPED', 'START_DESTINATION'],
+  ['SUSPENDED', 'RESUME_DESTINATION'],
+] as const)('a moved machine that its owner left %s may go on, and is not made to by a reconciliation', (power, action) => {
   const standing: VerdictStanding = {
+    ...settled,
     verdict: 'MIGRATED',
     row: 'COMPLETED',
     outcome: 'COMMITTED',
-    disputed: false,
     source: { power: 'STOPPED', fence: 'FENCED' },
-    destination: { power: 'STOPPED', fence: 'NONE' },
-    sourceAttestedDead: false,
-    startOwed: false,
-    workflowRuns: false,
-    known: false,
+    destination: { power, fence: 'NONE' },
   }
-  expect(safeActions(standing)).toEqual(['START_DESTINATION'])
+  expect(safeActions(standing)).toEqual([action])
   expect(conclude(standing)).toEqual({ state: 'DONE' })
+})
+
+test('a source that is off without a fence may be started, and is started by a reconciliation only where that owes it', () => {
+  const standing: VerdictStanding = {
+    ...settled,
+    verdict: 'NOT_MIGRATED',
+    row: 'ROLLED_BACK',
+    outcome: 'COMMITTED',
+    source: { power: 'STOPPED', fence: 'NONE' },
+    destination: { power: 'STOPPED', fence: 'FENCED' },
+  }
+  expect(safeActions(standing)).toEqual(['START_SOURCE'])
+  expect(conclude(standing)).toEqual({ state: 'DONE' })
+  expect(conclude({ ...standing, startOwed: true })).toEqual({ state: 'WORK', does: ['START_SOURCE'] })
 })

@@ -5,6 +5,8 @@ import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { phaseLists, type PhaseLists } from '../../src/workflows/phase-lists.ts'
 import type { Phase } from '../../src/workflows/phase.ts'
 import type { PhaseRunner } from '../../src/workflows/phase-runner.ts'
+import { sourceMachineId } from './support/fake-clouds.ts'
+import { sourceUniqueId } from './support/fake-world.ts'
 import { expectMoved, expectUndone, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 const list = phaseLists[2]!
@@ -473,34 +475,40 @@ describe('a source that loses its power', () => {
     await expectMoved(stage)
   })
 
-  test('with its whole site, once it is suspended, does not keep its copy from taking over', async () => {
-    let gone = false
-    hook = (call) => {
-      if (call === 'west.boot') gone = true
-      if (call === 'west.expose') gone = false
-      if (gone && call.startsWith('east.')) throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
-    }
-    const id = await stage.start()
-    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
-    await expectMoved(stage)
-  })
+  test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
+    'with its whole site (%s), once it is suspended, does not keep its copy from taking over',
+    async (code) => {
+      let gone = false
+      hook = (call) => {
+        if (call === 'west.boot') gone = true
+        if (call === 'west.expose') gone = false
+        if (gone && call.startsWith('east.')) throw new ProviderError(code, 'No answer.', { retryable: true, remedy: 'Wait.' })
+      }
+      const id = await stage.start()
+      expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+      await expectMoved(stage)
+    },
+  )
 })
 
-test('a source that is dead for good keeps its migration waiting, visibly, until an administrator attests it', async () => {
-  let gone = false
-  hook = (call) => {
-    if (call === 'SOURCE.freeze') gone = true
-    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
-      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
-  }
-  const id = await stage.start()
-  const end = stage.drive(stage.runner(), id)
-  await eventually(async () => expect((await stage.store.read(id)).problem).toMatch(/tried again: No answer/))
-  stage.attested.dead = true
-  await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
-  expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
-  expect(stage.world.look().source.fence).not.toBe(null)
-})
+test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
+  'a source that is dead for good (%s) keeps its migration waiting, visibly, until an administrator attests it',
+  async (code) => {
+    let gone = false
+    hook = (call) => {
+      if (call === 'SOURCE.freeze') gone = true
+      if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
+        throw new ProviderError(code, 'No answer.', { retryable: true, remedy: 'Wait.' })
+    }
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(), id)
+    await eventually(async () => expect((await stage.store.read(id)).problem).toMatch(/tried again: No answer/))
+    stage.attested.dead = true
+    await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
+    expect(await end).toMatchObject({ state: 'CANCELLED', copyKept: true })
+    expect(stage.world.look().source.fence).not.toBe(null)
+  },
+)
 
 test('a destination that loses its power after the commit is started again, from its own disk', async () => {
   let losses = 0
@@ -513,6 +521,40 @@ test('a destination that loses its power after the commit is started again, from
   expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
   expect(losses).toBe(2)
   await expectMoved(stage)
+})
+
+describe('a destination that its hypervisor holds, since a write found no room,', () => {
+  const hold = () =>
+    stage.world.change('no room', ({ machines }) => Object.values(machines).forEach((machine) => (machine.power = 'SUSPENDED')))
+
+  test.each(['west.expose', 'west.flatten'])('by the end of %s goes on', async (moment) => {
+    hook = (call, when) => void (call === moment && when === 'after' && hold())
+    expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+    expect(stage.world.look().calls).toContain('west.resume')
+    await expectMoved(stage)
+  })
+
+  test('is not recorded as complete until it runs', async () => {
+    let full = true
+    hook = (call, when) => void (full && (call === 'west.expose' || call === 'west.resume') && when === 'after' && hold())
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(), id)
+    await eventually(async () => expect((await stage.store.read(id)).problem).toMatch(/is SUSPENDED: it does not run on/))
+    expect(Object.keys(stage.world.look().records).filter((key) => key.endsWith('.completed'))).toEqual([])
+    full = false
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+})
+
+test('a migration that begins under a clock that was set back is later than the one before it all the same', async () => {
+  const before = { migrationId: 'before', attempt: 1, uniqueId: sourceUniqueId, vmId: sourceMachineId }
+  const key = 'migration.before.1.started'
+  const record = { key, writtenAt: '2126-01-01T00:00:00.000Z', content: before }
+  stage.world.change('moved here before', ({ records }) => void (records[key] = record))
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+  expect(stage.world.look().records[`migration.${id}.1.started`]?.writtenAt).toBe('2126-01-01T00:00:00.001Z')
 })
 
 test('a migration whose row was lost with the database ends without a word', async () => {
@@ -538,6 +580,17 @@ describe('a rollback', () => {
     await stage.operations.rollbackMigration(operator, key('back', id))
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: true })
     await expectBack()
+    const { calls } = stage.world.look()
+    // A database that is lost while the guest shuts down leaves a destination that is off: its fence says why.
+    const inOrder = ['west.arm', 'west.stop', 'west.fence', 'east.release', 'east.start']
+    expect(calls.slice(calls.indexOf('west.arm')).filter((call) => inOrder.includes(call))).toEqual([
+      'west.arm',
+      'west.stop',
+      'west.fence',
+      'west.stop',
+      'east.release',
+      'east.start',
+    ])
     await stage.operations.discardMigration(operator, key('discard', id))
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: false })
     expect(stage.world.look().machines).toEqual({})
@@ -565,6 +618,21 @@ describe('a rollback', () => {
     const first: PhaseRunner = stage.runner(lists)
     await expect(stage.drive(first, id)).rejects.toThrow()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+    await expectBack()
+  })
+
+  test('starts the source again where it loses its power before that was stored', async () => {
+    const id = await stage.start()
+    await stage.drive(stage.runner(), id)
+    let losses = 0
+    hook = (call, when) => {
+      if (call !== 'east.start' || when !== 'after' || losses++ > 0) return
+      stage.world.change('power loss', ({ source }) => void (source.power = 'STOPPED'))
+      throw broken()
+    }
+    await stage.operations.rollbackMigration(operator, key('back', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+    expect(losses).toBe(2)
     await expectBack()
   })
 

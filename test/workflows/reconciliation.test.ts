@@ -162,6 +162,31 @@ describe('migrated: the destination is the live copy', () => {
     expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
   })
 
+  test.each(['west.expose', 'west.flattenOverlay'])(
+    'a destination that is held for want of room from %s on is resumed before its completion is recorded',
+    async (moment) => {
+      let held = 0
+      stage.interrupt.before = (call) => void (call === moment && held++ === 0 && (stage.west.machines['copy']!.power = 'SUSPENDED'))
+      await ask()
+      expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+      expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+      expect(changing().indexOf('west.resume')).toBeLessThan(changing().indexOf('west.put'))
+      expect(stage.west.records[`migration.${migrationId}.1.completed`]).toBeDefined()
+    },
+  )
+
+  test('one that a merge holds which was cut short has the merge ended first', async () => {
+    stage.west.machines['copy']!.power = 'SUSPENDED'
+    let merged = false
+    stage.interrupt.before = (call) => {
+      if (call === 'west.flattenOverlay') merged = Boolean((stage.west.machines['copy']!.power = 'RUNNING'))
+      if (call === 'west.resume' && !merged) throw new Error('A merge is under way.')
+    }
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+  })
+
   test("with its source gone it waits, until an administrator's word lets it go live; the source that returns is fenced", async () => {
     stage.east.site = 'DEAD'
     await ask()
@@ -317,6 +342,24 @@ test.each(['UNREACHABLE', 'CONNECTED'] as const)(
   },
 )
 
+test('a source that returns while its records can not be read is fenced once they can', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+  stage.west.machines['copy'] = machine()
+  stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+  stage.east.site = 'RECORDS_DAMAGED'
+  await storeMigration('COMPLETED')
+  await seen('east', 'vm-1')
+  await setCloudState('UNREACHABLE')
+  await watch(async (look) => {
+    await look()
+    expect(submitted).toEqual([])
+    stage.east.site = 'ALIVE'
+    await look()
+  })
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+  expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+})
+
 async function setCloudState(state: 'CONNECTED' | 'UNREACHABLE'): Promise<void> {
   await stage.database.write((orm) => [orm.update(clouds).set({ state }).where(eq(clouds.id, 'east'))])
 }
@@ -344,9 +387,11 @@ async function seen(cloudId: string, vmId: string): Promise<void> {
   await stage.database.write((orm) => [orm.insert(virtualMachines).values(values).onConflictDoNothing()])
 }
 
-async function watchOnce(): Promise<void> {
+const watchOnce = () => watch((look) => look())
+
+async function watch(during: (look: () => Promise<void>) => Promise<void>): Promise<void> {
   const submit = async (key: string) => void submitted.push(key)
-  const watch = startReconciliationWatch({
+  const watching = startReconciliationWatch({
     ...stage,
     verdicts,
     engineId: 'engine',
@@ -355,8 +400,8 @@ async function watchOnce(): Promise<void> {
     refreshTopology: () => setCloudState('CONNECTED'),
     log: () => {},
   })
-  await watch.look()
-  await watch.close()
+  await during(watching.look)
+  await watching.close()
 }
 
 async function storeMigration(state: 'RUNNING' | 'COMPLETED'): Promise<void> {

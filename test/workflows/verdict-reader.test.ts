@@ -101,6 +101,17 @@ describe('with the source site and its host gone', () => {
   })
 })
 
+test("a source whose site's records can not be read is left alone: it may have been moved back there since", async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'], { sourceCloudId: 'east' })
+  stage.east.machines['vm-1'] = machine()
+  stage.east.site = 'RECORDS_DAMAGED'
+  expect(await readOne()).toMatchObject({
+    standing: { verdict: 'MIGRATED', source: { power: 'UNKNOWN' } },
+    source: { cloudId: 'east', message: expect.stringMatching(/A record is damaged/) },
+    safeActions: ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE'],
+  })
+})
+
 describe('when the destination can not be read', () => {
   test('nothing is known of a cloud without records, and that is said', async () => {
     stage.west.site = 'DEAD'

@@ -24,8 +24,8 @@ export interface StageMachine {
 export interface StageCloud {
   machines: Record<string, StageMachine>
   records: Record<string, SiteRecord>
-  /** DEAD answers UNREACHABLE, SILENT never answers. */
-  site: 'ALIVE' | 'DEAD' | 'SILENT'
+  /** DEAD answers UNREACHABLE, SILENT never answers; with RECORDS_DAMAGED only its records can't be read. */
+  site: 'ALIVE' | 'DEAD' | 'SILENT' | 'RECORDS_DAMAGED'
   canFence: boolean
   calls: string[]
   connection: ProviderConnection
@@ -194,7 +194,11 @@ export async function setVerdictStage(): Promise<VerdictStage> {
               throw refused(`The record ${record.key} is there.`)
             state.records[record.key] ??= record
           }),
-        list: ({ keyPrefix }) => call('list', () => Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))),
+        list: ({ keyPrefix }) =>
+          call('list', () => {
+            if (state.site === 'RECORDS_DAMAGED') throw new Error('A record is damaged.')
+            return Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))
+          }),
       },
       async close() {},
     } satisfies Omit<ProviderConnection, 'fencing'> & { fencing: typeof fencing | undefined }

@@ -54,5 +54,5 @@ async function startAfterPowerLoss(context: PhaseContext): Promise<void> {
   const vmId = sourceVmId(context)
   if ((await virtualMachines.describe({ vmId, signal: context.signal })).power !== 'STOPPED') return
   await context.note('The source lost its power in the switchover; it is started again.')
-  await virtualMachines.start({ operationId: context.operationId('start'), vmId, signal: context.signal })
+  await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal: context.signal })
 }

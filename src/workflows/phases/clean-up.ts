@@ -1,5 +1,6 @@
 import { done, type Phase } from '../phase.ts'
 import { destinationVmId } from './phase-facts.ts'
+import { wakeDestination } from './wake-destination.ts'
 
 /** The overlay goes into the disk, the landing image is forgotten; certificates and lock go with the migration's end. */
 export const cleanUp: Phase = {
@@ -7,12 +8,12 @@ export const cleanUp: Phase = {
   control: 'FORWARD_ONLY',
   timeoutMs: null,
   async do(context) {
-    const { destination } = await context.destination()
-    await destination.flattenOverlay({
-      operationId: context.operationId('flatten'),
-      vmId: destinationVmId(context),
-      signal: context.signal,
-    })
+    const { signal } = context
+    const { destination, virtualMachines } = await context.destination()
+    const vmId = destinationVmId(context)
+    await destination.flattenOverlay({ operationId: context.operationId('flatten'), vmId, signal })
+    // Held for want of room since the exposure. Off, it was switched off by its owner, and stays so.
+    if ((await virtualMachines.describe({ vmId, signal })).power === 'SUSPENDED') await wakeDestination(context)
     await context.settings.refreshTopology(context.migration.destinationCloudId, context.signal)
     return done
   },

@@ -1,6 +1,7 @@
 import { PortolanError } from '../../domain/errors.ts'
 import { defaultTimings } from '../migration-settings.ts'
 import { done, type Phase } from '../phase.ts'
+import { requireSourceOut } from './fence-source.ts'
 import { decide } from './site-records.ts'
 
 /** The durable record at the destination that ends the way back. */
@@ -9,6 +10,8 @@ export const commit: Phase = {
   control: 'COMMITTING',
   timeoutMs: defaultTimings.commitMs,
   async do(context) {
+    // Once more, and right before: an operator's hooks may have taken hours since.
+    await requireSourceOut(context)
     const decided = await decide(context, 'COMMITTED')
     if (decided === 'COMMITTED') return done
     throw new PortolanError('CONFLICT', `The destination holds that migration ${context.migration.id} was abandoned.`, {

@@ -2,6 +2,7 @@ import { downtimeParts } from '../../domain/downtime.ts'
 import { done, type Phase } from '../phase.ts'
 import { destinationVmId, resultOf } from './phase-facts.ts'
 import { completedEventKey, putRecord } from './site-records.ts'
+import { wakeDestination } from './wake-destination.ts'
 
 /** The destination is the live copy from here on. */
 export const expose: Phase = {
@@ -10,13 +11,10 @@ export const expose: Phase = {
   timeoutMs: null,
   async do(context) {
     const { signal } = context
-    const { network, virtualMachines } = await context.destination()
+    const { network } = await context.destination()
     const vmId = destinationVmId(context)
     await network.expose({ operationId: context.operationId('expose'), vmId, completedEventKey: completedEventKey(context), signal })
-    // It may have died after the commit, before or after it was exposed: it is the live copy all the same, and goes on from its own disk. An id of its own for each look,
-    // since the same start would be answered as done after a second power loss.
-    if ((await virtualMachines.describe({ vmId, signal })).power === 'STOPPED')
-      await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
+    await wakeDestination(context)
     const exposedAt = new Date()
     await putRecord(context, 'completed', { uniqueId: resultOf(context, 'INSTANTIATE_DESTINATION').uniqueId, vmId })
     const { freezingAt, frozenAt } = resultOf(context, 'FREEZE')

@@ -1,4 +1,5 @@
 import { ProviderError } from '../../plugin-sdk/index.ts'
+import { failureOf, isOutOfReach } from '../failure.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { fenceIdOf, releaseSource } from './arm-fence.ts'
 import { sourceVmId } from './phase-facts.ts'
@@ -10,18 +11,33 @@ export const fenceSource: Phase = {
   control: 'CANCELLABLE',
   timeoutMs: null,
   async do(context) {
-    try {
-      if (isArmed(context)) await requireClosed(context)
-      else await requireNotRunning(context)
-    } catch (error) {
-      if (!isArmed(context) || !(error instanceof ProviderError && error.code === 'UNREACHABLE')) throw error
-      await context.note(
-        `The source's site can't be reached any more (${error.message}). Its fence was closed while it was frozen, so it can't come back by itself.`,
-      )
-    }
+    await requireSourceOut(context)
     return done
   },
   undo: releaseSource,
+}
+
+/** The service stands still meanwhile, and a site that says nothing has no say. */
+const answeredWithinMs = 10_000
+
+/** Throws CONFLICT where the source could go on, and what the provider throws where nobody can tell. */
+export async function requireSourceOut(context: PhaseContext): Promise<void> {
+  const silence = AbortSignal.timeout(answeredWithinMs)
+  const signal = AbortSignal.any([context.signal, silence])
+  try {
+    if (isArmed(context)) await requireClosed(context, signal)
+    else await requireNotRunning(context, signal)
+  } catch (error) {
+    context.signal.throwIfAborted()
+    if (!silence.aborted && !isOutOfReach(error)) throw error
+    const { message } = failureOf(error)
+    if (isArmed(context))
+      return context.note(
+        `The source's site can't be reached any more (${message}). Its fence was closed while it was frozen, so it can't come back by itself.`,
+      )
+    if (!(await context.settings.attestedDead(context.migration))) throw error
+    await context.note(`The source's site can't be reached (${message}), and an administrator attested that the source is dead.`)
+  }
 }
 
 /** Right after the suspension: nobody may resume it. Nothing to do where the source's provider can't fence. */
@@ -30,7 +46,7 @@ export async function closeFence(context: PhaseContext): Promise<void> {
   const { fencing } = await context.source()
   const { signal } = context
   await fencing?.fence({ operationId: context.operationId('fence'), vmId: sourceVmId(context), fenceId: fenceIdOf(context), signal })
-  await requireClosed(context)
+  await requireClosed(context, signal)
 }
 
 function isArmed(context: PhaseContext): boolean {
@@ -38,9 +54,9 @@ function isArmed(context: PhaseContext): boolean {
 }
 
 /** Throws CONFLICT, and nothing is retried in place: the freeze doesn't wait, and a source that ran has written what its copy lacks. */
-async function requireClosed(context: PhaseContext): Promise<void> {
+async function requireClosed(context: PhaseContext, signal: AbortSignal): Promise<void> {
   const { fencing } = await context.source()
-  const state = await fencing?.confirm({ vmId: sourceVmId(context), signal: context.signal })
+  const state = await fencing?.confirm({ vmId: sourceVmId(context), signal })
   if (state?.fenced && state.fenceId === fenceIdOf(context)) return
   throw new ProviderError('CONFLICT', `The source's fence is not in force (the source is ${state?.power ?? 'UNKNOWN'}).`, {
     retryable: false,
@@ -48,9 +64,9 @@ async function requireClosed(context: PhaseContext): Promise<void> {
   })
 }
 
-async function requireNotRunning(context: PhaseContext): Promise<void> {
+async function requireNotRunning(context: PhaseContext, signal: AbortSignal): Promise<void> {
   const { virtualMachines } = await context.source()
-  const { power } = await virtualMachines.describe({ vmId: sourceVmId(context), signal: context.signal })
+  const { power } = await virtualMachines.describe({ vmId: sourceVmId(context), signal })
   if (power === 'SUSPENDED' || power === 'STOPPED') return
   throw new ProviderError('CONFLICT', `The source is ${power} though it was suspended.`, {
     retryable: false,

@@ -2,10 +2,11 @@
  * What the destination's site remembers of an attempt, readable without us and without the source. The outcome is written once: the record's key decides
  * between COMMITTED and ABANDONED, whoever comes second gets a CONFLICT.
  */
-import { recordKey, type Outcome, type RecordKind } from '../../domain/migration-record.ts'
+import { recordKey, recordKeyPrefix, type Outcome, type RecordKind } from '../../domain/migration-record.ts'
 import { ProviderError, type ProviderConnection, type SiteRecord } from '../../plugin-sdk/index.ts'
 import type { MigrationRow } from '../migration-store.ts'
 import type { PhaseContext } from '../phase.ts'
+import { attemptsIn } from '../verdict-records.ts'
 import { sourceVmId } from './phase-facts.ts'
 
 /** Durable when it returns. `started`: before anything is made at the destination, since without it no migration begins. */
@@ -20,7 +21,19 @@ export async function putRecord(
     sourceVmId: sourceVmId(context),
   }
   const { rollsBackMigrationId: rollsBack } = migration
-  await put(context, kind, { ...(kind === 'started' ? { ...origin, ...(rollsBack !== null && { rollsBack }) } : {}), ...of })
+  if (kind !== 'started') return put(context, kind, { ...of })
+  await put(context, kind, { ...origin, ...(rollsBack !== null && { rollsBack }), ...of }, await afterAllBefore(context, of.uniqueId))
+}
+
+/**
+ * Which of a machine's migrations is the later one is told by their started records, so this one's is later than all that either site has of the machine, whatever our clock
+ * says (a logical clock: Lamport, Time, Clocks, and the Ordering of Events in a Distributed System, 1978). The machine lives at the source, so the last migration that moved it left its record there.
+ */
+async function afterAllBefore(context: PhaseContext, uniqueId: string): Promise<Date> {
+  const sites = await Promise.all([context.source(), context.destination()])
+  const lists = await Promise.all(sites.map(({ records }) => records.list({ keyPrefix: recordKeyPrefix, signal: context.signal })))
+  const before = attemptsIn(lists.flat()).filter((attempt) => attempt.uniqueId === uniqueId)
+  return new Date(Math.max(Date.now(), ...before.map(({ startedAt }) => startedAt + 1)))
 }
 
 /** At the site that another migration went to, which is the one that this one leaves: its VM there is the live copy no more. */
@@ -42,7 +55,11 @@ export async function decide(context: PhaseContext, decision: Outcome): Promise<
   const { records } = await context.destination()
   const found = (await records.list({ keyPrefix: key, signal: context.signal })).find((record) => record.key === key)
   const decided = found?.content['decision']
-  if (decided === 'COMMITTED' || decided === 'ABANDONED') return decided
+  if (found && (decided === 'COMMITTED' || decided === 'ABANDONED')) {
+    // Whoever wrote it may have been killed before it was durable.
+    await records.put({ operationId: context.operationId(`outcome.${decided}.again`), signal: context.signal, record: found })
+    return decided
+  }
   throw new Error(`The destination refused the outcome of migration ${context.migration.id} as a conflict, and shows no outcome.`)
 }
 
@@ -51,9 +68,9 @@ export function completedEventKey(context: PhaseContext): string {
   return keyOf(context, 'outcome')
 }
 
-async function put(context: PhaseContext, kind: RecordKind, content: SiteRecord['content']): Promise<void> {
+async function put(context: PhaseContext, kind: RecordKind, content: SiteRecord['content'], writtenAt = new Date()): Promise<void> {
   const { records } = await context.destination()
-  await putAt(records, context, context.migration, kind, content)
+  await putAt(records, context, context.migration, kind, content, writtenAt)
 }
 
 async function putAt(
@@ -62,6 +79,7 @@ async function putAt(
   { id: migrationId, attempt }: MigrationRow,
   kind: RecordKind,
   content: SiteRecord['content'],
+  writtenAt = new Date(),
 ): Promise<void> {
   await records.put({
     operationId: context.operationId(`${kind}.${content['decision'] ?? ''}`),
@@ -69,7 +87,7 @@ async function putAt(
     record: {
       key: recordKey({ migrationId, attempt, kind }),
       // A repetition after a crash finds the first one: records are compared by their content alone.
-      writtenAt: new Date().toISOString(),
+      writtenAt: writtenAt.toISOString(),
       content: { migrationId, attempt, ...content },
     },
   })

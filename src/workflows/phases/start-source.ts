@@ -9,7 +9,10 @@ export const startSource: Phase = {
   async do(context) {
     const { signal, migration } = context
     const { virtualMachines } = await context.source()
-    await virtualMachines.start({ operationId: context.operationId('start'), vmId: sourceVmId(context), signal })
+    const vmId = sourceVmId(context)
+    // An id of its own for each look, since the same start would be answered as done after a power loss in between.
+    if ((await virtualMachines.describe({ vmId, signal })).power !== 'RUNNING')
+      await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
     await context.settings.refreshTopology(migration.sourceCloudId, signal)
     // What is left at the destination is a copy again: off, fenced, and the operator's to discard.
     await context.store.write(migration, { patch: { copyKept: true } })

@@ -150,10 +150,19 @@ export function createFakeClouds(
       describe: ({ vmId }) =>
         call('west.describe', (state) => description(vmId, machine(state, vmId).uniqueId, machine(state, vmId).power)),
       console: () => call('west.console', () => ({ text: 'login:' })),
-      start: (operation) => once('west.start', operation, (state) => void (machine(state, operation.vmId).power = 'RUNNING')),
+      start: (operation) =>
+        once('west.start', operation, (state) => {
+          if (machine(state, operation.vmId).fence) throw fenced()
+          machine(state, operation.vmId).power = 'RUNNING'
+        }),
       stop: (operation) => once('west.stop', operation, (state) => void (machine(state, operation.vmId).power = 'STOPPED')),
       suspend: async () => absent(),
-      resume: async () => absent(),
+      resume: (operation) =>
+        once('west.resume', operation, (state) => {
+          const held = machine(state, operation.vmId)
+          if (held.fence?.closed) throw fenced()
+          if (held.power === 'SUSPENDED') held.power = 'RUNNING'
+        }),
     },
     destination: {
       instantiate: (request) =>
@@ -226,6 +235,27 @@ export function createFakeClouds(
     },
     migrationAgent: { install: async () => absent(), uninstall: async () => absent() },
     records: records('west'),
+    fencing: {
+      strength: 'power',
+      arm: (operation) =>
+        once('west.arm', operation, (state) => void (machine(state, operation.vmId).fence ??= { id: operation.fenceId, closed: false })),
+      fence: (operation) =>
+        once('west.fence', operation, (state) => {
+          const copy = machine(state, operation.vmId)
+          copy.fence = { id: operation.fenceId, closed: true }
+          if (copy.power === 'RUNNING') copy.power = 'STOPPED'
+        }),
+      confirm: ({ vmId }) =>
+        call('west.confirm', (state) => {
+          const { fence, power } = machine(state, vmId)
+          return { fenceId: fence?.id ?? null, armed: fence !== undefined, fenced: fence?.closed === true && power !== 'RUNNING', power }
+        }),
+      release: (operation) =>
+        once('west.release', operation, (state) => {
+          const copy = machine(state, operation.vmId)
+          if (copy.fence?.id === operation.fenceId) delete copy.fence
+        }),
+    },
   }
   return { east, west }
 

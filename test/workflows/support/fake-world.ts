@@ -16,6 +16,8 @@ export interface DestinationMachine {
   sealed: boolean
   exposed: boolean
   overlay: boolean
+  /** `closed`: it can't be resumed either. */
+  fence?: { id: string; closed: boolean }
   /** While it is adopted: as it was left. */
   left?: Omit<DestinationMachine, 'left'>
 }
