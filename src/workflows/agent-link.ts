@@ -52,7 +52,7 @@ export async function joinAgents(context: PhaseContext, options: { destinationEm
   return { source, destination, link }
 }
 
-const targetSerial = 'portolan-disk-0'
+export const targetSerial = 'portolan-disk-0'
 
 /** The disk to copy: the one with the root file system. */
 function rootDisk(hello: AgentHello) {

@@ -56,6 +56,8 @@ export interface MigrationTimings {
   requestMs: number
   /** A round without progress for this long is cut short. */
   stallMs: number
+  /** The same while the source is frozen: a round in which nothing is looked at or verified for this long. */
+  frozenStallMs: number
   /** How long the destination may be unreachable at the commit before it is asked to call it off. */
   commitMs: number
   healthPollMs: number
@@ -74,6 +76,7 @@ export const defaultTimings: MigrationTimings = {
   lostMs: 900_000,
   requestMs: 60_000,
   stallMs: 90_000,
+  frozenStallMs: 15_000,
   commitMs: 60_000,
   healthPollMs: 500,
 }

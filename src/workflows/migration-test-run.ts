@@ -104,13 +104,14 @@ export async function endOpenTests(context: PhaseContext, reason: string): Promi
 /** How long the source stood still for it, in milliseconds. */
 async function copyOfOneMoment(context: PhaseContext, test: MigrationTestRow): Promise<number> {
   const { leaseMs, requestMs } = context.settings.timings
-  const { source } = await bothAgents(context)
+  const agents = await bothAgents(context)
+  const { source } = agents
   for (let attempt = 1; ; attempt++) {
     const freezeId = `${test.id}.${attempt}`
     const since = performance.now()
     const lease = await context.leases.begin(freezeId, source, leaseMs, context.signal)
     try {
-      const result = await runRound(context, source, 'CHANGED', AbortSignal.any([context.signal, lease.signal]))
+      const result = await runRound(context, agents, { mode: 'CHANGED', frozen: true }, AbortSignal.any([context.signal, lease.signal]))
       const { held } = await source.request('thaw', { freezeId }, { signal: context.signal, timeoutMs: requestMs })
       if (held && result && result.pendingBytes === 0 && !result.rescanNeeded) return Math.round(performance.now() - since)
     } finally {

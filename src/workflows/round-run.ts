@@ -1,6 +1,7 @@
 /** One round of copying, watched: its progress goes to the database, coalesced; the operator's pause, a stall or an abort stops it, and the data path is idle afterwards. */
 import { AgentError } from '../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../agent-gateway/agent-session.ts'
+import type { bothAgents } from './agent-link.ts'
 import { timeUntilReadyMs } from '../domain/progress-eta.ts'
 import { createBandwidthKeeper } from './bandwidth-keeper.ts'
 import type { RoundMode, RoundProgress, RoundResult } from '../transfer/control-protocol.ts'
@@ -17,12 +18,12 @@ const stopTimeoutMs = 30_000
 
 /**
  * Runs the next round, or joins the one that a control plane before us began. Null: it was stopped since the operator paused the migration. Throws AgentError, and
- * the signal's reason.
+ * the signal's reason. `frozen`: the service stands still meanwhile, so a round that gets nowhere is not waited for as long as another one.
  */
 export async function runRound(
   context: PhaseContext,
-  source: AgentSession,
-  mode: RoundMode,
+  { source, destination }: Awaited<ReturnType<typeof bothAgents>>,
+  { mode, frozen = false }: { mode: RoundMode; frozen?: boolean },
   signal: AbortSignal,
 ): Promise<RoundResult | null> {
   const round = await beginRound(context, mode)
@@ -30,14 +31,23 @@ export async function runRound(
   const { timings } = context.settings
   const stop = new AbortController()
   let lastSign = performance.now()
+  let lastMove = lastSign
+  let movedBytes = 0
   const reporter = createReporter(context, round)
   const stopListening = agents.onProgress('SOURCE', (progress) => {
     lastSign = performance.now()
-    if (progress.round === round.round) reporter.report(progress)
+    if (progress.round !== round.round) return
+    const { scannedBytes, verifiedBytes } = progress
+    if (scannedBytes + verifiedBytes !== movedBytes) lastMove = lastSign
+    movedBytes = scannedBytes + verifiedBytes
+    reporter.report(progress)
   })
   const watch = setInterval(() => {
     if (performance.now() - lastSign > timings.stallMs) stop.abort(stalled(round.round, timings.stallMs))
+    if (frozen && performance.now() - lastMove > timings.frozenStallMs) stop.abort(stalled(round.round, timings.frozenStallMs))
   }, timings.pollMs)
+  // The source would try for a minute to reach the one that is gone.
+  void destination.closed.then((reason) => stop.abort(reason))
   // Its last connection may look alive for a while, and is waited for after that.
   const powerWatch = setInterval(() => {
     if (performance.now() - lastSign < timings.powerLookMs) return

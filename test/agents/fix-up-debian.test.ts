@@ -1,6 +1,6 @@
 /** A whole Debian as debootstrap made it, on a disk of its own: its own tools put into its initramfs what it lacks for a virtio disk. */
 import { execFileSync } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -55,5 +55,15 @@ describe('a Debian that ran from a SCSI disk', { timeout: 180_000 }, () => {
     expect(inside('cat etc/fstab boot/grub/grub.cfg')).toBe(`UUID=${uuid} / ext4 defaults 0 1\nlinux /boot/vmlinuz root=UUID=${uuid} ro\n`)
     expect((await fixUpDisk(loop.name, request)).filter(({ changed }) => changed)).toEqual([])
     expect(execFileSync('cat', ['/proc/mounts'], { encoding: 'utf8' })).not.toContain('portolan-root-')
+  })
+
+  test('that an agent had mounted which was killed is unmounted first, so that what is written is on the disk at the end', async () => {
+    const left = mkdtempSync(join(tmpdir(), 'portolan-root-'))
+    execFileSync('mount', [loop.path, left])
+    execFileSync('mount', ['-t', 'proc', 'proc', join(left, 'proc')])
+    const [root] = await fixUpDisk(loop.name, request)
+    expect(root).toMatchObject({ step: 'find-root', detail: expect.stringMatching(/holds the guest's root/) })
+    expect(execFileSync('cat', ['/proc/mounts'], { encoding: 'utf8' })).not.toContain(left)
+    expect(existsSync(left)).toBe(false)
   })
 })

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { eq } from 'drizzle-orm'
 import { AgentError } from '../../src/agent-gateway/agent-error.ts'
+import { migrationEvents } from '../../src/database/tables/migration.ts'
 import type { MigrationPhase } from '../../src/domain/migration.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { phaseLists, type PhaseLists } from '../../src/workflows/phase-lists.ts'
@@ -212,6 +214,40 @@ describe('a switchover', () => {
     const id = await stage.start()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
     await expectMoved(stage)
+  })
+
+  describe('whose remainder does not get through', () => {
+    /** The first one hangs, as one that tries to reach the other side does. */
+    const hang = (meanwhile: () => void) => {
+      let hung = false
+      hook = async (call, when) => {
+        if (hung || call !== 'SOURCE.round.run' || when !== 'before' || stage.world.look().source.freeze === null) return
+        hung = true
+        meanwhile()
+        await new Promise(() => {})
+      }
+    }
+    const expectVoidSince = async (id: string, reason: RegExp) => {
+      expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
+      const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+      expect(events.map(({ message }) => message)).toContainEqual(expect.stringMatching(reason))
+      await expectMoved(stage)
+    }
+
+    test('is void at once where the agent at the other end was killed', async () => {
+      hang(() => stage.restartDestinationAgent())
+      await expectVoidSince(await stage.start(), /switchover is void: The DESTINATION agent was started again/)
+    })
+
+    test('is void long before a round of a source that serves would be given up', async () => {
+      hang(() => {})
+      await expectVoidSince(await stage.start(), /switchover is void: Round \d+ made no progress for 0.5 s/)
+    })
+
+    test('is void once the whole permitted downtime is over', async () => {
+      hang(() => {})
+      await expectVoidSince(await stage.start({ permittedDowntimeMs: 300 }), /took longer than the permitted downtime of 0.3 s/)
+    })
   })
 
   test('is void when a renewal says that the freeze lapsed', async () => {
@@ -545,6 +581,12 @@ describe('a destination that its hypervisor holds, since a write found no room,'
     expect(await end).toMatchObject({ state: 'COMPLETED' })
     await expectMoved(stage)
   })
+})
+
+test("a destination's agent that is killed once it had received the copy prepares the guest all the same", async () => {
+  hook = (call, when) => void (call === 'west.seal' && when === 'after' && stage.restartDestinationAgent())
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+  await expectMoved(stage)
 })
 
 test('a migration that begins under a clock that was set back is later than the one before it all the same', async () => {

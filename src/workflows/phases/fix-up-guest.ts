@@ -1,5 +1,6 @@
 import { PortolanError } from '../../domain/errors.ts'
 import type { ControlRequests } from '../../transfer/control-protocol.ts'
+import { targetSerial } from '../agent-link.ts'
 import { done, type Phase, type PhaseContext, type PhaseResults } from '../phase.ts'
 import { resultOf } from './phase-facts.ts'
 
@@ -12,6 +13,8 @@ export const fixUpGuest: Phase = {
     const { signal, settings } = context
     const agents = await context.agents()
     const destination = await agents.agent('DESTINATION', { signal, timeoutMs: settings.timings.agentMs })
+    // One that was killed since it had received the copy knows of no disk.
+    await destination.request('receive.start', { disk: targetSerial, empty: false }, { signal, timeoutMs: settings.timings.requestMs })
     const { interfaces } = resultOf(context, 'FREEZE')
     const { excluded = [] } = resultOf(context, 'SEND_REMAINDER')
     const { steps } = await destination.request(

@@ -50,10 +50,10 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
   }
 
   async function round(): Promise<boolean> {
-    const { source } = await joined()
+    const both = await joined()
     const last = await context.store.lastRound(context.migration)
     const wanted = mode ?? (last === null ? 'FULL' : last.state === 'FAILED' ? last.mode : 'CHANGED')
-    const result = await runRound(context, source, wanted, context.signal)
+    const result = await runRound(context, both, { mode: wanted }, context.signal)
     if (!result) return false
     mode = result.rescanNeeded ? 'FULL' : null
     const fixed = await context.settings.fixedDowntime(context.migration.destinationCloudId)

@@ -15,6 +15,8 @@ import type { FakeWorld, WorldState } from './fake-world.ts'
 
 export interface FakeGateway extends AgentGateway {
   closed: string[]
+  /** As `kill -9` of it has it, in a landing image. */
+  restartDestinationAgent(): void
 }
 
 /** `pendingMs`: what the source's agent estimates for the rest after each round. */
@@ -22,6 +24,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
   const hook = options.hook ?? (() => {})
   const closed: string[] = []
   const listeners = new Set<(progress: RoundProgress) => void>()
+  let destinationEnds = Promise.withResolvers<AgentError>()
 
   function session(role: AgentRole, migrationId: string): AgentSession {
     return {
@@ -29,7 +32,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
         return hello(role, migrationId, world.look())
       },
       connected: true,
-      closed: new Promise(() => {}),
+      closed: role === 'DESTINATION' ? destinationEnds.promise : new Promise(() => {}),
       onProgress: () => () => {},
       async request<M extends ControlMethod>(
         method: M,
@@ -82,9 +85,16 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
 
   const destinationAnswers: typeof sourceAnswers = {
     'transfer.connect': () => ({ via: 'DIRECT' }),
-    'receive.start': () => ({}),
+    'receive.start'(state) {
+      state.receiver = destinationInstance(state)
+      return {}
+    },
     root: (state) => ({ root: String(target(state).content), blocks: 1 }),
-    fixUp: () => ({ steps: [{ step: 'interfaces', changed: true, detail: 'eth0 keeps its name.' }] }),
+    fixUp(state) {
+      if (state.receiver !== destinationInstance(state))
+        throw new AgentError('AGENT_FAILED', 'The agent has no disk.', { retryable: false })
+      return { steps: [{ step: 'interfaces', changed: true, detail: 'eth0 keeps its name.' }] }
+    },
   }
 
   function copy(state: WorldState, round: number, mode: RoundResult['mode']): RoundResult {
@@ -108,6 +118,11 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
 
   return {
     closed,
+    restartDestinationAgent() {
+      world.change('DESTINATION.agent killed', (state) => (target(state).agentStarts = (target(state).agentStarts ?? 1) + 1))
+      destinationEnds.resolve(new AgentError('AGENT_RESTARTED', 'The DESTINATION agent was started again.', { retryable: true }))
+      destinationEnds = Promise.withResolvers()
+    },
     addresses: [{ host: '127.0.0.1', port: 1 }],
     relayAddresses: [{ host: '127.0.0.1', port: 2 }],
     async openMigration(migrationId): Promise<MigrationAgents> {
@@ -151,6 +166,11 @@ function landing(state: WorldState) {
   return Object.entries(state.machines).find(([, { system, power }]) => system === 'LANDING' && power === 'RUNNING')
 }
 
+function destinationInstance(state: WorldState): string {
+  const [vmId, machine] = landing(state) ?? ['none', null]
+  return `${vmId}.${machine?.agentStarts ?? 1}`
+}
+
 function target(state: WorldState) {
   const found = landing(state)
   if (!found) throw new AgentError('AGENT_UNREACHABLE', 'The destination runs no landing image.', { retryable: true })
@@ -162,7 +182,7 @@ function hello(role: AgentRole, migrationId: string, state: WorldState): AgentHe
     protocol: { major: 1, minor: 0 },
     role,
     migrationId,
-    agentInstanceId: role === 'SOURCE' ? (state.source.agentInstance ?? 'none') : (landing(state)?.[0] ?? 'none'),
+    agentInstanceId: role === 'SOURCE' ? (state.source.agentInstance ?? 'none') : destinationInstance(state),
     bootId: 'boot',
     architecture: 'x86_64',
     kernelRelease: '6.1',

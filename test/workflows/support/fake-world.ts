@@ -16,6 +16,8 @@ export interface DestinationMachine {
   sealed: boolean
   exposed: boolean
   overlay: boolean
+  /** Of the landing image's agent; 1 where it isn't told. */
+  agentStarts?: number
   /** `closed`: it can't be resumed either. */
   fence?: { id: string; closed: boolean }
   /** While it is adopted: as it was left. */
@@ -33,6 +35,8 @@ export interface WorldState {
     freeze: { id: string; until: number; void: boolean } | null
   }
   machines: Record<string, DestinationMachine>
+  /** The start of the destination's agent that was told last which disk it writes to. */
+  receiver: string | null
   records: Record<string, SiteRecord>
   rounds: Record<string, RoundResult>
   operations: Record<string, unknown>
@@ -53,6 +57,7 @@ export function createFakeWorld(path?: string): FakeWorld {
     content: 1,
     source: { power: 'RUNNING', fence: null, agentInstance: null, freeze: null },
     machines: {},
+    receiver: null,
     records: {},
     rounds: {},
     operations: {},

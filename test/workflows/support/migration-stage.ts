@@ -48,6 +48,7 @@ export interface MigrationStage {
   testsOf(migrationId: string): Promise<MigrationTestRow[]>
   operations: MigrationOperations & AfterEndOperations & Pick<Operations, 'testMigration'> & ReturnType<typeof createBandwidthOperations>
   closedMigrations: string[]
+  restartDestinationAgent(): void
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
   runner(lists?: PhaseLists): PhaseRunner
@@ -123,6 +124,7 @@ export async function setMigrationStage(
       database.select().from(migrationTests).where(eq(migrationTests.migrationId, migrationId)).orderBy(desc(migrationTests.requestedAt)),
     operations,
     closedMigrations: gateway.closed,
+    restartDestinationAgent: gateway.restartDestinationAgent,
     health,
     runner(phaseLists = releasedLists) {
       const runner = createPhaseRunner({

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rmdir } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { probeFileSystems, type FileSystem } from '../file-systems.ts'
@@ -12,7 +12,8 @@ import { otherMounts } from './stable-devices.ts'
  * no root was found; `found` is a sentence in any case. Everything is unmounted when `work` has ended.
  */
 export async function withGuest<T>(diskName: string, work: (guest: Guest | null, found: string) => Promise<T>): Promise<T> {
-  const directory = await mkdtemp(join(tmpdir(), 'portolan-root-'))
+  await unmountLeft(diskName)
+  const directory = await mkdtemp(join(tmpdir(), directoryPrefix))
   // In reverse order at the end; `-l` is the last resort, since a tool of the guest may have left something running in there.
   const mounted: string[] = []
   const mount = async (args: string[], at: string) => {
@@ -52,6 +53,21 @@ export async function withGuest<T>(diskName: string, work: (guest: Guest | null,
   } finally {
     await unmountAll()
     await rmdir(directory)
+  }
+}
+
+const directoryPrefix = 'portolan-root-'
+
+/** An agent that was killed meanwhile leaves what it had mounted; while that stays, unmounting ours would not write the disk. */
+async function unmountLeft(diskName: string): Promise<void> {
+  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '))
+  const below = join(tmpdir(), directoryPrefix)
+  const ofDisk = new RegExp(`^/dev/${diskName}(${/\d$/.test(diskName) ? 'p' : ''}\\d+)?$`)
+  const roots = mounts.flatMap(([device = '', at = '']) => (ofDisk.test(device) && at.startsWith(below) ? [at] : []))
+  for (const root of roots.filter((at) => !at.slice(below.length).includes('/'))) {
+    const inIt = mounts.flatMap(([, at = '']) => (at === root || at.startsWith(`${root}/`) ? [at] : []))
+    for (const at of inIt.toReversed()) await runTool('umount', [at]).catch(() => runTool('umount', ['-l', at]))
+    await rmdir(root).catch(() => {})
   }
 }
 
