@@ -19,6 +19,8 @@ interface Verdict {
 export interface SourceHostFault {
   /** To be called with each progress: cuts the power once the source is suspended, and restores it once the verdict was shown. */
   watch(migration: DemoMigration): Promise<void>
+  /** @throws Error where the story was not told to its end. */
+  requireTold(): void
 }
 
 /** @param stateDirectory of the qemu cloud: its host, in the demo. */
@@ -36,6 +38,12 @@ export function createSourceHostFault(api: GraphqlClient, stateDirectory: string
   }
 
   return {
+    requireTold() {
+      if (state !== 'BACK')
+        throw new Error(
+          'The migration went through its switchover before the fault could come, so nothing was shown: start the demo again.',
+        )
+    },
     async watch({ id, phase, problem }) {
       if (state === 'UP' && (phase === 'BOOT_DESTINATION' || phase === 'HEALTH_CHECK')) {
         state = 'DOWN'

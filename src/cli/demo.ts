@@ -124,6 +124,9 @@ async function story(libvirtUri: string | null, demo: Demo): Promise<void> {
   if (sourceVm === undefined || destinationCloud === undefined)
     throw new Error('The API does not show the source VM or the destination cloud.')
 
+  const fault = options.fault
+    ? createSourceHostFault(api, String(source.options['stateDirectory']), (line) => say(`${elapsed()} ${line}`))
+    : null
   const records = startRecordClient(vm.workload)
   undo.push(() => records.stop())
   const migration = await migrate(api, {
@@ -132,7 +135,7 @@ async function story(libvirtUri: string | null, demo: Demo): Promise<void> {
     permittedDowntimeMs,
     say: (line) => say(`${elapsed()} ${line}`),
     progress: (line) => showProgress(line),
-    ...(options.fault && createSourceHostFault(api, String(source.options['stateDirectory']), (line) => say(`${elapsed()} ${line}`))),
+    ...(fault && { watch: fault.watch }),
   })
   records.moveTo(workloadEndpoint(migration, 8080))
   await new Promise((done) => setTimeout(done, 2_000))
@@ -140,6 +143,7 @@ async function story(libvirtUri: string | null, demo: Demo): Promise<void> {
   const result = await resultOf(migration, records, { source: source.pluginId, destination: destination.pluginId })
   demo.result = result
   say(summary(result))
+  fault?.requireTold()
   if (!result.verified) throw new Error('The move could not be verified: see the summary.')
   if (options.keep) await keep(controlPlane.url, controlPlane.token)
 }

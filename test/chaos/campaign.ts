@@ -1,9 +1,10 @@
 /** Runs one after the other on one pair of sites; a run that leaves anything wrong behind gets its successors new ones. */
 import { appendFile, readFile } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { openChaosSite, type ChaosSite } from './chaos-site.ts'
 import { oneRun } from './one-run.ts'
 import { planRun } from './plan.ts'
-import { counted, isClean, noCounts, type Counts, type RunResult } from './result.ts'
+import { counted, isClean, newResult, noCounts, unresolvedBy, type Counts, type RunResult } from './result.ts'
 
 export interface CampaignOptions {
   seed: string
@@ -43,7 +44,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
     for (const run of options.runs) {
       options.signal?.throwIfAborted()
       const plan = planRun(options.seed, run, options.fault)
-      const before = finished.find((result) => result.plan.run === run)
+      const before = finished.find((result) => isDeepStrictEqual(result.plan, plan))
       if (before) {
         results.push(before)
         continue
@@ -53,13 +54,13 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
       )
       say(`run ${run}, seed ${plan.seed}: from ${plan.from}; ${story.join('; ')}`)
       open ??= await openChaosSite()
-      const result = await oneRun(plan, {
+      const begun = newResult(plan, options.commit)
+      const result = await oneRun(begun, {
         site: open,
-        commit: options.commit,
         patience: options.patience,
         say,
         ...(options.signal && { signal: options.signal }),
-      })
+      }).catch((error: unknown) => unresolvedBy(begun, error))
       options.signal?.throwIfAborted()
       results.push(result)
       if (options.stateFile) await appendFile(options.stateFile, `${JSON.stringify(result)}\n`)
@@ -80,15 +81,15 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
   return totalsOf(results)
 }
 
-/** What an earlier call of this seed and commit has done already. */
-async function readFinished({ stateFile, seed, commit }: CampaignOptions): Promise<RunResult[]> {
+/** What an earlier call has done of this commit; each run is known by its whole plan. */
+async function readFinished({ stateFile, commit }: CampaignOptions): Promise<RunResult[]> {
   if (!stateFile) return []
   const text = await readFile(stateFile, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return ''
     throw error
   })
   const lines = text.split('\n').filter((line) => line !== '')
-  return lines.map((line) => JSON.parse(line) as RunResult).filter((result) => result.plan.seed === seed && result.commit === commit)
+  return lines.map((line) => JSON.parse(line) as RunResult).filter((result) => result.commit === commit)
 }
 
 function totalsOf(results: readonly RunResult[]): CampaignTotals {

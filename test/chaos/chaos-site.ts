@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
 import { startMortalLibvirt, type MortalLibvirt } from '../conformance/libvirt/mortal-libvirt.ts'
+import { cacheWithKillableAgent } from './destination-agent.ts'
 import { libvirtdOf, machineProcesses } from './processes.ts'
 import { warmQemuBinary, warmSources } from './warm-sources.ts'
 
@@ -41,6 +42,12 @@ export async function openChaosSite(): Promise<ChaosSite> {
     for (const step of closing.splice(0).toReversed()) await step()
   }
   try {
+    const ownCache = process.env['PORTOLAN_CACHE']
+    process.env['PORTOLAN_CACHE'] = await cacheWithKillableAgent(directory)
+    closing.push(async () => {
+      if (ownCache === undefined) delete process.env['PORTOLAN_CACHE']
+      else process.env['PORTOLAN_CACHE'] = ownCache
+    })
     const disk = join(directory, 'east-disk')
     await mkdir(disk)
     await run('mount', ['-t', 'tmpfs', '-o', `size=${diskBytes}`, 'chaos', disk])

@@ -1,6 +1,7 @@
 /** What is looked at from outside once nothing moves any more: both providers, the clients' way to the workload, and the sites' inventories. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { inGuest, tracesInSource } from '../support/in-guest.ts'
 import type { ScenarioSite } from '../support/scenario-site.ts'
 import * as documents from './campaign-documents.ts'
@@ -25,18 +26,20 @@ export async function checkCopies(scenario: ScenarioSite, moved: boolean, timeou
   const { vm, records } = scenario
   const [live, other] = moved ? [scenario.destination, scenario.source] : [scenario.source, scenario.destination]
   const [one, twin] = [await copyAt(live, vm.uniqueId), await copyAt(other, vm.uniqueId)]
-  const note = (count: 'noneRecoverable' | 'twoLive' | 'recordsLost', by: number, finding: string) => {
+  const note = (count: 'noneRecoverable' | 'twoLive' | 'recordsLost' | 'unresolved', by: number, finding: string) => {
     result[count] += by
     result.findings.push(finding)
   }
   if (twin && twin.power !== 'STOPPED')
     note('twoLive', 1, `The copy at ${other.name} is ${twin.power}, though the one at ${live.name} is the live one.`)
   if (moved) {
-    const started = await scenario.source.connection.virtualMachines.start({ operationId: randomUUID(), vmId: vm.vmId }).then(
-      () => true,
-      () => false,
+    const answer = await scenario.source.connection.virtualMachines.start({ operationId: randomUUID(), vmId: vm.vmId }).then(
+      () => 'STARTED' as const,
+      (error: unknown) => error,
     )
-    if (started) note('twoLive', 1, 'The source could be started beside its successor.')
+    if (answer === 'STARTED') note('twoLive', 1, 'The source could be started beside its successor.')
+    else if (!(answer instanceof ProviderError && answer.code === 'CONFLICT'))
+      note('unresolved', 1, `Whether the source's fence refuses a start can't be told: ${String(answer)}`)
   }
   if (one?.power === 'STOPPED')
     await live.connection.virtualMachines
@@ -57,6 +60,21 @@ export async function checkCopies(scenario: ScenarioSite, moved: boolean, timeou
   const found = await records.count()
   if (found < acknowledged)
     note('recordsLost', acknowledged - found, `${found} of ${acknowledged} acknowledged records are at ${live.name}.`)
+}
+
+/** Of each kind in the inventory, what the machine that lives and the copy that is off may have; of all others nothing. The volumes are a disk and a console's log. */
+const mostRemains: Record<string, number> = { 'QEMU process': 1, domain: 1, 'file of qemu': 1, interface: 1, volume: 2 }
+
+/** Before both copies are deleted, with whatever of them their providers delete along: overlays, landing images, test machines, networks of isolated copies. */
+export function checkRemains(before: readonly string[], present: readonly string[], result: RunResult): void {
+  const remains = present.filter((thing) => !before.includes(thing))
+  const byKind = Map.groupBy(remains, (thing) => Object.keys(mostRemains).find((kind) => thing.startsWith(`${kind} `)) ?? 'other')
+  for (const [kind, things] of byKind) {
+    const tooMany = things.length - (mostRemains[kind] ?? 0)
+    if (tooMany <= 0) continue
+    result.leaks += tooMany
+    result.findings.push(`Beside the two copies' own there is something of ${things.join(', ')}.`)
+  }
 }
 
 /** What goes by itself, such as a process that ends, is given a moment. */

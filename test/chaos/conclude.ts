@@ -19,6 +19,11 @@ export async function conclude(stage: Stage, id: string, timeoutMs: number, resu
     result.wrongVerdicts++
     result.findings.push(`The verdict is ${result.verdict}, and the migration ${result.outcome}.`)
   }
+  // NOT_MIGRATED may have been right until the commit; MIGRATED stays.
+  if (!completed && stage.verdictsDuringFaults.includes('MIGRATED')) {
+    result.wrongVerdicts++
+    result.findings.push(`During a fault the verdict was MIGRATED, and the migration ${result.outcome}.`)
+  }
   await checkCopies(stage.scenario, completed, timeoutMs, result)
   if (!completed && result.noneRecoverable === 0) await retryUntilCompleted(stage, id, timeoutMs, result)
 }

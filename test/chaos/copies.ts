@@ -51,6 +51,8 @@ export async function serving(cloud: DemoCloud, uniqueId: string, timeoutMs: num
 export interface LiveCopiesWatch {
   /** Moments at which both copies were live. */
   twoLive(): string[]
+  /** How often it could be looked. */
+  looks(): number
   stop(): Promise<void>
 }
 
@@ -60,12 +62,14 @@ export interface LiveCopiesWatch {
  */
 export function watchLiveCopies({ destination, vm, records }: ScenarioSite): LiveCopiesWatch {
   const seen: string[] = []
+  let looks = 0
   const stopping = new AbortController()
   const sourceEndpoint = vm.workload
   async function look(): Promise<void> {
     const { signal } = stopping
     const before = await answers(sourceEndpoint, signal)
     const endpoint = await publicEndpoint(destination, vm.uniqueId)
+    looks++
     if (!endpoint || !(await answers(endpoint, signal))) return
     const after = await answers(sourceEndpoint, signal)
     if (signal.aborted) return
@@ -83,6 +87,7 @@ export function watchLiveCopies({ destination, vm, records }: ScenarioSite): Liv
   })()
   return {
     twoLive: () => seen,
+    looks: () => looks,
     async stop() {
       stopping.abort()
       await watching

@@ -4,10 +4,11 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
-import { machinePorts, setBridgePorts } from '../support/bridge-ports.ts'
+import { machinePorts, setPort } from '../support/bridge-ports.ts'
 import { inGuest, signalAgent } from '../support/in-guest.ts'
 import { killControlPlane, killEngine } from '../support/kill.ts'
 import { attest } from './campaign-documents.ts'
+import { killDestinationAgent } from './destination-agent.ts'
 import { machineProcesses } from './processes.ts'
 import type { Stage } from './stage.ts'
 
@@ -17,9 +18,11 @@ export interface Fault {
   needs?: 'east' | 'west'
   /** Two faults that act on the same thing are never in one run. */
   acts?: 'SITE' | 'DATABASE'
-  /** Null: there is nothing to heal, or it heals by itself. */
-  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<(() => Promise<unknown>) | null>
+  /** NOTHING_THERE: what it breaks isn't there, or can't be reached, so nothing was done. HEALS_BY_ITSELF, or what heals it. */
+  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<Injected>
 }
+
+export type Injected = 'NOTHING_THERE' | 'HEALS_BY_ITSELF' | (() => Promise<unknown>)
 
 export const faults: readonly Fault[] = [
   {
@@ -33,11 +36,11 @@ export const faults: readonly Fault[] = [
   {
     name: 'engine killed',
     async inject({ scenario }) {
-      await killEngine(scenario.controlPlane())
-      return null
+      return did((await killEngine(scenario.controlPlane())) > 0)
     },
   },
   { name: 'source agent killed', inject: (stage) => inSource(stage, signalAgent('KILL')) },
+  { name: 'destination agent killed', inject: async (stage, { migrationId }) => did(await killDestinationAgent(stage, migrationId)) },
   { name: 'source agent held', inject: (stage, { healAfterMs }) => inSource(stage, held(healAfterMs)) },
   { name: 'source machine killed', inject: ({ scenario, site }) => killMachine(site.directory, scenario.source, scenario.vm.uniqueId) },
   {
@@ -49,7 +52,7 @@ export const faults: readonly Fault[] = [
     acts: 'SITE',
     async inject({ site }) {
       await site.killLibvirtd()
-      return null
+      return 'HEALS_BY_ITSELF'
     },
   },
   {
@@ -86,17 +89,21 @@ export const faults: readonly Fault[] = [
   {
     name: 'link cut',
     async inject() {
-      // Before there is a machine at a bridge there is no cable to pull.
-      await setBridgePorts('down').catch(nothing)
-      return () => setBridgePorts('up').catch(nothing)
+      // A machine that is just ending takes its port with it.
+      for (const port of await machinePorts()) await setPort(port, 'down').catch(nothing)
+      if ((await machinePorts()).length === 0) return 'NOTHING_THERE'
+      return async () => {
+        for (const port of await machinePorts()) await setPort(port, 'up').catch(nothing)
+      }
     },
   },
   {
     name: 'link stalled',
     async inject() {
       // A machine that is just ending takes its port with it.
-      for (const port of await machinePorts())
-        await tc('add', port, 'tbf', 'rate', '8kbit', 'burst', '1600', 'latency', '100ms').catch(nothing)
+      const ports = await machinePorts()
+      for (const port of ports) await tc('add', port, 'tbf', 'rate', '8kbit', 'burst', '1600', 'latency', '100ms').catch(nothing)
+      if (ports.length === 0) return 'NOTHING_THERE'
       return async () => {
         for (const port of await machinePorts()) await tc('del', port).catch(nothing)
       }
@@ -126,10 +133,17 @@ const loginWithinMs = 20_000
 
 async function nothing(): Promise<void> {}
 
+function did(something: boolean): Injected {
+  return something ? 'HEALS_BY_ITSELF' : 'NOTHING_THERE'
+}
+
 /** In the source, where it can be logged in to; a guest without an agent has none to signal. */
-async function inSource({ scenario }: Stage, script: string): Promise<null> {
-  await inGuest(scenario.source, scenario.vm.vmId, `${script} || true`, loginWithinMs).catch(nothing)
-  return null
+async function inSource({ scenario }: Stage, script: string): Promise<Injected> {
+  const ran = inGuest(scenario.source, scenario.vm.vmId, script, loginWithinMs)
+  return ran.then(
+    () => did(true),
+    () => did(false),
+  )
 }
 
 /** Its end is in the guest too: whatever becomes of the way in, the agent goes on. */
@@ -138,11 +152,12 @@ function held(forMs: number): string {
 }
 const agentProcess = '/run/portolan-agent/process'
 
-/** kill -9 of the copy at one cloud; both have the same unique id. Null where it doesn't run. */
-async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<null> {
+/** kill -9 of the copy at one cloud; both have the same unique id. */
+async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<Injected> {
   const directory = join(siteDirectory, pluginId === 'qemu' ? 'east' : 'libvirt')
-  for (const { pid, arguments: words } of await machineProcesses(directory)) if (words.includes(uniqueId)) process.kill(pid, 'SIGKILL')
-  return null
+  const copies = (await machineProcesses(directory)).filter(({ arguments: words }) => words.includes(uniqueId))
+  for (const { pid } of copies) process.kill(pid, 'SIGKILL')
+  return did(copies.length > 0)
 }
 
 function tc(change: 'add' | 'del', port: string, ...discipline: string[]) {

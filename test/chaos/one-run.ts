@@ -3,18 +3,17 @@ import { cp, glob, mkdir, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { conclude, concludeFromRecords } from './conclude.ts'
 import { hasEnded, openScenario } from '../support/scenario-site.ts'
-import { checkLeaks } from './checks.ts'
+import { checkLeaks, checkRemains, verdictOf } from './checks.ts'
 import type { ChaosSite } from './chaos-site.ts'
 import { watchLiveCopies } from './copies.ts'
 import { faults } from './faults.ts'
 import { clearSite, inventory } from './inventory.ts'
 import { phases, type PlannedFault, type RunPlan } from './plan.ts'
-import { noCounts, type RunResult } from './result.ts'
+import type { RunResult } from './result.ts'
 import { createStage, type Stage } from './stage.ts'
 
 export interface RunOptions {
   site: ChaosSite
-  commit: string
   /** Time-outs are so many times as long: for busy machines. */
   patience: number
   /** Aborted: the run ends as it stands. */
@@ -23,24 +22,16 @@ export interface RunOptions {
 }
 
 const endsWithinMs = 240_000
+/** In a run of a minute there are some sixty. */
+const fewestLooks = 10
 /** An agent that isn't heard of for so long is given up, and a round that gets nowhere: shorter than the longest fault. */
 const lostAfterMs = 30_000
 
-export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunResult> {
+/** Fills in the result, and answers with it. @throws Error when there is no stage to play on, or what was played on can't be removed. */
+export async function oneRun(result: RunResult, options: RunOptions): Promise<RunResult> {
+  const { plan } = result
   const { site, say } = options
   const begun = performance.now()
-  const result: RunResult = {
-    ...noCounts(),
-    plan,
-    commit: options.commit,
-    outcome: 'NOT_STARTED',
-    verdict: null,
-    injectedIn: plan.faults.map(() => null),
-    recopiedShare: null,
-    recordsAcknowledged: 0,
-    durationMs: 0,
-    findings: [],
-  }
   const before = await inventory(site)
   const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
   const stage = createStage(scenario, site)
@@ -84,9 +75,14 @@ export async function oneRun(plan: RunPlan, options: RunOptions): Promise<RunRes
     await watch.stop()
     result.twoLive += watch.twoLive().length
     result.findings.push(...watch.twoLive())
+    if (watch.looks() < fewestLooks) {
+      result.unresolved++
+      result.findings.push(`Whether both copies were live could be looked at ${watch.looks()} times only.`)
+    }
     result.recordsAcknowledged = scenario.records.acknowledged()
     if (result.findings.length > 0 && !options.signal?.aborted) await keepTraces(stage, plan, say)
     await scenario.close()
+    checkRemains(before, await inventory(site), result)
     await clearSite(site)
   }
   await checkLeaks(before, () => inventory(site), result)
@@ -100,7 +96,7 @@ async function injectAndHeal(
   id: string,
   planned: PlannedFault,
   { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
-  injecting: (phase: string) => void,
+  injected: (phase: string) => void,
 ): Promise<void> {
   const fault = faults.find(({ name }) => name === planned.name)!
   const at = phases.indexOf(planned.phase)
@@ -112,9 +108,11 @@ async function injectAndHeal(
     await delay(100, undefined, { signal })
   }
   await delay(planned.delayMs, undefined, { signal })
-  injecting((await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase')
+  const phase = (await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase'
   const heal = await fault.inject(stage, { healAfterMs: planned.healAfterMs, migrationId: id })
-  if (!heal) return
+  if (heal === 'NOTHING_THERE') return
+  injected(phase)
+  if (heal === 'HEALS_BY_ITSELF') return lookDuringFault(stage, id)
   try {
     await untilItIsTimeToHeal(stage, id, planned.healAfterMs, signal)
   } finally {
@@ -124,6 +122,20 @@ async function injectAndHeal(
 
 /** A fault does no more harm to a migration that has ended. */
 async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
+  const looking = lookDuringFault(stage, id)
+  try {
+    await untilEnded(stage, id, healAfterMs, signal)
+  } finally {
+    await looking
+  }
+}
+
+/** Where somebody is there to answer. */
+async function lookDuringFault(stage: Stage, id: string): Promise<void> {
+  if (!stage.databaseWasLost()) stage.verdictsDuringFaults.push(await verdictOf(stage, id).catch(() => null))
+}
+
+async function untilEnded(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
   for (const deadline = performance.now() + healAfterMs; performance.now() < deadline;) {
     await delay(Math.min(500, deadline - performance.now()), undefined, { signal })
     const present = stage.databaseWasLost() ? null : await stage.scenario.migration(id).catch(() => null)

@@ -1,14 +1,22 @@
 import { execFileSync } from 'node:child_process'
 
-/** The last one that changed more of the program that runs than words about it, as git tells; `unknown` outside of a clone. Under sudo the clone is somebody else's. */
-export function programCommit(): string {
+/** All of the program but words about it. */
+const program = ['--', ':/', ':/!docs', ':/!*.md']
+
+/** The last one that changed the program that runs, as git tells; null outside of a clone, and where something is changed that is not committed. */
+export function programCommit(): string | null {
   try {
-    return execFileSync('git', ['-c', 'safe.directory=*', 'log', '-1', '--format=%h', '--', ':/', ':/!docs', ':/!*.md'], {
-      cwd: import.meta.dirname,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    }).trim()
+    return git('status', '--porcelain', ...program) === '' ? git('log', '-1', '--format=%h', ...program) : null
   } catch {
-    return 'unknown'
+    return null
   }
+}
+
+/** Under sudo the clone is somebody else's. */
+function git(...words: string[]): string {
+  return execFileSync('git', ['-c', 'safe.directory=*', ...words], {
+    cwd: import.meta.dirname,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).trim()
 }

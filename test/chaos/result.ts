@@ -6,7 +6,7 @@ export type Counts = Record<(typeof counted)[number], number>
 
 export interface RunResult extends Counts {
   plan: RunPlan
-  /** Of the program, as git tells; an unfinished change counts as none. */
+  /** Of the program, as git tells. */
   commit: string
   /** How the migration ended before any retry, and what was said of it. */
   outcome: string
@@ -19,6 +19,26 @@ export interface RunResult extends Counts {
   durationMs: number
   /** One sentence for each thing that is wrong. */
   findings: string[]
+}
+
+export function newResult(plan: RunPlan, commit: string): RunResult {
+  return {
+    ...noCounts(),
+    plan,
+    commit,
+    outcome: 'NOT_STARTED',
+    verdict: null,
+    injectedIn: plan.faults.map(() => null),
+    recopiedShare: null,
+    recordsAcknowledged: 0,
+    durationMs: 0,
+    findings: [],
+  }
+}
+
+/** What ended a run from outside of it counts as well: nobody knows what became of its machine. */
+export function unresolvedBy(result: RunResult, error: unknown): RunResult {
+  return { ...result, unresolved: result.unresolved + 1, findings: [...result.findings, String(error)] }
 }
 
 export function noCounts(): Counts {

@@ -1,5 +1,6 @@
 /** The second attempt of a migration that failed: it must complete, and must not copy again what is there. */
 import { randomUUID } from 'node:crypto'
+import { stat } from 'node:fs/promises'
 import { blockBytes, differingBlocks } from '../support/compare-disks.ts'
 import { inGuest } from '../support/in-guest.ts'
 import { diskImage, hasEnded, type ScenarioMigration } from '../support/scenario-site.ts'
@@ -20,9 +21,12 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
   const { scenario } = stage
   const earlier = await read(stage, id)
   const verifiedBytes = sumOf(earlier, 'verifiedBytes')
-  const measured = earlier.copyKept && verifiedBytes >= worthMeasuringBytes
+  const measured = verifiedBytes >= worthMeasuringBytes
+  if (measured && !earlier.copyKept) return unresolved(`${verifiedBytes} verified bytes were not kept.`)
   if (measured) await holdWriters(stage)
-  const differingBytes = measured ? await bytesThatDiffer(stage) : null
+  const kept = measured ? await lookAtCopy(stage) : null
+  if (kept && kept.allocatedBytes < verifiedBytes * leastKeptShare)
+    return unresolved(`Of ${verifiedBytes} verified bytes at most ${kept.allocatedBytes} are at the destination.`)
   const { retryMigration } = await scenario.api().run<{ retryMigration: { code?: string; message?: string } }>(documents.retry, {
     input: { idempotencyKey: randomUUID(), migrationId: id },
   })
@@ -36,7 +40,7 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
     return unresolved(`The retry does not end: ${String(error)}`)
   }
   if (ended.state !== 'COMPLETED') return unresolved(`The retry is ${ended.state}: ${ended.error?.message}`)
-  if (differingBytes !== null) noteShare(Math.max(0, sumOf(await read(stage, id), 'changedBytes') - differingBytes) / verifiedBytes)
+  if (kept) noteShare(Math.max(0, sumOf(await read(stage, id), 'changedBytes') - kept.differingBytes) / verifiedBytes)
   const verdict = await verdictOf(stage, id)
   if (verdict !== 'MIGRATED') {
     result.wrongVerdicts++
@@ -85,10 +89,15 @@ const nowhere = { host: '127.0.0.1', port: 9 }
 /** Of less, what the guest writes by itself in a minute is a large share. */
 const worthMeasuringBytes = 16 * 1024 ** 2
 
-/** What has to be sent in any case, by a look at both disk images from outside just before the retry. */
-async function bytesThatDiffer({ scenario }: Stage): Promise<number> {
+/** The guest punches holes into its own files; a copy that was emptied has hardly anything. */
+const leastKeptShare = 0.5
+
+/** By a look at both disk images from outside, just before the retry: what has to be sent in any case, and what takes room in the copy. */
+async function lookAtCopy({ scenario }: Stage): Promise<{ differingBytes: number; allocatedBytes: number }> {
   const { source, destination, vm } = scenario
   const copy = await copyAt(destination, vm.uniqueId)
   if (!copy) throw new Error('The copy that the migration keeps is not at the destination.')
-  return (await differingBlocks(await diskImage(source, vm.vmId), await diskImage(destination, copy.id))).length * blockBytes
+  const image = await diskImage(destination, copy.id)
+  const differing = await differingBlocks(await diskImage(source, vm.vmId), image)
+  return { differingBytes: differing.length * blockBytes, allocatedBytes: (await stat(image)).blocks * 512 }
 }

@@ -43,6 +43,12 @@ if (values.fault !== undefined && !faults.some(({ name }) => name === values.fau
   process.exit(1)
 }
 
+const commit = programCommit()
+if (commit === null && values.state !== undefined) {
+  say('Only runs of a commit are kept in a state file, and here is none, or something is changed that is not committed.')
+  process.exit(1)
+}
+
 await ensureSetup({ log: say, tests: true })
 await enterPrivateNetwork()
 const interrupted = new AbortController()
@@ -52,7 +58,7 @@ const campaign = runCampaign({
   signal: interrupted.signal,
   seed: values.seed,
   runs,
-  commit: programCommit(),
+  commit: commit ?? 'none',
   patience: Number(values.patience),
   say,
   ...(values.fault && { fault: values.fault }),

@@ -15,6 +15,8 @@ export interface Stage {
   loseDatabase(): Promise<void>
   /** Starts the control plane and connects both clouds anew. */
   startWithEmptyDatabase(): Promise<void>
+  /** What was answered while something was broken; null where nobody did. */
+  verdictsDuringFaults: (string | null)[]
   /** Whatever was known by the control plane's ids is not any more. */
   databaseWasLost(): boolean
 }
@@ -43,6 +45,7 @@ export function createStage(scenario: ScenarioSite, site: ChaosSite): Stage {
         await scenario.restartControlPlane()
         for (const cloud of [site.demo.east, site.demo.west]) await untilConnected(scenario, cloud)
       }),
+    verdictsDuringFaults: [],
     databaseWasLost: () => lost,
   }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { readClouds } from '../../src/cli/demo-migration.ts'
+import { readClouds, workloadEndpoint } from '../../src/cli/demo-migration.ts'
 import { artifacts } from '../../setup/artifacts.ts'
 import { openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
@@ -16,6 +16,7 @@ interface Member {
   state: string
   refusal: { message: string } | null
   migration: {
+    id: string
     phase: string
     problem: string | null
     queuePosition: number | null
@@ -84,6 +85,8 @@ test('concurrency limits: the second waited for its slot while the first was cop
 })
 
 test('every acknowledged record of the first is at its destination', async () => {
-  const acknowledged = scenario.records.acknowledged()
-  expect(acknowledged).toBeGreaterThan(10)
+  await scenario.records.stop()
+  scenario.records.moveTo(workloadEndpoint(await scenario.migration(nodeOf('db').migration!.id), 8080))
+  expect(scenario.records.acknowledged()).toBeGreaterThan(10)
+  expect(await scenario.records.count()).toBe(scenario.records.acknowledged())
 })

@@ -21,5 +21,9 @@ export async function machinePorts(): Promise<string[]> {
 export async function setBridgePorts(state: 'up' | 'down'): Promise<void> {
   const ports = await machinePorts()
   if (ports.length === 0) throw new Error('No virtual machine is plugged into a bridge here.')
-  for (const port of ports) await promisify(execFile)('ip', ['link', 'set', port, state])
+  for (const port of ports) await setPort(port, state)
+}
+
+export async function setPort(port: string, state: 'up' | 'down'): Promise<void> {
+  await promisify(execFile)('ip', ['link', 'set', port, state])
 }

@@ -10,12 +10,16 @@ export async function killControlPlane(controlPlane: ControlPlaneProcess): Promi
   await ended
 }
 
-/** `kill -9` of the embedded engine below a control plane; the control plane starts another one. */
-export async function killEngine(controlPlane: ControlPlaneProcess): Promise<void> {
+/** `kill -9` of the embedded engine below a control plane; the control plane starts another one. @returns how many processes were killed. */
+export async function killEngine(controlPlane: ControlPlaneProcess): Promise<number> {
+  let killed = 0
   for (const pid of await descendants(controlPlane.process.pid!)) {
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-    if (command.split('\0')[0]?.endsWith('restate-server')) process.kill(pid, 'SIGKILL')
+    if (!command.split('\0')[0]?.endsWith('restate-server')) continue
+    process.kill(pid, 'SIGKILL')
+    killed++
   }
+  return killed
 }
 
 /** Process ids of children, their children, and so on. */

@@ -1,0 +1,105 @@
+/**
+ * `kill -9` of the agent in a destination's landing image, which nobody can log in to. So the campaign's landing image has one more program: it kills the agent when the machine's
+ * cable is pulled for a moment, which can be done from outside.
+ */
+import { execFile } from 'node:child_process'
+import { mkdir, readdir, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { withQmp } from '../../plugins/qemu/qmp.ts'
+import { artifacts } from '../../setup/artifacts.ts'
+import type { MigrationPhase } from '../../src/domain/migration.ts'
+import { writeLandingInitrd } from '../../src/plugin-sdk/landing-initrd.ts'
+import { copyAt } from './copies.ts'
+import type { Stage } from './stage.ts'
+
+const program = '/usr/local/lib/guest/kill-agent'
+const inittab = `::respawn:/usr/local/lib/guest/run-agent
+::respawn:/bin/acpid -f -l /dev/null
+::respawn:${program}
+`
+const script = `#!/bin/sh
+while sleep 0.2; do
+  for carrier in /sys/class/net/*/carrier; do
+    [ "$(cat "$carrier" 2>/dev/null)" = 0 ] || continue
+    for process in /proc/[0-9]*; do
+      grep -qs agent.mjs "$process/cmdline" && kill -9 "\${process#/proc/}"
+    done
+    while [ "$(cat "$carrier" 2>/dev/null)" = 0 ]; do sleep 0.1; done
+  done
+done
+`
+/** Later it is the copy that runs there. */
+const whileLanding: ReadonlySet<string> = new Set<MigrationPhase>([
+  'INSTALL_AGENTS',
+  'CONNECT_AGENTS',
+  'TRACK_CHANGES',
+  'SYNC',
+  'READY_TO_CUT_OVER',
+  'ARM_FENCE',
+  'FREEZE',
+  'SEND_REMAINDER',
+  'COMPARE_ROOTS',
+  'SUSPEND_SOURCE',
+  'SEAL_COPY',
+])
+const pulledForMs = 1_500
+const diesWithinMs = 5_000
+/** What the landing image writes on its console. */
+const death = 'landing: the agent ended with'
+
+/** Below `directory`: all that the set-up built, but for the landing image. @returns what is to be the cache directory of control planes. */
+export async function cacheWithKillableAgent(directory: string): Promise<string> {
+  const { cacheDirectory, landing } = artifacts()
+  const cache = join(directory, 'cache')
+  await mkdir(join(cache, 'landing'), { recursive: true })
+  for (const name of await readdir(cacheDirectory)) if (name !== 'landing') await symlink(join(cacheDirectory, name), join(cache, name))
+  await symlink(landing.kernelPath, join(cache, 'landing', 'kernel'))
+  const files = [
+    { path: '/etc/inittab', content: inittab, mode: 0o644 },
+    { path: program, content: script, mode: 0o755 },
+  ]
+  await writeLandingInitrd(landing.initrdPath, files, join(cache, 'landing', 'initrd'))
+  return cache
+}
+
+/** @returns whether it died; false where the destination doesn't run its landing image. */
+export async function killDestinationAgent(
+  { scenario: { destination, vm, migration }, site }: Stage,
+  migrationId: string,
+): Promise<boolean> {
+  if (!whileLanding.has((await migration(migrationId)).phase)) return false
+  const copy = await copyAt(destination, vm.uniqueId)
+  if (copy?.power !== 'RUNNING') return false
+  const deaths = async () => (await destination.connection.virtualMachines.console!({ vmId: copy.id })).text.split(death).length
+  const before = await deaths()
+  const plug =
+    destination.pluginId === 'qemu'
+      ? qemuCable(join(site.directory, 'east', 'machines', copy.id))
+      : libvirtCable(destination.options, copy.id)
+  await plug(false)
+  await delay(pulledForMs)
+  await plug(true)
+  for (const deadline = performance.now() + diesWithinMs; performance.now() < deadline; await delay(200))
+    if ((await deaths()) > before) return true
+  return false
+}
+
+type Cable = (plugged: boolean) => Promise<void>
+
+function qemuCable(machineDirectory: string): Cable {
+  return (up) =>
+    withQmp(join(machineDirectory, 'qmp.sock'), {}, async (session) => {
+      await session.execute('set_link', { name: 'nic0', up })
+    })
+}
+
+function libvirtCable(options: Record<string, unknown>, domain: string): Cable {
+  const virsh = async (...words: string[]) =>
+    (await promisify(execFile)('virsh', ['--quiet', '--connect', String(options['uri']), ...words], { timeout: 60_000 })).stdout
+  return async (plugged) => {
+    const [port] = (await virsh('domiflist', domain)).trim().split(/\s+/)
+    await virsh('domif-setlink', domain, port!, plugged ? 'up' : 'down')
+  }
+}
