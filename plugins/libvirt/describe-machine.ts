@@ -10,7 +10,7 @@ import { readMetadata } from './machine-metadata.ts'
 import { leasedAddresses, networkIdOf, readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
 import { findStorages } from './storages.ts'
-import { childAt, childrenNamed, textOf, type XmlElement } from './xml.ts'
+import { childAt, childrenNamed, countIn, textOf, type XmlElement } from './xml.ts'
 
 /** Throws NOT_FOUND only when libvirtd said that there is no such domain. */
 export async function describeMachine(site: Site, vmId: string, hostId: string, signal?: AbortSignal): Promise<VirtualMachineDescription> {
@@ -32,17 +32,22 @@ export async function describeMachine(site: Site, vmId: string, hostId: string, 
   }
 }
 
+const powerStates = new Map<string, PowerState>([
+  ['running', 'RUNNING'],
+  ['paused', 'SUSPENDED'],
+  ['shut off', 'STOPPED'],
+])
+
 /** What is neither running, paused nor off (being saved, crashed, no answer from QEMU) is UNKNOWN, never taken for stopped. */
 export async function powerOf(site: Site, vmId: string, signal?: AbortSignal): Promise<PowerState> {
   const state = await site.client.call(['domstate', '--domain', vmId], { what: `ask for the state of the virtual machine ${vmId}`, signal })
-  const states: Record<string, PowerState> = { running: 'RUNNING', paused: 'SUSPENDED', 'shut off': 'STOPPED' }
-  return states[state] ?? 'UNKNOWN'
+  return powerStates.get(state) ?? 'UNKNOWN'
 }
 
 /** Those that are there, of those that there is room for. */
 export function cpuCountOf(domain: XmlElement): number {
   const vcpu = childAt(domain, 'vcpu')
-  return Number(vcpu?.attributes['current'] ?? (textOf(vcpu) || 1))
+  return countIn(vcpu?.attributes['current'] ?? textOf(vcpu)) || 1
 }
 
 function hasUefi(domain: XmlElement): boolean {
@@ -50,10 +55,13 @@ function hasUefi(domain: XmlElement): boolean {
   return os?.attributes['firmware'] === 'efi' || childAt(os, 'loader')?.attributes['type'] === 'pflash'
 }
 
-const unitBytes: Record<string, number> = { b: 1, bytes: 1, KiB: 1024, k: 1024, MiB: 1024 ** 2, M: 1024 ** 2, GiB: 1024 ** 3, G: 1024 ** 3 }
+const unitBytes = new Map(
+  Object.entries({ b: 1, bytes: 1, KiB: 1024, k: 1024, MiB: 1024 ** 2, M: 1024 ** 2, GiB: 1024 ** 3, G: 1024 ** 3 }),
+)
 
+/** 0 where it is no number of bytes. */
 export function bytesOf(memory: XmlElement | undefined): number {
-  return Number(textOf(memory)) * (unitBytes[memory?.attributes['unit'] ?? 'KiB'] ?? 1024)
+  return countIn(String(countIn(textOf(memory)) * (unitBytes.get(memory?.attributes['unit'] ?? 'KiB') ?? 1024)))
 }
 
 /** `<disk>` elements that are disks to the guest: no CD-ROM, no floppy. */
@@ -106,7 +114,7 @@ export async function diskSizeBytes(site: Site, vmId: string, target: string, si
       what: `measure the disk ${target} of ${vmId}`,
       signal,
     })
-    return Number(/^Capacity:\s*(\d+)/m.exec(lines)?.[1] ?? 0)
+    return countIn(/^Capacity:\s*(\d+)/m.exec(lines)?.[1])
   } catch (error) {
     if (!(error instanceof ProviderError && ['INTERNAL', 'UNSUPPORTED'].includes(error.code))) throw error
     site.log('warn', error.message, { vmId, target })

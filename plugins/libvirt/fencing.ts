@@ -118,7 +118,9 @@ export async function factsOf(
   signal?: AbortSignal,
 ): Promise<{ persistent: boolean; autostart: boolean; managedSave: boolean }> {
   const lines = await site.client.call(['dominfo', '--domain', vmId], { what: `look at the virtual machine ${vmId}`, signal })
-  const says = (label: string, value: string) => new RegExp(`^${label}:\\s*${value}$`, 'm').test(lines)
+  // Line by line: of a name, which anybody may give, `m` would take more for the start of a line than a line feed.
+  const rows = lines.split('\n')
+  const says = (label: string, value: string) => rows.some((row) => new RegExp(`^${label}:\\s*${value}\\s*$`).test(row))
   return { persistent: says('Persistent', 'yes'), autostart: says('Autostart', 'enable'), managedSave: says('Managed save', 'yes') }
 }
 

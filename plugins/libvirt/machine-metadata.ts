@@ -8,7 +8,7 @@
  * Single writer: this plugin, one operation a VM at a time (see site.ts).
  */
 import type { LibvirtClient } from './client.ts'
-import { childAt, childrenNamed, element, writeXml, type XmlElement } from './xml.ts'
+import { childAt, childrenNamed, countIn, element, writeXml, type XmlElement } from './xml.ts'
 
 const metadataNamespace = 'https://portolan.dev/xmlns/libvirt/1'
 /** Late repetitions are told apart among this many of a VM's latest operations. */
@@ -92,7 +92,7 @@ function readFence(holder: XmlElement | undefined): MachineFence | undefined {
       fenced: fence.attributes['fenced'] === 'yes',
       autostart: fence.attributes['autostart'] === 'yes',
       disks: childrenNamed(fence, 'own').flatMap((own) =>
-        childrenNamed(own, 'disk').map((disk) => ({ own: withoutPrefixes(disk), sizeBytes: Number(own.attributes['size-bytes']) })),
+        childrenNamed(own, 'disk').map((disk) => ({ own: withoutPrefixes(disk), sizeBytes: countIn(own.attributes['size-bytes']) })),
       ),
     }
   )

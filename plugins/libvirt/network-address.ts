@@ -24,8 +24,9 @@ function prefixOfMask(netmask: string | undefined): number {
 }
 
 function maskIpv6(address: string, prefix: number): string {
-  // The URL parser expands nothing but accepts and shortens every valid form, so expand by hand and let it shorten.
-  const [head = '', tail] = address.split('::')
+  const shorten = (long: string) => new URL(`http://[${long}]/`).hostname.slice(1, -1)
+  // The URL parser accepts and shortens every valid form (also one that ends like an IPv4 address), and expands none, so that is done by hand.
+  const [head = '', tail] = shorten(address).split('::')
   const left = head === '' ? [] : head.split(':')
   const right = tail === undefined || tail === '' ? [] : tail.split(':')
   const groups = tail === undefined ? left : [...left, ...Array<string>(8 - left.length - right.length).fill('0'), ...right]
@@ -33,5 +34,5 @@ function maskIpv6(address: string, prefix: number): string {
     const kept = Math.min(16, Math.max(0, prefix - index * 16))
     return (Number.parseInt(group, 16) & (0xffff << (16 - kept)) & 0xffff).toString(16)
   })
-  return new URL(`http://[${masked.join(':')}]/`).hostname.slice(1, -1)
+  return shorten(masked.join(':'))
 }

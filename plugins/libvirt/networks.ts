@@ -1,4 +1,5 @@
 /** libvirt's networks, and the host's own bridges where domains use them directly: those have the id `bridge:<name>`. */
+import { isIP, isIPv4 } from 'node:net'
 import type { LibvirtClient } from './client.ts'
 import { subnetOf } from './network-address.ts'
 import { isNotFound } from './virsh-failure.ts'
@@ -24,7 +25,7 @@ export async function readNetwork(client: LibvirtClient, name: string, signal?: 
 }
 
 export function describeNetwork(tree: XmlElement): LibvirtNetwork {
-  const ips = childrenNamed(tree, 'ip').filter(({ attributes }) => attributes['address'] !== undefined)
+  const ips = childrenNamed(tree, 'ip').filter(({ attributes }) => isSubnet(attributes))
   return {
     name: textOf(childAt(tree, 'name')),
     // No element at all is how libvirt writes "isolated"; without a mode it means NAT.
@@ -35,10 +36,20 @@ export function describeNetwork(tree: XmlElement): LibvirtNetwork {
     })),
     reservations: ips.flatMap((ip) =>
       childrenNamed(childAt(ip, 'dhcp'), 'host').flatMap(({ attributes: { mac, ip: address } }) =>
-        mac !== undefined && address !== undefined ? [{ mac: mac.toLowerCase(), address }] : [],
+        mac !== undefined && address !== undefined && isIP(address) !== 0 ? [{ mac: mac.toLowerCase(), address }] : [],
       ),
     ),
   }
+}
+
+/** Whether it is an address with what `subnetOf` takes. */
+function isSubnet({ address = '', prefix, netmask = '0.0.0.0' }: Record<string, string>): boolean {
+  const bits = isIP(address) === 4 ? 32 : 128
+  return (
+    isIP(address) !== 0 &&
+    !address.includes('%') &&
+    (prefix === undefined ? isIPv4(netmask) : /^\d{1,3}$/.test(prefix) && Number(prefix) <= bits)
+  )
 }
 
 /** Names of all networks, stopped ones too. */
@@ -74,7 +85,7 @@ export async function leasedAddresses(
   })
   const leases = table.split('\n').flatMap((line) => {
     const match = /^\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s+(\S+)\s+(ipv4|ipv6)\s+([^\s/]+)\//.exec(line)
-    return match?.[2]?.toLowerCase() === mac ? [{ expiry: match[1]!, family: match[3]!, address: match[4]! }] : []
+    return match?.[2]?.toLowerCase() === mac && isIP(match[4]!) !== 0 ? [{ expiry: match[1]!, family: match[3]!, address: match[4]! }] : []
   })
   // One MAC has several leases when the systems on it (landing image, then the copied disk) give different client ids: the newest is the living one.
   const newest = (family: string) =>

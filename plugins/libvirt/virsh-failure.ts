@@ -12,6 +12,8 @@ interface Meaning {
 /** libvirt's words, also added by client.ts where virsh swallows them. */
 export const domainNotFound = 'Domain not found'
 
+const keptCharacters = 4_000
+
 const unreachable =
   /failed to connect to the hypervisor|Cannot (recv|write) data|End of file while reading data|client socket is closed|keepalive timeout|Broken pipe/
 
@@ -83,7 +85,7 @@ const meanings: Meaning[] = [
 
 /** `what` says what was tried, as in "start the virtual machine". */
 export function virshFailure(what: string, stderr: string): ProviderError {
-  const said = stderr
+  const said = shortened(stderr)
     .split('\n')
     .map((line) => line.replace(/^error:\s*/, '').trim())
     .filter((line) => line !== '')
@@ -98,6 +100,11 @@ export function virshFailure(what: string, stderr: string): ProviderError {
       path: meaning?.path ?? [],
     },
   )
+}
+
+/** Patterns take the square of a text's length, and libvirtd may send megabytes. What is told first and last is what counts. */
+function shortened(stderr: string): string {
+  return stderr.length <= 2 * keptCharacters ? stderr : `${stderr.slice(0, keptCharacters)}\n${stderr.slice(-keptCharacters)}`
 }
 
 /** libvirt refuses while it refreshes a pool after an upload, and while a virsh that outlived a killed plugin still works on the volume or domain. */

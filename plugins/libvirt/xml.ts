@@ -33,6 +33,12 @@ export function textOf(of: XmlElement | undefined): string {
   return (of?.children ?? []).filter((child) => typeof child === 'string').join('')
 }
 
+/** What a text or attribute counts, 0 where it is no whole number. */
+export function countIn(text: string | undefined): number {
+  const count = /^\s*\d+\s*$/.test(text ?? '') ? Number(text) : 0
+  return Number.isSafeInteger(count) ? count : 0
+}
+
 export function elementsOf(parent: XmlElement | undefined): XmlElement[] {
   return (parent?.children ?? []).filter((child) => typeof child !== 'string')
 }

@@ -14,6 +14,8 @@ const maxSpare = 16
 
 export interface HashTree {
   readonly subtreeCount: number
+  /** To be called before such blocks are written to a disk that dropped leaves are loaded from: afterwards they would not hash to what was kept. */
+  prepare(first: number, count: number): Promise<void>
   /** Sets consecutive leaves, which may span subtrees; `digests` holds 32 bytes a block. */
   update(first: number, digests: Buffer): Promise<void>
   /** The 256 leaves of a subtree (8 KiB). Read them before the next await, and don't write to them. */
@@ -106,6 +108,11 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
     return admit(subtree, loaded)
   }
 
+  async function prepare(first: number, count: number): Promise<void> {
+    for (let subtree = Math.floor(first / subtreeBlocks); subtree * subtreeBlocks < first + count; subtree++)
+      if (resident.has(subtree) || !get(0, subtree).equals(zeroDigest)) await open(subtree)
+  }
+
   async function update(first: number, digests: Buffer): Promise<void> {
     const end = first + digests.length / digestBytes
     if (first < 0 || end > blockCount) throw new RangeError(`Blocks ${first} to ${end} are not on a disk of ${blockCount} blocks.`)
@@ -141,6 +148,7 @@ export function createHashTree({ blockCount, leafBudgetBytes, loadLeaves }: Hash
 
   return {
     subtreeCount,
+    prepare,
     update,
     leaves: open,
     subtreeDigest(subtree) {

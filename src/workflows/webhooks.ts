@@ -74,6 +74,11 @@ function post(
       signal,
     })
     sent.once('error', reject)
+    // Without a listener Node closes the connection of such an answer (101), and neither an error nor an answer comes, nor does the signal end it.
+    sent.once('upgrade', ({ statusCode = 101 }, socket) => {
+      socket.destroy()
+      resolve({ status: statusCode, text: '' })
+    })
     sent.once('response', (response) => {
       let kept = Buffer.alloc(0)
       const answer = () => resolve({ status: response.statusCode ?? 0, text: kept.toString('utf8').trim() })

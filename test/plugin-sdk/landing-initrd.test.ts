@@ -30,7 +30,7 @@ describe('a landing initrd', () => {
 
     const unpacked = join(directory, 'unpacked')
     execFileSync('mkdir', [unpacked])
-    execFileSync('busybox', ['cpio', '-id'], { cwd: unpacked, input: written.subarray(start), stdio: 'pipe' })
+    execFileSync('cpio', ['-id', '--quiet'], { cwd: unpacked, input: written.subarray(start), stdio: 'pipe' })
     expect(await readFile(join(unpacked, secret.path), 'utf8')).toBe(secret.content)
     expect((await stat(join(unpacked, secret.path))).mode & 0o7777).toBe(0o600)
     expect((await stat(join(unpacked, 'etc/portolan/run'))).mode & 0o7777).toBe(0o755)

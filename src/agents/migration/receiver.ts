@@ -7,7 +7,7 @@
 import { zstdDecompress } from 'node:zlib'
 import { createAlignedBuffers } from '../../transfer/aligned-buffers.ts'
 import { digestBytes } from '../../transfer/block-digest.ts'
-import { createBlockBitmap, type BlockBitmap, type BlockRun } from '../../transfer/block-bitmap.ts'
+import { createBlockBitmap, type BlockBitmap } from '../../transfer/block-bitmap.ts'
 import { blockBytes, diskGeometry, extentBytes, maxExtentBlocks, type DiskGeometry } from '../../transfer/block-grain.ts'
 import { decodeExtent, decodeZeros } from '../../transfer/data-messages.ts'
 import { runsOutside } from '../../transfer/exclusion-messages.ts'
@@ -21,6 +21,7 @@ import { rereadLeaves } from './reread-leaves.ts'
 
 const leafBudgetBytes = 16 * 1024 * 1024
 const transferBuffers = 6
+const rereadBuffers = 2
 
 export interface Receiver {
   readonly geometry: DiskGeometry
@@ -30,7 +31,7 @@ export interface Receiver {
   receiveExtent(frame: Frame): Promise<boolean>
   receiveZeros(frame: Frame): Promise<boolean>
   /** Leaves exactly these blocks out of the root; what was left out and is not any more is read again. */
-  exclude(runs: readonly BlockRun[]): Promise<void>
+  exclude(wanted: BlockBitmap): Promise<void>
   readonly excluded: BlockBitmap
   flush(): Promise<void>
   /** What took longer lately: disk or CPU. */
@@ -41,11 +42,13 @@ export interface Receiver {
 export async function createReceiver(device: DiskDevice, diskBytes: number, empty: boolean, signal: AbortSignal): Promise<Receiver> {
   const geometry = diskGeometry(diskBytes)
   const buffers = createAlignedBuffers(transferBuffers, maxExtentBlocks * blockBytes)
+  // Of its own: a lane that holds a transfer buffer may have to wait for leaves to be read again, and six such lanes would wait for ever.
+  const forRereading = createAlignedBuffers(rereadBuffers, maxExtentBlocks * blockBytes)
   const excluded = createBlockBitmap(geometry.blockCount)
   const tree = createHashTree({
     blockCount: geometry.blockCount,
     leafBudgetBytes,
-    loadLeaves: async (subtree) => withoutExcluded(await rereadLeaves(device, geometry, buffers, subtree), subtree, excluded),
+    loadLeaves: async (subtree) => withoutExcluded(await rereadLeaves(device, geometry, forRereading, subtree), subtree, excluded),
   })
   if (!empty) await scan()
 
@@ -84,6 +87,7 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
   /** Writes the buffer's content, spoils each block of it so that nothing but the disk can make it whole, reads it again, and puts what it read into the tree. */
   async function writeAndReread(content: Buffer, first: number): Promise<Buffer> {
     const startedAt = performance.now()
+    await tree.prepare(first, Math.ceil(content.length / blockBytes))
     await device.write(content, first)
     for (let at = 0; at < content.length; at += blockBytes) content.fill(0x5a, at, Math.min(at + 512, content.length))
     await device.read(content, first)
@@ -130,12 +134,7 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
       }
     },
     excluded,
-    async exclude(runs) {
-      const wanted = createBlockBitmap(geometry.blockCount)
-      for (const { first, count } of runs) {
-        checkOnDisk(first, count)
-        wanted.set(first, count)
-      }
+    async exclude(wanted) {
       for (const { first, count } of bySubtree(runsOutside(wanted, excluded))) {
         await tree.update(first, Buffer.alloc(count * digestBytes))
         excluded.set(first, count)
@@ -143,7 +142,7 @@ export async function createReceiver(device: DiskDevice, diskBytes: number, empt
       for (const { first, count } of bySubtree(runsOutside(excluded, wanted))) {
         const subtree = Math.floor(first / subtreeBlocks)
         const at = (first % subtreeBlocks) * digestBytes
-        const held = await rereadLeaves(device, geometry, buffers, subtree)
+        const held = await rereadLeaves(device, geometry, forRereading, subtree)
         await tree.update(first, held.subarray(at, at + count * digestBytes))
         excluded.clear(first, count)
       }

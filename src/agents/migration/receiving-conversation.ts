@@ -11,7 +11,7 @@ import {
   frameTypes,
 } from '../../transfer/data-messages.ts'
 import { decodeExclusion } from '../../transfer/exclusion-messages.ts'
-import type { BlockRun } from '../../transfer/block-bitmap.ts'
+import { createBlockBitmap, type BlockBitmap } from '../../transfer/block-bitmap.ts'
 import type { Frame } from '../../transfer/frame.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -19,6 +19,8 @@ import type { Receiver } from './receiver.ts'
 
 /** Work taken off the wire and not finished: the source feels the rest. */
 const maxQueuedBytes = 8 * 1024 * 1024
+/** What a frame takes besides its payload while it waits. */
+const frameCostBytes = 512
 
 export interface ReceivingOptions {
   receiverId: string
@@ -30,8 +32,8 @@ export interface ReceivingOptions {
 export async function serveSource(channel: Channel, { receiverId, openReceiver }: ReceivingOptions): Promise<void> {
   let receiver: Receiver | null = null
   let queuedBytes = 0
-  /** Pieces so far of the set that the source is naming. */
-  const excluding: BlockRun[] = []
+  /** Of the set that the source is naming, piece by piece. */
+  let excluding: BlockBitmap | null = null
   let excludedEnd = 0
   const running = new Set<Promise<void>>()
   let turn = Promise.resolve()
@@ -51,10 +53,17 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
     await sleep(200)
     channel.close(failure)
   }
+  function taken(frame: Frame): void {
+    queuedBytes += frame.payloadBytes + frameCostBytes
+    if (queuedBytes > maxQueuedBytes) channel.pause()
+  }
+  function finished(frame: Frame): void {
+    queuedBytes -= frame.payloadBytes + frameCostBytes
+    if (queuedBytes <= maxQueuedBytes) channel.resume()
+  }
   /** Runs beside what runs; `queuedBytes` bounds how much of it. */
   function beside(frame: Frame, work: () => Promise<boolean>): void {
-    queuedBytes += frame.payloadBytes
-    if (queuedBytes > maxQueuedBytes) channel.pause()
+    taken(frame)
     const job = work()
       .then(async (equal) => {
         if (!equal) return channel.send(frameTypes.mismatch, frame.sequence)
@@ -65,19 +74,21 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
       .catch(fail)
       .finally(() => {
         running.delete(job)
-        queuedBytes -= frame.payloadBytes
-        if (queuedBytes <= maxQueuedBytes) channel.resume()
+        finished(frame)
       })
     running.add(job)
   }
   /** Runs after everything before it. */
-  function inTurn(work: () => Promise<void>): void {
+  function inTurn(frame: Frame, work: () => Promise<void>): void {
+    taken(frame)
     const before = turn
     turn = (async () => {
       await before
       await Promise.all(running)
       await work()
-    })().catch(fail)
+    })()
+      .catch(fail)
+      .finally(() => finished(frame))
   }
 
   async function answer(frame: Frame): Promise<void> {
@@ -110,10 +121,16 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
       }
       case frameTypes.exclude: {
         const { runs, last } = decodeExclusion(frame, excludedEnd)
-        for (const run of runs) excluding.push(run)
-        excludedEnd = last ? 0 : (runs.at(-1)?.first ?? 0) + (runs.at(-1)?.count ?? 0)
+        const { geometry, exclude } = opened()
+        const end = (runs.at(-1)?.first ?? 0) + (runs.at(-1)?.count ?? 0)
+        if (end > geometry.blockCount)
+          throw new TransferError('PROTOCOL', 'The source left out blocks that are not on the disk.', { retryable: true })
+        const wanted = (excluding ??= createBlockBitmap(geometry.blockCount))
+        for (const { first, count } of runs) wanted.set(first, count)
+        excludedEnd = last ? 0 : end
         if (!last) return
-        await opened().exclude(excluding.splice(0))
+        excluding = null
+        await exclude(wanted)
         return channel.send(frameTypes.excludeDone, frame.sequence)
       }
       case frameTypes.barrier:
@@ -127,7 +144,7 @@ export async function serveSource(channel: Channel, { receiverId, openReceiver }
   channel.start((frame) => {
     if (frame.type === frameTypes.extent) beside(frame, () => opened().receiveExtent(frame))
     else if (frame.type === frameTypes.zeros) beside(frame, () => opened().receiveZeros(frame))
-    else inTurn(() => answer(frame))
+    else inTurn(frame, () => answer(frame))
   })
   await channel.closed
   await turn
