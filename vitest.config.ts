@@ -18,6 +18,7 @@ const faultScenarios = [
   'group',
   'hooks-and-re-ip',
   'writes-too-fast',
+  'demo-source-host',
 ].map((name) => `test/scenarios/${name}.test.ts`)
 // Not its command, whose name is a part of a file's.
 const filters = process.argv.slice(2).filter((argument) => argument !== 'run' && !argument.startsWith('-'))

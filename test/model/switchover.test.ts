@@ -32,7 +32,7 @@ const mutants: Record<string, { faults: number; violates: string }> = {
 
 test(
   `the protocol keeps its invariants with ${full ? 'three' : 'two'} faults at any moments`,
-  { timeout: 2 * slowMachineMs },
+  { timeout: full ? 2 * slowMachineMs : slowMachineMs },
   async ({ signal }) => {
     const { violated, states } = await checkModel(model, [`FAULTS=${full ? 3 : 2}`], { large: true, signal })
     expect(violated).toBeNull()

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { recordsOf } from './support/write-ahead-log.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const marker = () => randomBytes(15).toString('base64url')
@@ -118,6 +119,25 @@ async function filesBelow(at: string): Promise<string[]> {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
 }
 
+/** Of the engine's journal: what is in it, too. Nothing, of a file that its owner has replaced meanwhile. */
+async function contentOf(file: string): Promise<Buffer> {
+  const bytes = await readFile(file).catch(ignoreMissing)
+  return file.startsWith(join(directory, 'data/engine')) && file.endsWith('.log') ? Buffer.concat([bytes, ...recordsOf(bytes)]) : bytes
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): Buffer {
+  if (error.code !== 'ENOENT') throw error
+  return Buffer.alloc(0)
+}
+
+/** The bare id that the API's id hides. */
+async function holdsMigration(part: string, id: string): Promise<boolean> {
+  const bare = Buffer.from(id, 'base64').toString().split(':').at(-1)!
+  for (const file of await filesBelow(directory))
+    if (file.startsWith(join(directory, part)) && (await contentOf(file)).includes(bare)) return true
+  return false
+}
+
 async function foundIn(): Promise<string[]> {
   const found: string[] = []
   const look = (where: string, content: Buffer) => {
@@ -125,7 +145,7 @@ async function foundIn(): Promise<string[]> {
   }
   look('the API', Buffer.from(answers))
   look('standard output or error', Buffer.from(said))
-  for (const file of await filesBelow(directory)) look(file, await readFile(file))
+  for (const file of await filesBelow(directory)) look(file, await contentOf(file))
   return found
 }
 
@@ -155,10 +175,11 @@ test('credentials are in no file, log, answer, metric or core file, whatever a p
     `mutation ($input: ValidateMigrationInput!) { validateMigration(input: $input) { ... on ValidateMigrationSuccess { canStart findings { code message } } ${error} } }`,
     request,
   )
-  await run(
+  const { startMigration } = await run<{ startMigration: { migration: { id: string } } }>(
     `mutation ($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ${error} } }`,
     request,
   )
+  const migrationId = startMigration.migration.id
   const history = '{ migrations { nodes { state error { code message remedy } events { nodes { message } } findings { message } } } }'
   await expect
     .poll(async () => JSON.stringify(await run(history)), { timeout: 60_000, interval: 300 })
@@ -170,6 +191,12 @@ test('credentials are in no file, log, answer, metric or core file, whatever a p
 
   expect(said).toContain('[secret]')
   expect(answers).toContain('[secret]')
+  // What is looked through is there: the database and the engine's journal, with this migration in both.
+  for (const part of ['data/portolan.db', 'data/engine/'])
+    expect(
+      await holdsMigration(part, migrationId),
+      `the migration was found nowhere in ${part}, so it says nothing that no credential was`,
+    ).toBe(true)
   expect(await foundIn()).toEqual([])
 
   controlPlane.kill('SIGABRT')

@@ -14,7 +14,8 @@ import type { Actor } from '../../../src/workflows/operations.ts'
 
 export const somebody: Actor = { tokenId: 'token-1', role: 'OPERATOR' }
 
-export async function auditedDatabase(existingDirectory?: string) {
+/** Control planes that share a database each have a data directory, and a witness in it. */
+export async function auditedDatabase(existingDirectory?: string, witnessDirectory = existingDirectory) {
   const directory = existingDirectory ?? (await mkdtemp(join(tmpdir(), 'portolan-audit-')))
   const sealKey = await openSealKey({ dataDirectory: directory, env: {} })
   const database: Database = await openDatabase({ dataDirectory: directory })
@@ -22,7 +23,7 @@ export async function auditedDatabase(existingDirectory?: string) {
   const audit = createAuditTrail({
     database,
     sealKey,
-    witness: createAuditWitness(directory, database, (message) => problems.push(message)),
+    witness: createAuditWitness(witnessDirectory ?? directory, database, (message) => problems.push(message)),
   })
   const idempotency: Idempotency = createIdempotency(database, sealKey, audit)
   const configuration = join(directory, 'portolan.config.json')
