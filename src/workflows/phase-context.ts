@@ -41,6 +41,11 @@ export function createPhaseContext(
     return migration
   }
 
+  // Steps come in order of their switchovers, so the newest wins.
+  const results: PhaseContext['results'] = Object.fromEntries(
+    from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : [])),
+  )
+
   return {
     get migration() {
       return migration
@@ -49,8 +54,12 @@ export function createPhaseContext(
     signal,
     repeated,
     operationId: (call) => `${prefix}.${call}`,
-    // Steps come in order of their switchovers, so the newest wins.
-    results: Object.fromEntries(from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : []))),
+    results,
+    async keep(name, result, patch) {
+      const switchover = from.steps.findLast((step) => step.phase === name)?.switchover ?? migration.switchover
+      await store.write(migration, { ...(patch && { patch }), step: { phase: name, switchover, result: { ...result } } })
+      results[name] = result
+    },
     source: () => clouds.connection(migration.sourceCloudId, signal),
     destination: () => clouds.connection(migration.destinationCloudId, signal),
     agents: () => gateway.openMigration(id),

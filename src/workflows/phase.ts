@@ -4,7 +4,7 @@ import type { ExcludedPlace } from '../transfer/control-protocol.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
 import type { ProviderConnection } from '../plugin-sdk/index.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
-import type { MigrationRow, MigrationStore } from './migration-store.ts'
+import type { MigrationPatch, MigrationRow, MigrationStore } from './migration-store.ts'
 import type { MigrationSettings } from './migration-settings.ts'
 
 /** What phases leave for later ones and for their undo; kept in the database. */
@@ -57,6 +57,8 @@ export interface PhaseContext {
   operationId(call: string): string
   /** The newest of each phase. */
   readonly results: Partial<PhaseResults>
+  /** Writes down, in one transaction with the patch, what a phase that is still under way leaves for its repetition, here or in another process, and for its undo. */
+  keep<Name extends keyof PhaseResults>(phase: Name, result: PhaseResults[Name], patch?: MigrationPatch): Promise<void>
   source(): Promise<ProviderConnection>
   destination(): Promise<ProviderConnection>
   agents(): Promise<MigrationAgents>

@@ -78,6 +78,24 @@ describe('a failure that stays', () => {
   })
 })
 
+describe('a failure that passes', () => {
+  const retried = list.filter(({ ownRetries }) => !ownRetries)
+  test.each(retried.map(({ name }) => name))('after all of %s only repeats it, or the switchover', async (name) => {
+    const id = await stage.start()
+    let tries = 0
+    const lists = changed(name, (phase) => ({
+      do: async (context) => {
+        const outcome = await phase.do(context)
+        if (tries++ === 0) throw new ProviderError('UNREACHABLE', 'The answer was lost.', { retryable: true, remedy: 'Wait.' })
+        return outcome
+      },
+    }))
+    expect(await stage.drive(stage.runner(lists), id)).toMatchObject({ state: 'COMPLETED', problem: null })
+    expect(tries).toBeGreaterThan(1)
+    await expectMoved(stage)
+  })
+})
+
 describe('a crash of the control plane', () => {
   const crashAt = (name: MigrationPhase, runner: () => PhaseRunner) =>
     changed(name, (phase) => ({
@@ -336,6 +354,20 @@ describe('a link between the agents', () => {
       if (call === 'SOURCE.round.run' && when === 'before' && cuts-- > 0) throw cut()
     }
     expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+    await expectMoved(stage)
+  })
+
+  test('that is cut after one of them was started again is told of that once', async () => {
+    let rounds = 0
+    hook = (call, when) => {
+      if (call !== 'SOURCE.round.run' || when === 'after') return
+      if (rounds++ === 0) stage.restartDestinationAgent()
+      if (rounds <= 3) throw cut()
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+    expect(events.filter(({ message }) => message.includes('destination was started again'))).toHaveLength(1)
     await expectMoved(stage)
   })
 

@@ -23,7 +23,7 @@ export const adoptDestination: Phase = {
     const left = topology.virtualMachines.find(({ id, uniqueId }) => id === vmId && uniqueId === vm.uniqueId)
     if (!left || !haveSameDisks(left, vm)) throw notTheSame(vm.name, left !== undefined)
     const begun = { uniqueId: vm.uniqueId, vmId, takenUp: true }
-    await context.store.write(migration, { step: { phase: 'INSTANTIATE_DESTINATION', result: begun } })
+    await context.keep('INSTANTIATE_DESTINATION', begun)
     await putRecord(context, 'started', { uniqueId: vm.uniqueId })
     await adoptionOf(destination).start({
       operationId: context.operationId('adopt'),

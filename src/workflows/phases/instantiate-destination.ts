@@ -77,7 +77,7 @@ async function begin(
   topology: Topology,
   vm: VirtualMachineDescription,
 ): Promise<PhaseResults['INSTANTIATE_DESTINATION']> {
-  const { migration, store } = context
+  const { migration } = context
   const keptId =
     migration.copyKept && migration.destinationVirtualMachineId
       ? providerIdOf(migration.destinationCloudId, migration.destinationVirtualMachineId)
@@ -85,7 +85,7 @@ async function begin(
   const kept = topology.virtualMachines.find(({ id, uniqueId }) => id === keptId && uniqueId === vm.uniqueId)
   if (!kept) refuseTwin(topology, vm)
   const begun: PhaseResults['INSTANTIATE_DESTINATION'] = { uniqueId: vm.uniqueId, vmId: kept?.id ?? null, takenUp: kept !== undefined }
-  await store.write(migration, { patch: { copyKept: false }, step: { phase: 'INSTANTIATE_DESTINATION', result: begun } })
+  await context.keep('INSTANTIATE_DESTINATION', begun, { copyKept: false })
   if (keptId && !kept) await context.note('The copy that an earlier attempt kept is gone from the destination; this one begins anew.')
   return begun
 }

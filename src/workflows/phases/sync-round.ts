@@ -44,7 +44,7 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
     }
     const next = await joinAgents(context, { destinationEmpty: false })
     if (!sameSource) await startTracking(context, next.source, next.link.disk)
-    await context.store.write(context.migration, { step: { phase: 'CONNECT_AGENTS', switchover: 1, result: { ...next.link } } })
+    await context.keep('CONNECT_AGENTS', next.link)
     agents = next
     return next
   }
