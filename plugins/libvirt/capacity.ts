@@ -50,7 +50,7 @@ export async function withinLimits(site: Site, host: HostDescription, signal?: A
 }
 
 async function machinesMadeHere(site: Site, signal?: AbortSignal): Promise<{ diskBytes: number; memoryBytes: number }[]> {
-  const ids = (await site.client.call(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal }))
+  const ids = (await site.client.look(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal }))
     .split('\n')
     .filter(Boolean)
   const found = []

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { askTogether, type VirshResult } from './asked-together.ts'
 import { domainNotFound, isPassing, virshFailure } from './virsh-failure.ts'
 import { readXml, writeXml, type XmlElement } from './xml.ts'
 
@@ -21,12 +22,16 @@ export interface CallOptions {
   file?: FileHandle
 }
 
+export type LookOptions = Pick<CallOptions, 'what' | 'signal'>
+
 export interface LibvirtClient {
   uri: string
   /** virsh's output, white space at its ends removed. Values of options come after their `--option`, so that no name is taken for one. */
   call(args: readonly string[], options: CallOptions): Promise<string>
-  /** The same for commands that print XML. */
-  read(args: readonly string[], options: CallOptions): Promise<XmlElement>
+  /** The same for commands that change nothing: those that are asked for at once share a process. */
+  look(args: readonly string[], options: LookOptions): Promise<string>
+  /** The same for such commands that print XML. */
+  read(args: readonly string[], options: LookOptions): Promise<XmlElement>
   /** For commands that take an XML file: `--file` and the tree's file are added to the arguments. */
   define(args: readonly string[], tree: XmlElement, options: CallOptions): Promise<string>
 }
@@ -59,10 +64,17 @@ export function libvirtClient(uri: string): LibvirtClient {
     return list.stdout.includes(missing) ? stderr : `${stderr} ${domainNotFound}`
   }
 
+  const ask = askTogether(
+    (script, options) => runVirsh([...connect, script], options),
+    ({ args, ...options }) => call(args, options),
+  )
+  const look: LibvirtClient['look'] = (args, options) => ask({ args, ...options })
+
   return {
     uri,
     call,
-    read: async (args, options) => readXml(await call(args, options)),
+    look,
+    read: async (args, options) => readXml(await look(args, options)),
     async define(args, tree, options) {
       const xml = writable(tree, options.what)
       const file = await namelessFile((path) => writeFile(path, xml))
@@ -96,7 +108,7 @@ function withoutPrompts(uri: string): string {
   return `${uri}${uri.includes('?') ? '&' : '?'}no_tty=1`
 }
 
-function runVirsh(args: string[], options: CallOptions): Promise<{ exitCode: number | null; stdout: string; stderr: string }> {
+function runVirsh(args: string[], options: CallOptions): Promise<VirshResult> {
   const { what, signal, timeoutMs = defaultTimeoutMs, file } = options
   if (signal?.aborted) return Promise.reject(cancelled(what))
   return new Promise((done, fail) => {

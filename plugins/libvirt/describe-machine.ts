@@ -14,8 +14,8 @@ import { childAt, childrenNamed, countIn, textOf, type XmlElement } from './xml.
 
 /** Throws NOT_FOUND only when libvirtd said that there is no such domain. */
 export async function describeMachine(site: Site, vmId: string, hostId: string, signal?: AbortSignal): Promise<VirtualMachineDescription> {
-  const tree = await site.runningDomain(vmId, signal)
-  const power = await powerOf(site, vmId, signal)
+  const [tree, power] = await Promise.all([site.runningDomain(vmId, signal), powerOf(site, vmId, signal)])
+  const [disks, nics] = await Promise.all([disksOf(site, tree, vmId, signal), nicsOf(site, tree, power, signal)])
   const architecture = childAt(tree, 'os', 'type')?.attributes['arch']
   return {
     id: vmId,
@@ -27,8 +27,8 @@ export async function describeMachine(site: Site, vmId: string, hostId: string, 
     firmware: hasUefi(tree) ? 'UEFI' : 'BIOS',
     cpuCount: cpuCountOf(tree),
     memoryBytes: bytesOf(childAt(tree, 'memory')),
-    disks: await disksOf(site, tree, vmId, signal),
-    nics: await nicsOf(site, tree, power, signal),
+    disks,
+    nics,
   }
 }
 
@@ -40,7 +40,7 @@ const powerStates = new Map<string, PowerState>([
 
 /** What is neither running, paused nor off (being saved, crashed, no answer from QEMU) is UNKNOWN, never taken for stopped. */
 export async function powerOf(site: Site, vmId: string, signal?: AbortSignal): Promise<PowerState> {
-  const state = await site.client.call(['domstate', '--domain', vmId], { what: `ask for the state of the virtual machine ${vmId}`, signal })
+  const state = await site.client.look(['domstate', '--domain', vmId], { what: `ask for the state of the virtual machine ${vmId}`, signal })
   return powerStates.get(state) ?? 'UNKNOWN'
 }
 
@@ -110,7 +110,7 @@ async function disksOf(site: Site, domain: XmlElement, vmId: string, signal?: Ab
 /** 0 where libvirt doesn't know: a network disk of a stopped domain, or a file that is gone. That must not hide the domain. */
 export async function diskSizeBytes(site: Site, vmId: string, target: string, signal?: AbortSignal): Promise<number> {
   try {
-    const lines = await site.client.call(['domblkinfo', '--domain', vmId, '--device', target], {
+    const lines = await site.client.look(['domblkinfo', '--domain', vmId, '--device', target], {
       what: `measure the disk ${target} of ${vmId}`,
       signal,
     })

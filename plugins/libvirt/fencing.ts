@@ -117,7 +117,7 @@ export async function factsOf(
   vmId: string,
   signal?: AbortSignal,
 ): Promise<{ persistent: boolean; autostart: boolean; managedSave: boolean }> {
-  const lines = await site.client.call(['dominfo', '--domain', vmId], { what: `look at the virtual machine ${vmId}`, signal })
+  const lines = await site.client.look(['dominfo', '--domain', vmId], { what: `look at the virtual machine ${vmId}`, signal })
   // Line by line: of a name, which anybody may give, `m` would take more for the start of a line than a line feed.
   const rows = lines.split('\n')
   const says = (label: string, value: string) => rows.some((row) => new RegExp(`^${label}:\\s*${value}\\s*$`).test(row))

@@ -6,14 +6,14 @@ import { childAt, textOf } from './xml.ts'
 
 /** libvirt's own name for its host, which is the host's id here. */
 export function hostName(client: LibvirtClient, signal?: AbortSignal): Promise<string> {
-  return client.call(['hostname'], { what: "ask for the host's name", signal })
+  return client.look(['hostname'], { what: "ask for the host's name", signal })
 }
 
 export async function describeHost(site: Site, signal?: AbortSignal): Promise<HostDescription> {
   const { client } = site
   const [name, nodeInfo, capabilities, freeDiskBytes, memory] = await Promise.all([
     hostName(client, signal),
-    client.call(['nodeinfo'], { what: 'look at the host', signal }),
+    client.look(['nodeinfo'], { what: 'look at the host', signal }),
     client.read(['capabilities'], { what: "ask for the host's capabilities", signal }),
     site.volumes.availableBytes(signal),
     readMemory(client, signal),
@@ -32,7 +32,7 @@ export async function describeHost(site: Site, signal?: AbortSignal): Promise<Ho
 
 /** `freeBytes`: free, or held by caches that the kernel gives back. (`nodeinfo` leaves out memory that was added while the host ran.) */
 export async function readMemory(client: LibvirtClient, signal?: AbortSignal): Promise<{ totalBytes: number; freeBytes: number }> {
-  const statistics = await client.call(['nodememstats'], { what: "ask for the host's memory", signal })
+  const statistics = await client.look(['nodememstats'], { what: "ask for the host's memory", signal })
   const bytes = (label: string) => Number(new RegExp(`^${label}\\s*:\\s*(\\d+) KiB$`, 'm').exec(statistics)?.[1] ?? 0) * 1024
   return { totalBytes: bytes('total'), freeBytes: bytes('free') + bytes('buffers') + bytes('cached') }
 }

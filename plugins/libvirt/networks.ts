@@ -54,7 +54,7 @@ function isSubnet({ address = '', prefix, netmask = '0.0.0.0' }: Record<string, 
 
 /** Names of all networks, stopped ones too. */
 export async function listNetworks(client: LibvirtClient, signal?: AbortSignal): Promise<LibvirtNetwork[]> {
-  const uuids = await client.call(['net-list', '--all', '--uuid'], { what: 'list the networks', signal })
+  const uuids = await client.look(['net-list', '--all', '--uuid'], { what: 'list the networks', signal })
   const networks = await Promise.all(
     uuids
       .split('\n')
@@ -79,7 +79,7 @@ export async function leasedAddresses(
 ): Promise<string[]> {
   const reserved = network.reservations.filter((reservation) => reservation.mac === mac).map(({ address }) => address)
   if (reserved.length > 0) return reserved
-  const table = await client.call(['net-dhcp-leases', '--network', network.name, '--mac', mac], {
+  const table = await client.look(['net-dhcp-leases', '--network', network.name, '--mac', mac], {
     what: `read the leases of the network ${network.name}`,
     signal,
   })

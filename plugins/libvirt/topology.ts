@@ -4,39 +4,40 @@ import { describeMachine } from './describe-machine.ts'
 import { describeHost } from './host.ts'
 import { isIsolatedNetwork } from './isolated-network.ts'
 import { controlPlaneFrom } from './network.ts'
-import { listNetworks } from './networks.ts'
+import { listNetworks, type LibvirtNetwork } from './networks.ts'
 import type { Site } from './site.ts'
 import { describeStorages } from './storages.ts'
 
 /** One region, one zone, one host: a libvirt is one machine. All its domains, made by us or not. */
 export function discoverTopology(site: Site): ProviderConnection['discoverTopology'] {
   return async ({ signal }) => {
-    const host = { ...(await withinLimits(site, await describeHost(site, signal), signal)), ...(await describeStorages(site, signal)) }
-    const list = await site.client.call(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal })
-    const virtualMachines: Topology['virtualMachines'] = []
-    for (const vmId of list
-      .split('\n')
-      .map((line) => line.trim())
-      .filter(Boolean)) {
-      try {
-        virtualMachines.push(await describeMachine(site, vmId, host.id, signal))
-      } catch (error) {
-        // Deleted since it was listed.
-        if (!(error instanceof ProviderError && error.code === 'NOT_FOUND')) throw error
-      }
-    }
+    const [described, storages, list, networks] = await Promise.all([
+      describeHost(site, signal),
+      describeStorages(site, signal),
+      site.client.look(['list', '--all', '--uuid'], { what: 'list the virtual machines', signal }),
+      listNetworks(site.client, signal),
+    ])
+    const host = { ...(await withinLimits(site, described, signal)), ...storages }
+    const vmIds = list.split('\n').flatMap((line) => line.trim() || [])
+    const found = await Promise.all(vmIds.map((vmId) => describeMachine(site, vmId, host.id, signal).catch(undefinedWhereDeleted)))
+    const virtualMachines = found.filter((vm) => vm !== undefined)
     const { region, zone } = site.options
     return {
       regions: [{ id: region, name: region, zones: [{ id: zone, name: zone, hosts: [host] }] }],
-      networks: await networksOf(site, virtualMachines, signal),
+      networks: networksOf(site, networks, virtualMachines),
       virtualMachines,
     }
   }
 }
 
+/** Since it was listed. */
+function undefinedWhereDeleted(error: unknown): undefined {
+  if (!(error instanceof ProviderError && error.code === 'NOT_FOUND')) throw error
+}
+
 /** libvirt's networks but for isolated ones of our own, and whatever else NICs are connected to, such as bridges of the host. */
-async function networksOf(site: Site, machines: Topology['virtualMachines'], signal?: AbortSignal): Promise<Topology['networks']> {
-  const networks = (await listNetworks(site.client, signal)).filter(({ name }) => !isIsolatedNetwork(name))
+function networksOf(site: Site, all: readonly LibvirtNetwork[], machines: Topology['virtualMachines']): Topology['networks'] {
+  const networks = all.filter(({ name }) => !isIsolatedNetwork(name))
   const others = new Set(machines.flatMap(({ nics }) => nics.map(({ networkId }) => networkId)))
   for (const { name } of networks) others.delete(name)
   return [

@@ -23,7 +23,7 @@ test('of several leases of one MAC the newest of each family counts, and a reser
   const leases = ` 2026-11-22 15:06:26   52:54:00:11:22:33   ipv4       192.168.151.29/24   landing   01:52
  2026-11-22 15:09:01   52:54:00:11:22:33   ipv4       192.168.151.77/24   -         ff:00
  2026-11-22 15:30:00   52:54:00:99:99:99   ipv4       192.168.151.99/24   other     -`
-  const client = { call: async () => leases } as unknown as LibvirtClient
+  const client = { look: async () => leases } as unknown as LibvirtClient
   const network = describeNetwork(
     readXml(
       "<network><name>n</name><ip address='192.168.151.1'><dhcp><host mac='52:54:00:AA:BB:CC' ip='192.168.151.5'/></dhcp></ip></network>",
