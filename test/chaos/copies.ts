@@ -2,7 +2,7 @@
 import { BlockList } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
-import type { Endpoint, VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, type Endpoint, type VirtualMachineDescription } from '../../src/plugin-sdk/index.ts'
 import type { ScenarioSite } from '../support/scenario-site.ts'
 
 const answerWithinMs = 3_000
@@ -16,15 +16,50 @@ export async function copyAt(cloud: DemoCloud, uniqueId: string): Promise<Virtua
 
 /** Where clients reach the workload of a copy that is on its own networks; null where it isn't running, or is isolated. */
 async function publicEndpoint(cloud: DemoCloud, uniqueId: string): Promise<Endpoint | null> {
-  const { virtualMachines, networks } = await cloud.connection.discoverTopology({ signal: AbortSignal.timeout(askWithinMs) })
-  const vm = virtualMachines.find((candidate) => candidate.uniqueId === uniqueId)
-  if (vm?.power !== 'RUNNING') return null
+  const vm = await copyAt(cloud, uniqueId)
+  return vm && endpointOf(vm, await subnetsOf(cloud))
+}
+
+/** The same of one copy, looked for until it is there: a description costs a fraction of a whole topology. */
+function publicEndpointWatch(cloud: DemoCloud, uniqueId: string): () => Promise<Endpoint | null> {
+  let vmId: string | undefined
+  return async () => {
+    vmId ??= (await copyAt(cloud, uniqueId))?.id
+    if (vmId === undefined) return null
+    const signal = AbortSignal.timeout(askWithinMs)
+    const vm = await cloud.connection.virtualMachines.describe({ vmId, signal }).catch((error: unknown) => {
+      if (error instanceof ProviderError && error.code === 'NOT_FOUND') vmId = undefined
+      throw error
+    })
+    return endpointOf(vm, await subnetsOf(cloud))
+  }
+}
+
+/** By the networks' ids; they stay as they are while a campaign runs. */
+type Subnets = Map<string, string[]>
+const subnets = new WeakMap<DemoCloud, Promise<Subnets>>()
+async function subnetsOf(cloud: DemoCloud): Promise<Subnets> {
+  const known = subnets.get(cloud) ?? readSubnets(cloud)
+  subnets.set(cloud, known)
+  known.catch(() => subnets.delete(cloud))
+  return known
+}
+
+async function readSubnets({ connection, pluginId }: DemoCloud): Promise<Subnets> {
+  // The addresses of user-mode networks are of no use outside of their machine.
+  if (pluginId === 'qemu') return new Map()
+  const { networks } = await connection.discoverTopology({ signal: AbortSignal.timeout(askWithinMs) })
+  return new Map(networks.map((network) => [network.id, network.subnets.map(({ cidr }) => cidr)]))
+}
+
+function endpointOf(vm: VirtualMachineDescription, subnetsByNetwork: Subnets): Endpoint | null {
+  if (vm.power !== 'RUNNING') return null
   const forwarded = vm.endpoints?.find(({ guestPort }) => guestPort === 8080)
   if (forwarded) return { host: forwarded.host, port: forwarded.port }
   // An isolated copy has an address that is of none of the cloud's networks, or one that leads nowhere.
   const reachable = new BlockList()
-  for (const network of networks.filter(({ id }) => cloud.pluginId === 'libvirt' && vm.nics.some(({ networkId }) => networkId === id)))
-    for (const { cidr } of network.subnets) reachable.addSubnet(cidr.split('/')[0]!, Number(cidr.split('/')[1]))
+  for (const cidr of vm.nics.flatMap(({ networkId }) => subnetsByNetwork.get(networkId) ?? []))
+    reachable.addSubnet(cidr.split('/')[0]!, Number(cidr.split('/')[1]))
   const host = vm.nics.flatMap(({ addresses }) => addresses).find((address) => reachable.check(address))
   return host === undefined ? null : { host, port: 8080 }
 }
@@ -65,10 +100,11 @@ export function watchLiveCopies({ destination, vm, records }: ScenarioSite): Liv
   let looks = 0
   const stopping = new AbortController()
   const sourceEndpoint = vm.workload
+  const destinationEndpoint = publicEndpointWatch(destination, vm.uniqueId)
   async function look(): Promise<void> {
     const { signal } = stopping
     const before = await answers(sourceEndpoint, signal)
-    const endpoint = await publicEndpoint(destination, vm.uniqueId)
+    const endpoint = await destinationEndpoint()
     looks++
     if (!endpoint || !(await answers(endpoint, signal))) return
     const after = await answers(sourceEndpoint, signal)
