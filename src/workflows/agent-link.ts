@@ -5,7 +5,7 @@ import type { Endpoint, Reachability } from '../plugin-sdk/index.ts'
 import type { AgentHello } from '../transfer/control-protocol.ts'
 import { relayAddress } from './agent-addresses.ts'
 import { transferPort } from './migration-settings.ts'
-import { destinationVmId, sourceVmId } from './phases/phase-facts.ts'
+import { destinationVmId, resultOf, sourceVmId } from './phases/phase-facts.ts'
 import type { AgentLink, PhaseContext } from './phase.ts'
 
 export interface JoinedAgents {
@@ -14,12 +14,20 @@ export interface JoinedAgents {
   link: AgentLink
 }
 
+export type BothAgents = Pick<JoinedAgents, 'source' | 'destination'>
+
 /** The connected agents; waits for both to dial in. Throws AgentError AGENT_UNREACHABLE. */
-export async function bothAgents(context: PhaseContext): Promise<{ source: AgentSession; destination: AgentSession }> {
+export async function bothAgents(context: PhaseContext): Promise<BothAgents> {
   const agents = await context.agents()
   const options = { signal: context.signal, timeoutMs: context.settings.timings.agentMs }
   const [source, destination] = await Promise.all([agents.agent('SOURCE', options), agents.agent('DESTINATION', options)])
   return { source, destination }
+}
+
+/** False where one of them was started again since they were joined: what it had in memory is gone, so it has to be joined anew, and everything compared. */
+export function areJoined(context: PhaseContext, { source, destination }: BothAgents): boolean {
+  const { sourceInstanceId, destinationInstanceId } = resultOf(context, 'CONNECT_AGENTS')
+  return source.hello.agentInstanceId === sourceInstanceId && destination.hello.agentInstanceId === destinationInstanceId
 }
 
 /** Makes the destination receive and lets the source connect to it: directly where it can, else through the relay. */

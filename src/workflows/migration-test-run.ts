@@ -1,34 +1,41 @@
 /**
- * Test boots of the copy while a migration waits for its cutover. The source is frozen for the moment of one small round, so that the copy is of one moment, as after a
- * power cut; it thaws before anything boots. Then another VM boots from an overlay of the copy, isolated, while syncing goes on into an overlay of its own.
+ * Test boots of the copy while a migration waits for its cutover. The source is frozen for the moment of one small round (see copy-of-one-moment.ts); it thaws before
+ * anything boots. Then another VM boots from an overlay of the copy, isolated, while syncing goes on into an overlay of its own.
+ *
+ * A test boot never ends the migration. How it went is stored before it is removed, so that a removal that fails is tried again, here or by the next control plane.
  */
-import { bothAgents } from './agent-link.ts'
+import { copyOfOneMoment } from './copy-of-one-moment.ts'
+import { failureOf } from './failure.ts'
 import type { MigrationTestRow } from './migration-test-store.ts'
 import type { PhaseContext } from './phase.ts'
 import { destinationVmId } from './phases/phase-facts.ts'
-import { runRound } from './round-run.ts'
 import { untilHealthy } from './until-healthy.ts'
 
 export interface MigrationTests {
-  /** Between two rounds: begins what was asked for, unless one runs. */
-  step(): Promise<void>
-  /** Ends what runs, and removes it. */
-  end(reason: string): Promise<void>
+  /** What is in the way of beginning or removing one: a sentence. While it is there nothing may cut over. */
+  readonly problem: string | null
+  /** Between two rounds: removes what was left, and begins what was asked for where it may, unless one runs. Only an abort is thrown. */
+  step(mayBegin: boolean): Promise<void>
+  /** Ends what runs, and removes it. False where that did not work yet. */
+  end(reason: string): Promise<boolean>
+  /** Ends what runs; what it leaves is removed by `endOpenTests`. */
+  stop(reason: string): Promise<void>
 }
 
-/** Freezes that a busy or restarted source may spoil before the test fails. */
-const maxTries = 3
+const restarted = 'The control plane was restarted meanwhile; ask for another test.'
 
 export function createMigrationTests(context: PhaseContext): MigrationTests {
   const tests = context.settings.migrationTests
   let running: { stop: AbortController; ended: Promise<void> } | null = null
+  let problem: string | null = null
 
-  async function begin(test: MigrationTestRow): Promise<void> {
+  async function begin(pending: MigrationTestRow): Promise<void> {
     const { testBoot } = (await context.destination()).destination
-    if (!testBoot) return fail(test, "The destination's provider has no test boot.")
-    await tests.write(test, { state: 'RUNNING' })
+    if (!testBoot) return conclude(context, pending, "The destination's provider has no test boot.")
+    const test = await tests.write(pending, { state: 'RUNNING' })
     try {
-      const frozenMs = await copyOfOneMoment(context, test)
+      const frozenMs = await copyOfOneMoment(context)
+      if (frozenMs === null) return void (await tests.write(test, { state: 'PENDING' }))
       const { vmId } = await testBoot.start({
         operationId: `${test.id}.start`,
         vmId: destinationVmId(context),
@@ -39,13 +46,12 @@ export function createMigrationTests(context: PhaseContext): MigrationTests {
       await tests.write(test, { frozenMs })
       const stop = new AbortController()
       const ended = watch(test, vmId, AbortSignal.any([context.signal, stop.signal])).finally(() => (running = null))
-      // What it throws is said by whoever waits for it: at the phase's end, at the latest.
+      // What it could not remove is removed by whoever looks next.
       ended.catch(() => {})
       running = { stop, ended }
     } catch (error) {
       context.signal.throwIfAborted()
-      await remove(context, test)
-      await fail(test, messageOf(error))
+      await conclude(context, await tests.write(test, { problem: messageOf(error) }), restarted)
     }
   }
 
@@ -60,66 +66,59 @@ export function createMigrationTests(context: PhaseContext): MigrationTests {
       outcome = { problem: messageOf(signal.aborted ? signal.reason : error) }
     }
     const console = await consoleOf(context, vmId)
-    await remove(context, test)
-    await tests.write(test, { ...outcome, console, state: 'problem' in outcome ? 'FAILED' : 'PASSED', endedAt: new Date() })
-    await context.note(
-      'problem' in outcome ? `The test boot failed: ${outcome.problem}` : 'The test boot passed its health check, and is gone.',
-    )
+    await conclude(context, await tests.write(test, { ...outcome, console }), restarted)
   }
 
-  async function fail(test: MigrationTestRow, problem: string): Promise<void> {
-    await tests.write(test, { state: 'FAILED', problem, endedAt: new Date() })
-    await context.note(`The test boot failed: ${problem}`)
+  async function attempt(work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work()
+      problem = null
+    } catch (error) {
+      context.signal.throwIfAborted()
+      problem = `The test boot could not be begun or removed yet: ${failureOf(error).message} It is tried again; until it is gone the migration does not cut over.`
+    }
+    return problem === null
+  }
+
+  async function stop(reason: string): Promise<void> {
+    running?.stop.abort(new Error(reason))
+    await running?.ended.catch(() => {})
   }
 
   return {
-    async step() {
-      const open = await tests.open(context.migration)
-      // One that runs, and not here, was begun by a control plane before us.
-      const left = running ? undefined : open.find(({ state }) => state === 'RUNNING')
-      if (left) {
-        await remove(context, left)
-        await fail(left, 'The control plane was restarted meanwhile; ask for another test.')
-      }
-      const next = open.find(({ state }) => state === 'PENDING')
-      if (next && !running) await begin(next)
+    get problem() {
+      return problem
+    },
+    async step(mayBegin) {
+      if (running) return
+      await attempt(async () => {
+        const open = await tests.open(context.migration)
+        // Begun by a control plane before us, or not removed yet.
+        const left = open.find(({ state }) => state === 'RUNNING')
+        if (left) await conclude(context, left, restarted)
+        const next = open.find(({ state }) => state === 'PENDING')
+        if (next && mayBegin) await begin(next)
+      })
     },
     async end(reason) {
-      running?.stop.abort(new Error(reason))
-      await running?.ended
-      await endOpenTests(context, reason)
+      await stop(reason)
+      return attempt(() => endOpenTests(context, reason))
     },
+    stop,
   }
 }
 
 /** Also on the way back: whatever an attempt's tests left is removed. */
 export async function endOpenTests(context: PhaseContext, reason: string): Promise<void> {
-  const tests = context.settings.migrationTests
-  for (const test of await tests.open(context.migration)) {
-    if (test.state === 'RUNNING') await remove(context, test)
-    await tests.write(test, { state: 'FAILED', problem: reason, endedAt: new Date() })
-  }
+  for (const test of await context.settings.migrationTests.open(context.migration)) await conclude(context, test, reason)
 }
 
-/** How long the source stood still for it, in milliseconds. */
-async function copyOfOneMoment(context: PhaseContext, test: MigrationTestRow): Promise<number> {
-  const { leaseMs, requestMs } = context.settings.timings
-  const agents = await bothAgents(context)
-  const { source } = agents
-  for (let attempt = 1; ; attempt++) {
-    const freezeId = `${test.id}.${attempt}`
-    const since = performance.now()
-    const lease = await context.leases.begin(freezeId, source, leaseMs, context.signal)
-    try {
-      const result = await runRound(context, agents, { mode: 'CHANGED', frozen: true }, AbortSignal.any([context.signal, lease.signal]))
-      const { held } = await source.request('thaw', { freezeId }, { signal: context.signal, timeoutMs: requestMs })
-      if (held && result && result.pendingBytes === 0 && !result.rescanNeeded) return Math.round(performance.now() - since)
-    } finally {
-      // Unrenewed, the watchdog in the guest thaws, whatever became of us.
-      context.leases.drop(freezeId)
-    }
-    if (attempt === maxTries) throw new Error('The source could not be held still for a copy of one moment.')
-  }
+/** Removes it, and says how it went; `reason` where it didn't get so far. */
+async function conclude(context: PhaseContext, test: MigrationTestRow, reason: string): Promise<void> {
+  if (test.state === 'RUNNING') await remove(context, test)
+  const problem = test.problem ?? (test.healthyAfterMs === null ? reason : null)
+  await context.settings.migrationTests.write(test, { state: problem === null ? 'PASSED' : 'FAILED', problem, endedAt: new Date() })
+  await context.note(problem === null ? 'The test boot passed its health check, and is gone.' : `The test boot failed: ${problem}`)
 }
 
 async function remove(context: PhaseContext, test: MigrationTestRow): Promise<void> {

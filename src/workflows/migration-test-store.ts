@@ -8,7 +8,8 @@ export type MigrationTestPatch = Partial<Omit<MigrationTestRow, 'id' | 'migratio
 export interface MigrationTestStore {
   /** PENDING and RUNNING ones of an attempt, oldest first. */
   open(of: { id: string; attempt: number }): Promise<MigrationTestRow[]>
-  write(test: MigrationTestRow, patch: MigrationTestPatch): Promise<void>
+  /** Answers the row as it is then. */
+  write(test: MigrationTestRow, patch: MigrationTestPatch): Promise<MigrationTestRow>
 }
 
 export function createMigrationTestStore(database: Database): MigrationTestStore {
@@ -25,11 +26,13 @@ export function createMigrationTestStore(database: Database): MigrationTestStore
           ),
         )
         .orderBy(asc(migrationTests.requestedAt)),
-    async write({ id, migrationId }, patch) {
+    async write(test, patch) {
+      const { id, migrationId } = test
       await database.write(
         (orm) => [orm.update(migrationTests).set(patch).where(eq(migrationTests.id, id))],
         [{ topic: 'MIGRATION', subject: migrationId }],
       )
+      return { ...test, ...patch }
     },
   }
 }

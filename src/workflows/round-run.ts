@@ -1,7 +1,7 @@
 /** One round of copying, watched: its progress goes to the database, coalesced; the operator's pause, a stall or an abort stops it, and the data path is idle afterwards. */
 import { AgentError } from '../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../agent-gateway/agent-session.ts'
-import type { bothAgents } from './agent-link.ts'
+import type { BothAgents } from './agent-link.ts'
 import { timeUntilReadyMs } from '../domain/progress-eta.ts'
 import { createBandwidthKeeper } from './bandwidth-keeper.ts'
 import type { RoundMode, RoundProgress, RoundResult } from '../transfer/control-protocol.ts'
@@ -18,11 +18,12 @@ const stopTimeoutMs = 30_000
 
 /**
  * Runs the next round, or joins the one that a control plane before us began. Null: it was stopped since the operator paused the migration. Throws AgentError, and
- * the signal's reason. `frozen`: the service stands still meanwhile, so a round that gets nowhere is not waited for as long as another one.
+ * the signal's reason. `frozen`: the service stands still meanwhile, so a round that gets nowhere is not waited for as long as another one, and no limit of bandwidth
+ * holds.
  */
 export async function runRound(
   context: PhaseContext,
-  { source, destination }: Awaited<ReturnType<typeof bothAgents>>,
+  { source, destination }: BothAgents,
   { mode, frozen = false }: { mode: RoundMode; frozen?: boolean },
   signal: AbortSignal,
 ): Promise<RoundResult | null> {
@@ -56,7 +57,7 @@ export async function runRound(
       () => {},
     )
   }, timings.powerLookMs)
-  const bandwidth = createBandwidthKeeper(source)
+  const bandwidth = createBandwidthKeeper(source, { frozen })
   const stopWatching = watchRow(context, (row) => {
     if (row.desired === 'PAUSE' && (row.phase === 'SYNC' || row.phase === 'READY_TO_CUT_OVER')) stop.abort(paused)
     return bandwidth.apply(row)
@@ -85,6 +86,11 @@ export async function runRound(
 }
 
 const paused = Symbol('paused')
+
+/** Whether the copy is whole after a round under a freeze. One that looked at every block needs no tracking for that. */
+export function leavesNothing({ pendingBytes, rescanNeeded, mode }: RoundResult): boolean {
+  return pendingBytes === 0 && (!rescanNeeded || mode === 'FULL')
+}
 
 async function beginRound(context: PhaseContext, mode: RoundMode): Promise<RoundRow> {
   const { migration, store } = context

@@ -15,16 +15,19 @@ const set = (migrationId: string, bandwidth: BandwidthSchedule, idempotencyKey =
   stage.operations.setBandwidthLimit(operator, { idempotencyKey, migrationId, bandwidth })
 
 /** An agent that only notes what it is told, and fails when asked to. */
-function listener() {
+function listener(options?: { frozen: boolean }) {
   const told: unknown[] = []
   let failing = false
-  const keeper = createBandwidthKeeper({
-    request: async (method, params) => {
-      if (failing) throw new Error('not now')
-      told.push([method, params])
-      return {}
+  const keeper = createBandwidthKeeper(
+    {
+      request: async (method, params) => {
+        if (failing) throw new Error('not now')
+        told.push([method, params])
+        return {}
+      },
     },
-  })
+    options,
+  )
   return { told, keeper, fail: (value: boolean) => void (failing = value) }
 }
 const row = (change: Partial<MigrationRow>) => ({ phase: 'SYNC', bandwidth: null, request: {}, ...change }) as MigrationRow
@@ -50,12 +53,10 @@ test('the newest word counts, an agent that nobody limited hears nothing, and wh
   expect(told).toEqual([limit(100_000), limit(null)])
 })
 
-test('the remainder, for which the source stands still, is not limited', async () => {
-  const { told, keeper } = listener()
-  const bandwidth = { limitBytesPerSecond: 100_000, windows: [] }
-  await keeper.apply(row({ bandwidth }))
-  await keeper.apply(row({ bandwidth, phase: 'SEND_REMAINDER' }))
-  expect(told).toEqual([limit(100_000), limit(null)])
+test('a round for which the source stands still is not limited, whatever the phase', async () => {
+  const { told, keeper } = listener({ frozen: true })
+  await keeper.apply(row({ bandwidth: { limitBytesPerSecond: 100_000, windows: [] }, phase: 'READY_TO_CUT_OVER' }))
+  expect(told).toEqual([limit(null)])
 })
 
 test('an operator changes the limit of a migration until it has ended', async () => {

@@ -1,8 +1,8 @@
 import { AgentError } from '../../agent-gateway/agent-error.ts'
-import { bothAgents } from '../agent-link.ts'
+import { areJoined, bothAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
-import { freezeIdOf, resultOf } from './phase-facts.ts'
+import { freezeIdOf } from './phase-facts.ts'
 import { voidAfterRestart } from './under-lease.ts'
 
 /** From here on the service may stand still. */
@@ -14,9 +14,9 @@ export const freeze: Phase = {
   underLease: true,
   async do(context) {
     if (context.repeated) return voidAfterRestart
-    const { source, destination } = await bothAgents(context)
-    const link = resultOf(context, 'CONNECT_AGENTS')
-    if (source.hello.agentInstanceId !== link.sourceInstanceId || destination.hello.agentInstanceId !== link.destinationInstanceId)
+    const agents = await bothAgents(context)
+    const { source } = agents
+    if (!areJoined(context, agents))
       return { outcome: 'VOID', reason: 'an agent was started again just before the freeze.', ownFault: true }
     const { signal, settings, leases } = context
     // Asked before the freeze: once suspended, the source can't answer.

@@ -1,5 +1,5 @@
 import { cutoverObstacle } from '../cutover-obstacle.ts'
-import { createMigrationTests, endOpenTests } from '../migration-test-run.ts'
+import { createMigrationTests, endOpenTests, type MigrationTests } from '../migration-test-run.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
 import { createSyncRounds } from './sync-round.ts'
@@ -20,25 +20,31 @@ export const readyToCutOver: Phase = {
     const tests = createMigrationTests(context)
     try {
       for (;;) {
-        if (ready && (await cutoverObstacle(context)) === null) return done
-        await waitBetweenRounds(context, ready)
-        await tests.step()
+        if (ready && (await cutoverObstacle(context)) === null && (await tests.end('The cutover came before the test had ended.')))
+          return done
+        await waitBetweenRounds(context, ready, tests)
+        // A test holds the source's writes: not where that would take long, nor where it is paused or cuts over next.
+        const waits = (await cutoverObstacle(context)) !== null && context.migration.desired === 'RUN'
+        await tests.step(ready && waits)
         ready = await rounds.next()
       }
-    } finally {
-      // Aborted, the undo does it, or the next control plane.
-      if (!context.signal.aborted) await tests.end('The cutover came before the test had ended.')
+    } catch (error) {
+      await tests.stop(endedBefore)
+      throw error
     }
   },
   /** Of what it began only a test boot may be left. */
-  undo: (context) => endOpenTests(context, 'The migration ended before the test had.'),
+  undo: (context) => endOpenTests(context, endedBefore),
 }
 
+const endedBefore = 'The migration ended before the test had.'
+
 /** When it is ready, the end of what it waits for ends the waiting at once. */
-async function waitBetweenRounds(context: PhaseContext, ready: boolean): Promise<void> {
+async function waitBetweenRounds(context: PhaseContext, ready: boolean, tests: Pick<MigrationTests, 'problem'>): Promise<void> {
   const { holdMs, pollMs } = context.settings.timings
   for (let waitedMs = 0; waitedMs < holdMs; waitedMs += pollMs) {
-    const problem = await cutoverObstacle(context)
+    const obstacle = await cutoverObstacle(context)
+    const problem = tests.problem ?? obstacle
     if (ready && problem === null) return
     if (ready && context.migration.desired === 'RUN' && context.migration.problem !== problem)
       await context.store.write(context.migration, { patch: { problem } })

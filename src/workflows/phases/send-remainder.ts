@@ -1,6 +1,6 @@
 import { bothAgents } from '../agent-link.ts'
 import type { Phase } from '../phase.ts'
-import { runRound } from '../round-run.ts'
+import { leavesNothing, runRound } from '../round-run.ts'
 import { underLease } from './under-lease.ts'
 
 /** The last round: nothing is written at the source any more, so it ends with nothing pending. Under no other policy than FORCE it takes longer than all of the downtime may. */
@@ -21,7 +21,7 @@ export const sendRemainder: Phase = {
           { mode: 'CHANGED', frozen: true },
           permitted ? AbortSignal.any([signal, permitted]) : signal,
         )
-        if (!result || result.pendingBytes > 0 || (result.rescanNeeded && result.mode !== 'FULL'))
+        if (!result || !leavesNothing(result))
           return { outcome: 'VOID', reason: 'the source was written to, or events were lost, while it was frozen.', ownFault: true }
         return { outcome: 'DONE', result: { sentAt: Date.now(), ...(result.excluded && { excluded: result.excluded }) } }
       } catch (error) {

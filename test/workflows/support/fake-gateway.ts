@@ -61,6 +61,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     interfaces: () => ({ nics: [{ mac: '52:54:00:00:00:01', name: 'eth0' }] }),
     'round.run': (state, { round, mode }) => (state.rounds[round] ??= copy(state, round, mode)),
     'round.stop': () => ({}),
+    'bandwidth.set'(state, { limitBytesPerSecond }) {
+      state.limit = limitBytesPerSecond
+      return {}
+    },
     freeze(state, { freezeId, leaseMs }) {
       state.source.freeze = { id: freezeId, until: Date.now() + leaseMs, void: false }
       return { frozen: ['/'], freezeMs: 1 }
@@ -102,6 +106,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     const changedBytes = (state.content - target(state).content) * 65_536
     target(state).content = state.content
     const frozen = state.source.freeze && !state.source.freeze.void
+    if (frozen && state.limit !== null) state.violations.push('a round was limited while the source stood still')
     return {
       round,
       mode,

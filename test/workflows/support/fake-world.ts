@@ -37,6 +37,8 @@ export interface WorldState {
   machines: Record<string, DestinationMachine>
   /** The start of the destination's agent that was told last which disk it writes to. */
   receiver: string | null
+  /** What the source's agent was told last, in bytes a second. */
+  limit: number | null
   records: Record<string, SiteRecord>
   rounds: Record<string, RoundResult>
   operations: Record<string, unknown>
@@ -58,6 +60,7 @@ export function createFakeWorld(path?: string): FakeWorld {
     source: { power: 'RUNNING', fence: null, agentInstance: null, freeze: null },
     machines: {},
     receiver: null,
+    limit: null,
     records: {},
     rounds: {},
     operations: {},
