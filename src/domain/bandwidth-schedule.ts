@@ -31,6 +31,13 @@ export function bandwidthLimitAt({ limitBytesPerSecond, windows }: BandwidthSche
   return windows.find((window) => holds(window, at))?.limitBytesPerSecond ?? limitBytesPerSecond ?? null
 }
 
+/** Whether a looser limit than at that moment, or none, comes within a week, as looked at hour by hour. Pure. */
+export function isLooserWithinAWeek(schedule: BandwidthSchedule, at: Date): boolean {
+  const now = bandwidthLimitAt(schedule, at) ?? Infinity
+  const hours = Array.from({ length: 7 * 24 }, (_, hour) => new Date(at.getTime() + (hour + 1) * 3_600_000))
+  return hours.some((hour) => (bandwidthLimitAt(schedule, hour) ?? Infinity) > now)
+}
+
 /** What is wrong with a schedule, as the end of a sentence; null when nothing is. */
 export function faultInBandwidthSchedule({ limitBytesPerSecond, windows }: BandwidthSchedule): string | null {
   if (windows.length > maxWindows) return `has ${windows.length} windows, more than ${maxWindows}`

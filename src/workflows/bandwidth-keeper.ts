@@ -29,6 +29,6 @@ export function createBandwidthKeeper(source: Pick<AgentSession, 'request'>, { f
 }
 
 /** The operator's newest word. */
-function bandwidthScheduleOf({ bandwidth, request }: Pick<MigrationRow, 'bandwidth' | 'request'>): BandwidthSchedule | undefined {
+export function bandwidthScheduleOf({ bandwidth, request }: Pick<MigrationRow, 'bandwidth' | 'request'>): BandwidthSchedule | undefined {
   return bandwidth ?? request.bandwidth
 }

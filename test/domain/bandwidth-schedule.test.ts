@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { bandwidthLimitAt, faultInBandwidthSchedule, type BandwidthWindow } from '../../src/domain/bandwidth-schedule.ts'
+import {
+  bandwidthLimitAt,
+  faultInBandwidthSchedule,
+  isLooserWithinAWeek,
+  type BandwidthWindow,
+} from '../../src/domain/bandwidth-schedule.ts'
 
 const [slow, slower] = [1_000_000, 100_000]
 const office: BandwidthWindow = { from: '08:00', to: '18:00', timeZone: 'Europe/Berlin', limitBytesPerSecond: slow }
@@ -52,6 +57,17 @@ describe('a limit by the time of day', () => {
     // 2026-03-29: from 02:00 on to 03:00.
     expect(['00:30', '00:59', '01:00', '01:30'].map((time) => at(night, `2026-03-29T${time}:00Z`))).toEqual([null, null, null, null])
   })
+})
+
+test('a limit is looser within a week where a window ends, or a wider one begins, and not where it is all there is', () => {
+  const looser = (schedule: Parameters<typeof isLooserWithinAWeek>[0]) => isLooserWithinAWeek(schedule, new Date('2026-01-15T10:00:00Z'))
+  expect(looser({ windows: [office] })).toBe(true)
+  expect(looser({ limitBytesPerSecond: slower, windows: [{ ...office, from: '22:00', to: '06:00' }] })).toBe(true)
+  expect(looser({ limitBytesPerSecond: slow, windows: [] })).toBe(false)
+  expect(looser({ limitBytesPerSecond: slow, windows: [{ ...office, from: '22:00', to: '06:00', limitBytesPerSecond: slower }] })).toBe(
+    false,
+  )
+  expect(looser({ windows: [] })).toBe(false)
 })
 
 describe('a schedule', () => {

@@ -1,10 +1,13 @@
 /** What SYNC and READY_TO_CUT_OVER do again and again: a round, and the question whether the rest fits into the permitted downtime. */
+import { bandwidthLimitAt, isLooserWithinAWeek } from '../../domain/bandwidth-schedule.ts'
 import { judgeConvergence } from '../../domain/convergence.ts'
 import { estimatedRemainingMs, mayCutOver } from '../../domain/cutover-criterion.ts'
 import { PortolanError } from '../../domain/errors.ts'
 import type { RoundMode, RoundResult } from '../../transfer/control-protocol.ts'
 import { joinAgents, type JoinedAgents } from '../agent-link.ts'
+import { bandwidthScheduleOf } from '../bandwidth-keeper.ts'
 import { failureOf } from '../failure.ts'
+import type { MigrationRow } from '../migration-store.ts'
 import type { PhaseContext } from '../phase.ts'
 import { runRound } from '../round-run.ts'
 import { isSourceOff } from '../source-off.ts'
@@ -22,7 +25,9 @@ export interface SyncRounds {
 const mostEstimates = 50
 
 export function createSyncRounds(context: PhaseContext): SyncRounds {
+  /** Since the last break: what was measured under another limit, or before changes piled up, says nothing about the rounds to come. */
   const remaining: number[] = []
+  let limit: number | null | undefined
   /** Of those that failed one after the other; each waits longer than the one before. */
   let failures = 0
   let failingSince = 0
@@ -30,6 +35,10 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
   let agents: JoinedAgents | null = null
   // After roots that differed nobody trusts what was tracked.
   let mode: RoundMode | null = context.results.COMPARE_ROOTS?.equal === false ? 'FULL' : null
+
+  function beginHistoryAnew(): void {
+    remaining.length = 0
+  }
 
   async function joined(): Promise<JoinedAgents> {
     const source = await lostAgents.agent('SOURCE')
@@ -40,6 +49,7 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
     if (agents && sameSource && sameDestination) return agents
     if (!sameSource || !sameDestination) {
       mode = 'FULL'
+      beginHistoryAnew()
       await context.note(`The agent in the ${sameSource ? 'destination' : 'source'} was started again: this round compares everything.`)
     }
     const next = await joinAgents(context, { destinationEmpty: false })
@@ -51,6 +61,10 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
 
   async function round(): Promise<boolean> {
     const both = await joined()
+    const schedule = bandwidthScheduleOf(context.migration)
+    const limitNow = schedule ? bandwidthLimitAt(schedule, new Date()) : null
+    if (limitNow !== limit) beginHistoryAnew()
+    limit = limitNow
     const last = await context.store.lastRound(context.migration)
     const wanted = mode ?? (last === null ? 'FULL' : last.state === 'FAILED' ? last.mode : 'CHANGED')
     const result = await runRound(context, both, { mode: wanted }, context.signal)
@@ -70,13 +84,14 @@ export function createSyncRounds(context: PhaseContext): SyncRounds {
     const { lostMs, firstRetryMs, maxRetryMs } = context.settings.timings
     if (performance.now() - failingSince >= lostMs) throw lost(failure, lostMs)
     agents = null
+    beginHistoryAnew()
     await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
     await wait(Math.min(firstRetryMs * 2 ** failures, maxRetryMs), context.signal)
   }
 
   return {
     async next() {
-      await context.holdWhilePaused()
+      if (await context.holdWhilePaused()) beginHistoryAnew()
       try {
         const ready = await round()
         failures = 0
@@ -100,11 +115,12 @@ function lost({ code, message, remedy }: PortolanError, lostMs: number): Portola
 }
 
 async function judge(context: PhaseContext, remaining: readonly number[], round: RoundResult): Promise<boolean> {
-  const { permittedDowntimeMs, request, convergence: before } = context.migration
+  const { permittedDowntimeMs, request, convergence: before } = await context.reread()
   const newest = remaining.at(-1)!
   const convergence = judgeConvergence(remaining, permittedDowntimeMs)
   const policy = request.nonConvergencePolicy ?? 'KEEP_SYNCING'
   const rates = ratesOf(round)
+  const held = convergence === 'NOT_CONVERGING' && isHeldByWindow(context.migration)
   const turned = convergence === 'NOT_CONVERGING' && before !== convergence
   await context.store.write(context.migration, {
     patch: { estimatedRemainingMs: newest, convergence, ...measured(round) },
@@ -112,20 +128,25 @@ async function judge(context: PhaseContext, remaining: readonly number[], round:
       ? [
           {
             kind: 'NOTICE',
-            message: `The rounds don't get shorter: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted. Policy: ${policy}.`,
+            message: `The rounds don't get shorter: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted. Policy: ${policy}${held ? ', once no window of the bandwidth limit holds the copy' : ''}.`,
           },
         ]
       : [],
   })
-  await context.reread()
   if (mayCutOver(newest, permittedDowntimeMs)) return true
-  if (convergence !== 'NOT_CONVERGING' || policy === 'KEEP_SYNCING') return false
+  if (convergence !== 'NOT_CONVERGING' || policy === 'KEEP_SYNCING' || held) return false
   if (policy === 'FORCE') return true
   throw new PortolanError(
     'NOT_CONVERGING',
     `The source changes faster than it can be copied: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
     { retryable: true, remedy: 'Permit a longer downtime, calm the workload, or choose the policy FORCE.' },
   )
+}
+
+/** Its operator's limit is what it waits for, and will be looser: no reason to give up, nor to force anything. */
+function isHeldByWindow(migration: MigrationRow): boolean {
+  const schedule = bandwidthScheduleOf(migration)
+  return migration.bottleneck === 'BANDWIDTH_LIMIT' && schedule !== undefined && isLooserWithinAWeek(schedule, new Date())
 }
 
 /** A round too short to be watched has its rates all the same; what it couldn't measure stays as it was. */
