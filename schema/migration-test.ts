@@ -1,6 +1,6 @@
 import { desc, eq } from 'drizzle-orm'
 import { migrationTests } from '../src/database/tables/migration-test.ts'
-import type { MigrationTestState } from '../src/domain/migration-test.ts'
+import { notTriedByTest, type MigrationTestState } from '../src/domain/migration-test.ts'
 import { builder } from './builder.ts'
 import { describedEnum } from './described-enum.ts'
 import { acting, payload } from './errors.ts'
@@ -11,15 +11,16 @@ import { Migration } from './migration.ts'
 import { rowNode } from './row-node.ts'
 
 const MigrationTestStateEnum = describedEnum<MigrationTestState>('MigrationTestState', 'How a test boot stands.', {
-  PENDING: 'It begins after the present round.',
-  RUNNING: 'The copy boots, isolated, on an overlay; syncing goes on.',
+  PENDING: 'It begins after a round after which the migration could cut over, while it is not paused.',
+  RUNNING: 'The copy boots, isolated, on an overlay, or is being removed after it; syncing goes on.',
   PASSED: 'The copy passed the health check, and the test is removed.',
   FAILED: 'It did not, or could not be booted; `problem` says why, and the test is removed.',
 })
 
 const MigrationTest = rowNode('MigrationTest', migrationTests)
 MigrationTest.implement({
-  description: 'A boot of what has been copied so far, isolated from every network, on an overlay that is thrown away.',
+  description:
+    'A boot of what has been copied so far, isolated from every network, on an overlay that is thrown away. It is the copy as it lies on the disk, not as the cutover prepares it: see `notTried`.',
   fields: (t) => ({
     migration: t.field({ type: Migration, description: 'Whose copy was booted.', resolve: ({ migrationId }) => migrationId }),
     attempt: t.exposeInt('attempt', { description: "The migration's attempt, from 1." }),
@@ -32,6 +33,12 @@ MigrationTest.implement({
     healthyAfterMs: t.exposeInt('healthyAfterMs', {
       nullable: true,
       description: 'From the boot to the passed health check, in milliseconds; null where it did not pass.',
+    }),
+    notTried: t.field({
+      type: ['String'],
+      description:
+        'What the cutover does to the copy before it boots and this test did not, so that its result says nothing about it: a sentence each.',
+      resolve: async ({ migrationId }, _, context) => notTriedByTest((await Migration.getDataloader(context).load(migrationId)).request),
     }),
     console: t.exposeString('console', {
       nullable: true,
@@ -76,7 +83,7 @@ builder.mutationField('testMigration', (t) =>
     errors: payload('testMigration'),
     authScopes: { operator: true },
     description:
-      'Boots the copy of a migration that is READY_TO_CUT_OVER in a virtual machine of its own, isolated from every network and on an overlay, health-checks it, keeps its console, and removes it. The source runs on, but for a moment in which its writes are held so that the copy is of one moment; syncing goes on. For operators.',
+      'Boots the copy of a migration that is READY_TO_CUT_OVER in a virtual machine of its own, isolated from every network and on an overlay, health-checks it, keeps its console, and removes it. The source runs on, but for a moment in which its writes are held so that the copy is of one moment, never longer than the permitted downtime and only where the rest fits into that; syncing goes on. The guest fix-up, other addresses and the emptying of excluded directories are not tried (`notTried`). For operators.',
     args: { input: t.arg({ type: TestMigrationInput, required: true, description: 'Which migration.' }) },
     resolve: (_, { input }, { operations, actor }) =>
       acting(async () =>

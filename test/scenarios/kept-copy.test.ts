@@ -14,13 +14,13 @@ interface Kept {
   attempt: number
   copyKept: boolean
   problem: string | null
-  tests: { state: string; problem: string | null; console: string | null; frozenMs: number | null }[]
+  tests: { state: string; problem: string | null; console: string | null; frozenMs: number | null; notTried: string[] }[]
   rounds: { nodes: { round: number; mode: string; changedBytes: number | string; bytesSent: number | string }[] }
 }
 const read = async (): Promise<Kept> =>
   (
     await scenario.api().run<{ migration: Kept }>(
-      `query Kept($id: ID!) { migration(id: $id) { attempt copyKept problem tests { state problem console frozenMs }
+      `query Kept($id: ID!) { migration(id: $id) { attempt copyKept problem tests { state problem console frozenMs notTried }
         rounds(first: 100) { nodes { round mode changedBytes bytesSent } } } }`,
       { id },
     )
@@ -77,6 +77,7 @@ test('boot-test the target without stopping the source', async () => {
   const [tested] = (await read()).tests
   expect(tested).toMatchObject({ state: 'PASSED', problem: null })
   expect(tested!.console).toMatch(/workload: port 8080/)
+  expect(tested!.notTried).toEqual([expect.stringMatching(/guest fix-up/)])
   expect(await machines()).toHaveLength(1)
   expect(await sourcePower()).toBe('RUNNING')
   const before = scenario.records.acknowledged()
