@@ -2,14 +2,15 @@
  * Keeps the source frozen while the switchover goes on: renews the lease of the guest's watchdog, and knows since when nobody can vouch for it. In memory on
  * purpose: after a restart of the control plane nothing is known, so a lease that isn't here is not held.
  */
+import { uptime } from 'node:os'
 import type { AgentSession } from '../agent-gateway/agent-session.ts'
-import { heldThroughSuspension } from '../domain/freeze-lease.ts'
+import { heldThroughSuspension, type Moment } from '../domain/freeze-lease.ts'
 
 export interface FreezeLease {
   /** Aborted once the lease can't be vouched for any more. */
   readonly signal: AbortSignal
   readonly frozen: string[]
-  /** Renews now, so that what follows has the whole lease's time. False: it lapsed. */
+  /** Renews now, so that what follows has the whole lease's time. True only where the agent itself answered to this that the freeze holds. */
   renew(): Promise<boolean>
   /** Ends the renewals; whether it held from the freeze until this moment, which is after the provider confirmed the suspension. */
   endAfterSuspension(): boolean
@@ -26,7 +27,10 @@ export interface FreezeLeases {
 
 const renewalsPerLease = 4
 
-export function createFreezeLeases(): FreezeLeases {
+export type LeaseClock = () => Moment
+const clockOfThisMachine: LeaseClock = () => ({ monotonicMs: performance.now(), uptimeMs: uptime() * 1000 })
+
+export function createFreezeLeases(now: LeaseClock = clockOfThisMachine): FreezeLeases {
   const leases = new Map<string, FreezeLease & { stop(): void }>()
 
   function drop(freezeId: string): void {
@@ -37,9 +41,9 @@ export function createFreezeLeases(): FreezeLeases {
   return {
     async begin(freezeId, session, leaseMs, signal) {
       drop(freezeId)
-      const sentAt = performance.now()
+      const sentAt = now()
       const { frozen } = await session.request('freeze', { freezeId, leaseMs }, { signal, timeoutMs: leaseMs })
-      const lease = keep(freezeId, session, leaseMs, sentAt, frozen)
+      const lease = keep({ freezeId, session, leaseMs, sentAt, frozen, now })
       leases.set(freezeId, lease)
       return lease
     },
@@ -52,28 +56,39 @@ export function createFreezeLeases(): FreezeLeases {
   }
 }
 
-function keep(freezeId: string, session: AgentSession, leaseMs: number, sentAt: number, frozen: string[]): FreezeLease & { stop(): void } {
+interface Begun {
+  freezeId: string
+  session: AgentSession
+  leaseMs: number
+  sentAt: Moment
+  frozen: string[]
+  now: LeaseClock
+}
+
+function keep({ freezeId, session, leaseMs, sentAt, frozen, now }: Begun): FreezeLease & { stop(): void } {
   const lapsed = new AbortController()
   const stopped = new AbortController()
-  let lastRenewalSentMs = sentAt
+  let lastRenewalSent = sentAt
 
-  const vouched = () => !lapsed.signal.aborted && heldThroughSuspension(lastRenewalSentMs, performance.now(), leaseMs)
+  const vouched = () => !lapsed.signal.aborted && heldThroughSuspension(lastRenewalSent, now(), leaseMs)
 
   async function renew(): Promise<boolean> {
-    const renewalSentMs = performance.now()
+    const renewalSent = now()
+    let answered = false
     try {
       const { held } = await session.request(
         'freeze.renew',
         { freezeId, leaseMs },
         { signal: stopped.signal, timeoutMs: leaseMs / renewalsPerLease },
       )
-      if (held) lastRenewalSentMs = Math.max(lastRenewalSentMs, renewalSentMs)
-      else lapsed.abort()
+      answered = held
+      if (!held) lapsed.abort()
+      else if (renewalSent.monotonicMs > lastRenewalSent.monotonicMs) lastRenewalSent = renewalSent
     } catch {
       // An agent that doesn't answer may answer the next time; what counts is when it last did.
     }
     if (!vouched() && !stopped.signal.aborted) lapsed.abort()
-    return vouched()
+    return answered && vouched()
   }
 
   const timer = setInterval(() => void renew(), leaseMs / renewalsPerLease)

@@ -44,10 +44,18 @@ describe('convergence', () => {
 })
 
 describe('a freeze', () => {
+  const at = (monotonicMs: number, uptimeMs = monotonicMs) => ({ monotonicMs: 7_000 + monotonicMs, uptimeMs: 90_000 + uptimeMs })
+
   test('counts as held only well within the lease', () => {
-    expect(heldThroughSuspension(1_000, 1_000 + 18_000, 20_000)).toBe(true)
-    expect(heldThroughSuspension(1_000, 1_000 + 19_500, 20_000)).toBe(false)
-    expect(heldThroughSuspension(1_000, 1_000 + 20_000, 20_000)).toBe(false)
+    expect(heldThroughSuspension(at(0), at(18_000), 20_000)).toBe(true)
+    expect(heldThroughSuspension(at(0), at(19_500), 20_000)).toBe(false)
+    expect(heldThroughSuspension(at(0), at(20_000), 20_000)).toBe(false)
+  })
+
+  test('counts the time for which this machine slept, and none twice where one of its clocks is coarse', () => {
+    expect(heldThroughSuspension(at(0), at(1_000, 18_000), 20_000)).toBe(true)
+    expect(heldThroughSuspension(at(0), at(1_000, 20_000), 20_000)).toBe(false)
+    expect(heldThroughSuspension(at(0), at(19_500, 19_000 - 1), 20_000)).toBe(false)
   })
 })
 

@@ -223,11 +223,29 @@ describe('the commit', () => {
 
 describe('a switchover', () => {
   test('is void when nobody can vouch for the freeze until the suspension, and comes again', async () => {
-    let slow = 0
+    let suspensions = 0
+    let slow = false
     hook = async (call, when) => {
       if (when !== 'before') return
-      if (call === 'east.suspend' && slow++ === 0) await new Promise((later) => setTimeout(later, quickTimings.leaseMs))
-      if (call === 'SOURCE.freeze.renew' && slow === 1) throw new AgentError('TIMED_OUT', 'No answer.', { retryable: true })
+      if (call === 'SOURCE.freeze.renew' && slow) throw new AgentError('TIMED_OUT', 'No answer.', { retryable: true })
+      if (call !== 'east.suspend' || suspensions++ > 0) return
+      slow = true
+      await new Promise((later) => setTimeout(later, quickTimings.leaseMs))
+      slow = false
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
+    await expectMoved(stage)
+  })
+
+  test('is void when the guest is reset between the roots and the suspension, and its next boot serves before the lease would have lapsed', async () => {
+    let reset = false
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'after' && !reset) {
+        reset = true
+        stage.world.change('reset', ({ source }) => void (source.freeze = null))
+      } else if (call === 'SOURCE.freeze.renew' && reset && stage.world.look().source.freeze === null)
+        throw new AgentError('TIMED_OUT', 'No answer.', { retryable: true })
     }
     const id = await stage.start()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })

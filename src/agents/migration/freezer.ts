@@ -17,8 +17,6 @@ export interface Freezer {
   renew(freezeId: string, leaseMs: number): Promise<boolean>
   /** Returns when everything is thawed; true when the freeze had held until now. */
   thaw(freezeId: string): Promise<boolean>
-  /** Thaws whatever is frozen. For the agent's exit. */
-  close(): Promise<void>
 }
 
 interface Freeze {
@@ -45,15 +43,11 @@ export function createFreezer(directory: string): Freezer {
     rmSync(own, { recursive: true, force: true })
     mkdirSync(own, { mode: 0o700 })
     writeLease(own, leaseMs)
-    const watchdog = spawn(
-      'sh',
-      ['-c', thawWatchdogScript, 'portolan-thaw', own, join(directory, 'frozen'), String(process.pid), ...mounts],
-      {
-        detached: true,
-        stdio: 'ignore',
-        cwd: own,
-      },
-    )
+    const watchdog = spawn('sh', ['-c', thawWatchdogScript, 'portolan-thaw', own, join(directory, 'frozen'), ...mounts], {
+      detached: true,
+      stdio: 'ignore',
+      cwd: own,
+    })
     let running = true
     const exited = new Promise<void>((resolve) => {
       const done = () => {
@@ -110,9 +104,6 @@ export function createFreezer(directory: string): Freezer {
       return false
     },
     thaw,
-    async close() {
-      await Promise.all([...freezes.keys()].map(thaw))
-    },
   }
 }
 

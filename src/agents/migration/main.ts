@@ -1,6 +1,6 @@
 /**
  * The migration agent: `node agent.mjs <SOURCE|DESTINATION> <bootstrap.json>`. In a source guest it runs on a tmpfs of its own; in a destination it runs in
- * the landing image. It ends when the control plane says so, or on SIGTERM, and leaves nothing frozen, mounted or traced.
+ * the landing image. It ends when the control plane says so, or on SIGTERM, and leaves nothing mounted or traced; what it froze is thawed by its watchdog.
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'

@@ -130,8 +130,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   return {
     handlers,
     async close() {
-      // The guest comes first.
-      await freezer.close()
+      // What is frozen stays so until its lease lapses: whoever ends the agent need not be the control plane, which relies on it.
       hooks.close()
       running?.stop.abort()
       await running?.result.catch(() => {})

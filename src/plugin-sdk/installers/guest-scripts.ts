@@ -31,7 +31,7 @@ mounted() { grep -q " $dir " /proc/self/mounts; }
 ours() {
   recorded
   for entry in /proc/[0-9]*; do
-    case $(readlink "$entry/exe" 2>/dev/null) in "$dir"/*) echo "\${entry#/proc/}" ;; esac
+    case $(readlink "$entry/exe" 2>/dev/null):$(readlink "$entry/cwd" 2>/dev/null) in "$dir"/* | *:"$dir"/freeze-*) echo "\${entry#/proc/}" ;; esac
   done
 }`
 
@@ -83,19 +83,19 @@ echo ${operationDigest} >operation`
 }
 
 /**
- * Ends the agent, thaws what it had frozen, and removes tmpfs and mount point, whatever is there of them. The agent is asked first and has 5 s;
- * its watchdog thaws when the agent is gone; only then is the rest killed. Fails where something is left.
+ * Ends the agent, thaws what it had frozen, and removes tmpfs and mount point, whatever is there of them. The agent and the watchdogs of its freezes, which
+ * outlive it, are asked first and have 5 s; only then is the rest killed. Fails where something is left.
  */
 export const removeScript = `${functions}
 left=0
 for base in ${installBases.join(' ')}; do
   dir=$base/${name}
   [ -e "$dir" ] || continue
-  if agent=$(recorded); then
-    kill -TERM "$agent"
-    round=0
-    while [ $round -lt 25 ] && [ -n "$(ours)" ]; do pause; round=$((round + 1)); done
-  fi
+  for freeze in "$dir"/freeze-*; do [ -d "$freeze" ] && : >"$freeze/thaw"; done
+  asked=$(ours)
+  [ -z "$asked" ] || kill -TERM $asked 2>/dev/null
+  round=0
+  while [ $round -lt 25 ] && [ -n "$(ours)" ]; do pause; round=$((round + 1)); done
   if [ -f "$dir/frozen" ]; then
     while read -r target; do fsfreeze --unfreeze "$target" 2>/dev/null; done <"$dir/frozen"
   fi

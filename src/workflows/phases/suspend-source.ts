@@ -4,6 +4,8 @@ import { closeFence } from './fence-source.ts'
 import { freezeIdOf, sourceIsGone, sourceVmId } from './phase-facts.ts'
 import { underLease } from './under-lease.ts'
 
+const unconfirmed = "the source's agent did not confirm, right before the suspension, that the source is still frozen."
+
 /** Once its provider has suspended it, nobody needs the guest's word any more, provided that the freeze held until then. */
 export const suspendSource: Phase = {
   name: 'SUSPEND_SOURCE',
@@ -14,7 +16,8 @@ export const suspendSource: Phase = {
   async do(context) {
     // A suspension that an earlier run asked for may be in force; whether the freeze held until then is not known any more.
     const outcome = await underLease(context, async (lease) => {
-      await lease.renew()
+      // It comes from the boot that was frozen: a guest that was reset since has no agent, and may serve before the lease would have lapsed.
+      if (!(await lease.renew())) return { outcome: 'VOID', reason: unconfirmed, ownFault: true }
       const source = await context.source()
       await source.virtualMachines.suspend({
         operationId: context.operationId('suspend'),

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import ssh2 from 'ssh2'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { thawWatchdogScript } from '../../../src/agents/migration/thaw-watchdog.ts'
 import { sshInstaller } from '../../../src/plugin-sdk/installers/ssh.ts'
 import { newKey } from '../../support/ssh-server.ts'
 import { type GuestOverSsh, startGuestOverSsh } from '../guest-over-ssh.ts'
@@ -146,6 +147,20 @@ describe('uninstall', () => {
     await uninstall()
     await nothingLeft()
     await uninstall()
+  })
+
+  test('has the watchdog of a freeze thaw and end, also where the agent has died since', async () => {
+    await install()
+    const files = `${directory}/freeze-0`
+    await guest.look(`mkdir ${files}; echo 99999999999 >${files}/lease`)
+    const script = thawWatchdogScript.replaceAll("'", "'\\''")
+    const ended = guest.look(`sh -c '${script}' portolan-thaw ${files} ${directory}/frozen; echo "ended with $?"`)
+    await expect.poll(() => guest.look(`cat ${files}/result`)).toBe('frozen')
+    await guest.look(`read -r agent _ <${directory}/process && kill -9 "$agent"`)
+    await uninstall()
+    expect(await ended).toBe('ended with 0')
+    expect(await guest.look('ps -eo args | grep -c "[p]ortolan-thaw"')).toBe('0')
+    await nothingLeft()
   })
 
   test('finds an agent whose record was lost', async () => {
