@@ -95,6 +95,10 @@
 #define RETIRE 13
 #define END 14
 
+#if defined(MUTANT_LEASE_CHECK_BEFORE_FENCE) || defined(MUTANT_COMMIT_BEFORE_FENCE)
+#define CLOSES_LATE /* only in the phase FENCE, which otherwise has nothing left to do */
+#endif
+
 /* ---- Power of either machine ---- */
 #define NONE 0
 #define OFF 1
@@ -135,6 +139,7 @@ bool sReached = true;
 byte sFence = 0;
 bool sClosed = false;
 byte sFrozen = 0;   /* the try whose freeze holds */
+bool sAgent = false; /* the agent that froze it answers */
 byte sData = 0;     /* the newest acknowledged write on its disk */
 byte sRead = 0;     /* what the source's hash tree was made of */
 
@@ -248,7 +253,7 @@ inline atSource(call, t) {
     :: sFence == 0 || sFence == ATTEMPT_OF(t) ->
       sFence = ATTEMPT_OF(t); sClosed = true;
       if
-      :: sVm == RUNNING -> sVm = OFF; sFrozen = 0
+      :: sVm == RUNNING -> sVm = OFF; sFrozen = 0; sAgent = false
       :: else
       fi
     :: else -> done = false
@@ -276,7 +281,7 @@ inline atSource(call, t) {
     :: sFence == 0 && sVm == OFF -> sVm = RUNNING
     :: else
     fi
-  :: call == S_STOP -> sVm = OFF; sFrozen = 0
+  :: call == S_STOP -> sVm = OFF; sFrozen = 0; sAgent = false
   fi;
   if
   :: done -> over[t] = over[t] | BIT(call)
@@ -440,7 +445,10 @@ deliver:
 #define FAIL 2
 byte result = DONE;
 bool repeated = false;
-byte leaseOf = 0; /* in memory: the try whose freeze the control plane can vouch for */
+/* In memory: the try whose freeze the control plane vouches for, by what the agent has answered and by its own clocks. What holds in the guest it can't see. */
+byte leaseOf = 0;
+/* From the agent's answer that it is still frozen until the suspension was answered. */
+bool suspending = false;
 
 /* Before the commit what isn't answered with OK ends the try: at once, or after the site could be reached again. */
 inline step(call) {
@@ -452,9 +460,11 @@ inline step(call) {
   fi
 }
 
+#define AGENT_ANSWERS (sAgent && S_LIVE && sReached)
+
 inline underLease() {
   if
-  :: leaseOf != dbTry || sFrozen != dbTry -> result = VOID
+  :: leaseOf != dbTry -> result = VOID
   :: else -> result = DONE
   fi
 }
@@ -497,7 +507,7 @@ inline doPhase() {
     :: !repeated ->
       atomic {
         if
-        :: S_LIVE && sReached -> sFrozen = dbTry; leaseOf = dbTry; result = DONE
+        :: S_LIVE && sReached -> sFrozen = dbTry; sAgent = true; leaseOf = dbTry; result = DONE
         :: S_LIVE && sReached && faults > 0 -> faults--; sFrozen = dbTry; result = VOID
         :: !(S_LIVE && sReached) -> result = VOID
         fi
@@ -510,8 +520,8 @@ inline doPhase() {
     atomic {
       underLease();
       if
-      :: result == DONE -> copyData()
-      :: else
+      :: result == DONE && AGENT_ANSWERS -> copyData()
+      :: else -> result = VOID
       fi;
       if
       :: result == FAIL -> result = VOID
@@ -524,6 +534,10 @@ inline doPhase() {
       result = DONE;
 #ifndef MUTANT_COMMIT_BEFORE_ROOTS
       underLease();
+      if
+      :: result == DONE && !AGENT_ANSWERS -> result = VOID
+      :: else
+      fi;
 #endif
       if
       :: result == DONE && dData != sRead -> result = VOID
@@ -531,7 +545,16 @@ inline doPhase() {
       fi
     }
   :: dbPhase == SUSPEND ->
-    underLease();
+    atomic {
+      underLease();
+#ifndef MUTANT_SUSPEND_BEFORE_RENEWAL
+      if
+      :: result == DONE && !(AGENT_ANSWERS && sFrozen == dbTry) -> result = VOID
+      :: else
+      fi;
+#endif
+      suspending = (result == DONE)
+    };
     if
     :: result == DONE ->
 #ifdef MUTANT_LEASE_CHECK_BEFORE_SUSPEND
@@ -542,7 +565,7 @@ inline doPhase() {
       fi
 #else
       try(S_SUSPEND, dbTry);
-#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
+#ifndef CLOSES_LATE
       if
       :: answer == OK -> try(S_FENCE, dbTry)
       :: else
@@ -560,7 +583,7 @@ inline doPhase() {
 #endif
     :: else
     fi;
-    leaseOf = 0
+    atomic { leaseOf = 0; suspending = false }
   :: dbPhase == SEAL -> step(D_SEAL)
   :: dbPhase == BOOT ->
     atomic {
@@ -578,7 +601,7 @@ inline doPhase() {
       fi
     }
   :: dbPhase == FENCE ->
-#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
+#ifndef CLOSES_LATE
     result = DONE /* it is closed since the suspension; here it is only confirmed */
 #else
     if
@@ -654,12 +677,12 @@ inline undoPhase() {
     leaseOf = 0;
     atomic {
       if
-      :: S_LIVE && sReached -> sFrozen = 0; check()
+      :: S_LIVE && sReached -> sFrozen = 0; sAgent = false; check()
       :: else /* its watchdog thaws it */
       fi
     }
   :: dbPhase == SUSPEND ->
-#ifndef MUTANT_LEASE_CHECK_BEFORE_FENCE
+#ifndef CLOSES_LATE
     must(S_RELEASE, dbTry);
 #endif
     must(S_RESUME, dbTry)
@@ -756,51 +779,99 @@ inline rollBack() {
 byte newest = 0;
 bool settled = false;
 
+byte power = NONE; /* what it saw when it looked */
+bool ours = false; /* the source's fence, when it looked */
+bool owed = false; /* in its own table: it has seen our trace on the source, and owes it its start */
+
+/*
+ * Looks, does what that calls for, and looks again, as onSource of src/domain/verdict-actions.ts has it. A source that is off without a trace of ours was switched off by its
+ * owner, for all that anybody can know. What a dead control plane had asked for has arrived before the look, or never does.
+ */
+inline letSourceServe() {
+  do
+  :: atomic {
+      sUp && sReached && (late == 0 || late >= D_STARTED) ->
+      ours = (sFence == newest);
+      power = (sFence == 0 || ours -> sVm : NONE);
+      if
+      :: power == RUNNING && ours
+      :: power == SUSPENDED && (ours || owed || !rolledBack[newest]) -> owed = true
+      :: power == OFF && (ours || owed) -> owed = true
+      :: else -> break
+      fi
+    };
+    if
+    :: ours -> must(S_RELEASE, RECONCILIATION(newest))
+    :: else
+    fi;
+    if
+    :: power == SUSPENDED -> must(S_RESUME, RECONCILIATION(newest))
+    :: power == OFF -> must(S_START, RECONCILIATION(newest))
+    :: else
+    fi
+  od
+}
+
+/* Its completion is recorded only where it was seen running when it was exposed already. */
+inline completeMigration() {
+  do
+  :: atomic { dUp; power = dVm };
+    if
+    :: power == OFF -> must(D_START, RECONCILIATION(newest))
+    :: else
+    fi;
+    must(D_EXPOSE, RECONCILIATION(newest));
+#ifndef MUTANT_RECONCILIATION_COMPLETES_BEFORE_LOOK
+    atomic { dUp; power = dVm };
+#endif
+    if
+    :: power == RUNNING -> must(D_COMPLETED, RECONCILIATION(newest)); break
+    :: else
+    fi
+  od
+}
+
 inline reconcile() {
   dUp;
   newest = (started[2] -> 2 : (started[1] -> 1 : 0));
   if
   :: newest == 0
-  :: newest != 0 && rolledBack[newest] ->
-    must(S_RELEASE, RECONCILIATION(newest));
-    must(S_START, RECONCILIATION(newest))
+  :: newest != 0 && rolledBack[newest] -> letSourceServe()
   :: newest != 0 && !rolledBack[newest] && (completed[newest] || outcome[newest] == COMMITTED) ->
     if
     :: dFence -> /* a rollback has begun: it goes on */
       must(D_FENCE, RECONCILIATION(newest));
       must(D_ROLLED_BACK, RECONCILIATION(newest));
-      must(S_RELEASE, RECONCILIATION(newest));
-      must(S_START, RECONCILIATION(newest))
+      letSourceServe()
     :: !dFence && completed[newest]
     :: !dFence && !completed[newest] ->
       must(S_FENCE, RECONCILIATION(newest));
-      must(D_EXPOSE, RECONCILIATION(newest));
-      must(D_START, RECONCILIATION(newest));
-      must(D_COMPLETED, RECONCILIATION(newest))
+      completeMigration()
     fi
   :: else ->
 #ifdef MUTANT_RECONCILIATION_RELEASES_BEFORE_ABANDONED
-    must(S_RELEASE, RECONCILIATION(newest));
-    must(S_RESUME, RECONCILIATION(newest));
-    must(S_START, RECONCILIATION(newest));
+    letSourceServe();
 #endif
     abandon(RECONCILIATION(newest));
     if
     :: answer == REFUSED
     :: answer == OK ->
-      must(D_STOP, RECONCILIATION(newest));
-      must(S_RELEASE, RECONCILIATION(newest));
-      must(S_RESUME, RECONCILIATION(newest));
-      must(S_START, RECONCILIATION(newest))
+      dUp;
+      if
+      :: dVm == RUNNING || dVm == LANDING -> must(D_STOP, RECONCILIATION(newest))
+      :: else
+      fi;
+      letSourceServe();
+      answer = OK
     fi
   fi;
-  atomic { settled = (answer != REFUSED); newest = 0 }
+  atomic { settled = (answer != REFUSED); newest = 0; power = NONE; ours = false }
 }
 
 active proctype controlPlane() {
 restart:
   skip;
-  atomic { leaseOf = 0; result = DONE; repeated = false; newest = 0; settled = false; answer = WAITING; request = 0; requestTry = 0 };
+  atomic { leaseOf = 0; suspending = false; power = NONE; ours = false; result = DONE; repeated = false; newest = 0; settled = false; answer = WAITING; request = 0; requestTry = 0 };
   {
 end_idle:
     do
@@ -835,10 +906,20 @@ end_calm:
   /* Whoever is live is written to, and says so when it is safe on its disk. */
   :: atomic { S_LIVE && sFrozen == 0 && acked < WRITES -> acked++; sData++; check() }
   :: atomic { D_LIVE && acked < WRITES -> acked++; dData++; check() }
-  /* The lease of the freeze lapses: its agent was killed, cut off or slow, or the control plane is. The guest's watchdog thaws. */
-  :: atomic { S_LIVE && sFrozen != 0 -> sFrozen = 0 }
+  /* Too long nobody has answered a renewal: the agent was killed, cut off or slow, or the control plane was. That one knows first, and then the guest's watchdog thaws. */
+  :: leaseOf != 0 -> leaseOf = 0
+  :: atomic { S_LIVE && sFrozen != 0 && leaseOf != sFrozen -> sFrozen = 0; sAgent = false }
+  /* The agent dies; its watchdog doesn't mind. */
+  :: atomic {
+      S_LIVE && sAgent -> sAgent = false;
+#ifdef MUTANT_THAW_BEFORE_LAPSE
+      sFrozen = 0
+#endif
+    }
+  /* The frozen guest is reset. Its boot takes longer than a suspension. */
+  :: atomic { faults > 0 && S_LIVE && sFrozen != 0 && !suspending -> faults--; sFrozen = 0; sAgent = false }
   /* Power of the source's host; its autostart starts the machine, unless its fence is armed. */
-  :: atomic { faults > 0 && sUp -> faults--; sUp = false; sVm = OFF; sFrozen = 0 }
+  :: atomic { faults > 0 && sUp -> faults--; sUp = false; sVm = OFF; sFrozen = 0; sAgent = false }
   :: atomic {
       !sUp ->
       sUp = true;
@@ -881,11 +962,14 @@ end_calm:
   od
 }
 
+/* The database was lost between a release of the source and its start: nothing tells that from a machine that its owner switched off. The verdict names START_SOURCE. */
+#define LEFT_TO_ITS_OWNER (dbGone && !MIGRATED && !D_LIVE && sVm == OFF && sFence == 0)
+
 /* When nothing is left to happen, one of them serves, thawed, and the records say which. */
 active proctype inTheEnd() {
   timeout ->
   atomic {
-    oneServesInTheEnd = (S_LIVE || D_LIVE) && (S_LIVE -> sFrozen == 0 && !MIGRATED : MIGRATED);
+    oneServesInTheEnd = LEFT_TO_ITS_OWNER || ((S_LIVE || D_LIVE) && (S_LIVE -> sFrozen == 0 && !MIGRATED : MIGRATED));
 #if defined(CLAIM_NEVER_MIGRATED)
     bool never_MIGRATED = !D_LIVE;
     assert(never_MIGRATED)

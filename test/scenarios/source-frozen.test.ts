@@ -27,7 +27,7 @@ beforeAll(async () => {
 })
 afterAll(() => scenario?.close())
 
-test('the agent is killed while the source is frozen: the guest thaws, and another switchover is prepared', async () => {
+test('the agent is killed while the source is frozen: the guest thaws once its lease lapses, and another switchover is prepared', async () => {
   expect(await inSource(`${untilFrozen}\n${signalAgent('KILL')}\n${untilThawed}`)).toContain('the lease lapsed')
   await moreRecordsAreAcknowledged()
   expect(await power()).toBe('RUNNING')
