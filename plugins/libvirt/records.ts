@@ -38,8 +38,11 @@ export function records(site: Site): ProviderConnection['records'] {
   /** A site with years of migrations has thousands, and a process each would keep a verdict waiting. */
   const read = async (uuids: string[], signal?: AbortSignal): Promise<SiteRecord[]> => {
     const commands = uuids.map((uuid) => `secret-dumpxml --secret ${uuid}`).join('; ')
-    const documents = (await client.call([commands], { what: 'read the records', signal })).split(/(?<=<\/secret>)\s*/)
-    return documents.filter(Boolean).map((text) => {
+    const output = await client.call([commands], { what: 'read the records', signal })
+    const documents = output.split(/(?<=<\/secret>)\s*/).filter(Boolean)
+    // virsh goes on after a command that failed, and only the last one's failure is its own.
+    if (documents.length !== uuids.length) throw incomplete(documents.length, uuids.length)
+    return documents.map((text) => {
       const tree = readXml(text)
       return parseSiteRecord(textOf(childAt(tree, 'description')), `in the secret ${textOf(childAt(tree, 'uuid'))}`)
     })
@@ -80,6 +83,18 @@ function recordId(record: SiteRecord): string {
 
 function canonical(content: SiteRecord['content']): string {
   return JSON.stringify(Object.entries(content).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** A record that was deleted in between is not in the next list; one that could not be read says something all the same. */
+function incomplete(read: number, listed: number): ProviderError {
+  return new ProviderError(
+    'UNREACHABLE',
+    `libvirt listed ${listed} records and gave only ${read} of them, so nobody knows what they say.`,
+    {
+      retryable: true,
+      remedy: 'Check that libvirtd runs, and that nobody deletes its secrets, then try again.',
+    },
+  )
 }
 
 function conflict(key: string): ProviderError {

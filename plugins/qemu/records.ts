@@ -35,8 +35,9 @@ export async function openRecords(directory: string): Promise<ProviderConnection
           if (!isDeepStrictEqual((await readRecord(path)).content, record.content)) throw otherContent(record.key)
         } finally {
           await rm(partialPath, { force: true })
+          // Also where it is refused: whoever wrote the other one may have been killed before this, and what a refusal reveals is acted on.
+          await syncPath(directory)
         }
-        await syncPath(directory)
       }),
 
     async list({ keyPrefix }) {

@@ -1,8 +1,11 @@
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { syncPath } from '../../../plugins/qemu/durable-file.ts'
 import { openRecords } from '../../../plugins/qemu/records.ts'
+
+vi.mock('../../../plugins/qemu/durable-file.ts', { spy: true })
 
 let directory: string
 beforeEach(async () => {
@@ -32,6 +35,14 @@ test('the same again is a no-op, and other content is a conflict that changes no
   await records.put({ operationId: '2', record: { ...record('k'), writtenAt: '2026-11-22T15:00:00.000Z' } })
   await expect(records.put({ operationId: '3', record: record('k', { attempt: 2 }) })).rejects.toMatchObject({ code: 'CONFLICT' })
   expect(await records.list({ keyPrefix: '' })).toEqual([record('k')])
+})
+
+test('a refusal tells only of what a power cut can not take back: whoever wrote it may have been killed before he had it flushed', async () => {
+  const records = await open()
+  await records.put({ operationId: '1', record: record('k') })
+  vi.mocked(syncPath).mockClear()
+  await expect(records.put({ operationId: '2', record: record('k', { attempt: 2 }) })).rejects.toMatchObject({ code: 'CONFLICT' })
+  expect(vi.mocked(syncPath).mock.calls).toEqual([[join(directory, 'records')]])
 })
 
 test.each(['..', '.', '../../etc/passwd', '/etc/passwd', 'a\0b', 'a\nb', '🚢', '%2e%2e', '.hidden.partial'])(
