@@ -9,10 +9,10 @@
 import { dirname } from 'node:path'
 import { type AdoptRequest, type ProviderConnection, ProviderError, testIdentity } from '../../src/plugin-sdk/index.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { bytesOf, diskElements, diskPath, nicElements, powerOf } from './describe-machine.ts'
+import { bytesOf, diskElements, diskPath, powerOf } from './describe-machine.ts'
 import { setBoot, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { factsOf, setAutostart } from './fencing.ts'
-import { exposeConfiguration } from './isolation.ts'
+import { exposeConfiguration, isExposed } from './isolation.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
 import { deleteLanding, requireMemory, uploadLanding } from './landing-volumes.ts'
 import { readMetadata, type AdoptedMachine } from './machine-metadata.ts'
@@ -39,10 +39,9 @@ export function adopt(site: Site): NonNullable<ProviderConnection['destination']
         const { vmId, signal } = operation
         const domain = await site.domain(vmId, signal)
         const metadata = readMetadata(domain)
-        const { adopted, stage, ownNics, test } = metadata
+        const { adopted, test } = metadata
         if (!adopted) return
-        if (stage === 'booted' && ownNics.length === 0 && nicElements(domain).length > 0)
-          throw wrongState(vmId, 'exposed, and what it received is its own', "See the migration's verdict.")
+        if (isExposed(domain)) throw wrongState(vmId, 'exposed, and what it received is its own', "See the migration's verdict.")
         if (test !== undefined) await deleteMachine(site, { ...operation, vmId: testIdentity(vmId, test).uniqueId })
         await destroyMachine(site, vmId, signal)
         // The definition goes last: until then it says what there is to give back.

@@ -5,7 +5,7 @@ import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
 import { setBoot, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { requireUnarmed } from './fenced-definition.ts'
-import { exposeConfiguration, isolateConfiguration } from './isolation.ts'
+import { exposeConfiguration, isExposed, isolateConfiguration } from './isolation.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
 import { deleteLanding, requireMemory, uploadLanding } from './landing-volumes.ts'
 import { readMetadata, type Stage } from './machine-metadata.ts'
@@ -69,7 +69,8 @@ export function destination(site: Site): ProviderConnection['destination'] {
     discardOverlay: ({ inject, ...operation }) =>
       site.once(operation, async () => {
         const { operationId, vmId, signal } = operation
-        await domainIn(['landing', 'sealed', 'booted'], vmId, signal)
+        if (isExposed(await domainIn(['landing', 'sealed', 'booted'], vmId, signal)))
+          throw wrongState(vmId, 'exposed, and what it wrote since is the only copy', "See the migration's verdict.")
         // What was received during a test is kept.
         await endTest(site, operation)
         const domain = await site.domain(vmId, signal)

@@ -43,6 +43,12 @@ export function exposeConfiguration(domain: XmlElement): void {
   }
 }
 
+/** Whether a copy that boots from its own disks is on its own networks, so that what it writes is its own. One without NICs reaches nothing either way. */
+export function isExposed(domain: XmlElement): boolean {
+  const { stage, ownNics } = readMetadata(domain)
+  return stage === 'booted' && ownNics.length === 0 && nicElements(domain).length > 0
+}
+
 /** Isolates a VM, also one that runs. */
 export async function isolateMachine(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
   const domain = await site.domain(vmId, signal)

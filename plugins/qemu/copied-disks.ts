@@ -39,7 +39,9 @@ export function copiedDisks(site: Site): CopiedDisks {
 
     discardOverlay: (operation) =>
       site.store.change('discarded', operation, async (change) => {
+        const { boot, isolated } = change.machine
         requireUnarmed(change.machine)
+        if (boot === 'DISK' && !isolated) throw wrongPhase(change, 'it was exposed, and what it wrote since is the only copy')
         // What was received during a test is kept.
         await endTest(site, change, operation.signal)
         if (!change.machine.landing) throw wrongPhase(change, 'its overlay was merged, and the landing image forgotten')

@@ -257,7 +257,8 @@ export interface ProviderConnection {
     bootFromCopiedDisk(operation: Operation & { vmId: string }): Promise<void>
     /**
      * Drops what was written since sealCopiedDisks, if anything was sealed, and boots the landing image again, with other injected files. The copied disks stay as
-     * they are. Also for a VM that is stopped: the way back from a failed boot, and how a kept copy is taken up again.
+     * they are. Also for a VM that is stopped: the way back from a failed boot, and how a kept copy is taken up again. CONFLICT once it was exposed: what was written
+     * since is the live machine's, whatever a control plane that was restored from a backup believes.
      */
     discardOverlay(operation: Operation & { vmId: string; inject: InjectedFile[] }): Promise<void>
     /** Merges the overlay into the copied disks, live, and forgets the landing image. After the commit only. */

@@ -72,10 +72,11 @@ test('the suite finds what a crash would have cost', { timeout: 400_000 }, async
     ['leaves a disk behind', 'await rm(disk.backingPath, { force: true })', '', 'a destination'],
     [
       'discards what was copied',
-      'discardOverlay: change({',
-      'discardOverlay: async ({ vmId }) => makeEmptyDisk((await get(vmId)).disks[0]), unused: change({',
+      'discardOverlay: run(',
+      'discardOverlay: async ({ vmId }) => makeEmptyDisk((await get(vmId)).disks[0]), unused: run(',
       'a destination',
     ],
+    ['goes back from a copy that is live', 'isolated === false', 'false', 'is exposed only with its completed event'],
   ]
   for (const [what, right, wrong, checks] of mistakes) {
     expect(source).toContain(right)

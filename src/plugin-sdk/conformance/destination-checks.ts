@@ -173,6 +173,10 @@ export function destinationChecks(suite: Suite): void {
         await virtualMachines.start({ ...operation(), vmId })
         expect((await network.reachability({ vmId, guestPort: 22 })).controlPlaneFromGuest, 'over a power cut').toBe(exposed)
         if (verified !== undefined) await awaitGuest(session, vmId)
+        const discard = { ...operation(), vmId, inject: session.subject.inject ?? [dialsNobody] }
+        await expect(session.connection.destination.discardOverlay(discard), 'what it wrote since is kept').rejects.toMatchObject({
+          code: 'CONFLICT',
+        })
       },
     )
 

@@ -144,6 +144,8 @@ describe('a destination', () => {
     expect((await readFile(cloud.machineFile(vmId, 'disk-0.raw'))).equals(bootDisk(4 * mebibyte))).toBe(true)
 
     await cloud.connection.network.expose({ ...operation(), vmId })
+    const goBack = cloud.connection.destination.discardOverlay({ ...operation(), vmId, inject: [] })
+    await expect(goBack, 'it is the live copy').rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringMatching(/exposed/) })
     await cloud.connection.destination.flattenOverlay({ ...operation(), vmId })
     expect(await power(vmId)).toBe('RUNNING')
     const merged = await countOn(vmId)
