@@ -20,8 +20,13 @@ export interface RecordName {
 /** What the keys of all migrations' records begin with. */
 export const recordKeyPrefix = 'migration.'
 
-export function recordKey({ migrationId, attempt, kind }: RecordName): string {
-  return `${recordKeyPrefix}${migrationId}.${attempt}.${kind}`
+/** What the keys of one attempt's records begin with. */
+export function attemptKeyPrefix({ migrationId, attempt }: Omit<RecordName, 'kind'>): string {
+  return `${recordKeyPrefix}${migrationId}.${attempt}.`
+}
+
+export function recordKey({ kind, ...attempt }: RecordName): string {
+  return attemptKeyPrefix(attempt) + kind
 }
 
 /** Null for a key that no version of ours wrote. */

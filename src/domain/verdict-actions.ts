@@ -43,6 +43,8 @@ export interface VerdictStanding extends Decided {
   outcome: Outcome | null
   /** Other records of the same machine contradict these, or came on top of them. */
   disputed: boolean
+  /** The records of some other connected site could not be read: they may settle what is disputed. */
+  siteUnread: boolean
   source: CopyStanding
   destination: CopyStanding
   /** An operator attested that the source is dead. */
@@ -108,30 +110,42 @@ function whenNotMigrated(standing: VerdictStanding): SafeAction[] {
   return [
     ...letRun,
     ...when(source.power === 'STOPPED' && isFree(source), 'START_SOURCE'),
+    ...when(source.power === 'SUSPENDED' && isFree(source), 'RESUME_SOURCE'),
     ...when(kept, 'RETRY'),
     ...when(kept && destination.power === 'STOPPED', 'DISCARD'),
   ]
 }
 
 /** Null: nothing is left to be done there. */
-function onSource({ source, startOwed, sourceAttestedDead }: VerdictStanding): SafeAction[] | null {
+function onSource(standing: VerdictStanding): SafeAction[] | null {
+  const { source, startOwed, sourceAttestedDead } = standing
   if (isUnreachable(source) || source.power === 'ABSENT') return sourceAttestedDead ? null : ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
   if (source.fence === 'FOREIGN') return []
   const ours = isOurs(source)
   const owed = ours || startOwed
   const release = when(ours, 'RELEASE_FENCE')
   if (source.power === 'RUNNING') return ours ? ['LET_SOURCE_RUN', ...release] : null
-  // Without fences a suspension is the only trace of ours, and the only one that could be ours.
-  if (source.power === 'SUSPENDED' && (owed || source.fence === 'UNSUPPORTED')) return [...release, 'RESUME_SOURCE']
+  if (source.power === 'SUSPENDED' && (owed || isLeftSuspended(standing))) return [...release, 'RESUME_SOURCE']
   if (source.power === 'STOPPED' && owed) return [...release, 'START_SOURCE']
   return null
 }
 
+/**
+ * Whether a suspension is likely ours though no fence says so: without fences it is the only trace of ours. With them the way back releases the fence before it resumes, so one that was cut short
+ * leaves nothing else; but a workflow that ended here has resumed it, unless the source was given up as dead, and a source that was rolled back to was off.
+ */
+function isLeftSuspended({ row, source, known, sourceAttestedDead }: VerdictStanding): boolean {
+  if (source.fence === 'UNSUPPORTED') return true
+  return source.fence === 'NONE' && row !== 'ROLLED_BACK' && (!known || sourceAttestedDead)
+}
+
 /** What is safe, and is its owner's to decide: he may have switched the machine off, or suspended it, himself. */
-function isOwners(action: SafeAction, { row, source, startOwed, workflowRuns, disputed }: VerdictStanding): boolean {
+function isOwners(action: SafeAction, standing: VerdictStanding): boolean {
+  const { row, source, startOwed, workflowRuns, disputed } = standing
   const moved = row === 'COMPLETED' && !workflowRuns && !disputed
   if (action === 'START_DESTINATION' || action === 'RESUME_DESTINATION') return moved
-  return action === 'START_SOURCE' && !startOwed && !isOurs(source)
+  if (startOwed || isOurs(source)) return false
+  return action === 'START_SOURCE' || (action === 'RESUME_SOURCE' && !isLeftSuspended(standing))
 }
 
 /** What answers is not dead, whoever says so: it can be fenced, or it is off and can't be. */
@@ -158,6 +172,7 @@ export type Conclusion = { state: 'WORK'; does: SafeAction[] } | { state: 'WAIT'
 const left: ReadonlySet<SafeAction> = new Set(['NONE', 'LET_SOURCE_RUN', 'RETRY', 'DISCARD'])
 
 export function conclude(standing: VerdictStanding): Conclusion {
+  if (standing.disputed && standing.siteUnread) return { state: 'WAIT' }
   const actions = safeActions(standing)
   const waits = actions.some(
     (action) => action === 'LET_MIGRATION_RUN' || action === 'WAIT_FOR_SOURCE' || action === 'WAIT_FOR_DESTINATION',
@@ -170,6 +185,21 @@ export function conclude(standing: VerdictStanding): Conclusion {
   // In a rollback that nobody can end, neither of the two runs.
   const unfinished = standing.verdict === 'MIGRATED' && (!moved || isOurs(standing.destination))
   return { state: standing.disputed || unfinished ? 'STUCK' : 'DONE' }
+}
+
+/**
+ * Whether a source that answers again is put right without anybody's asking: it is fenced where its machine has moved; where it has not, and nothing runs at the destination, our fence is
+ * taken away and it goes on. Where nothing of ours is left there, its owner may have wanted it as it is.
+ */
+export function isDueUnasked(standing: VerdictStanding): boolean {
+  const conclusion = conclude(standing)
+  if (conclusion.state !== 'WORK') return false
+  const { does } = conclusion
+  return does.includes('FENCE_SOURCE') || does.includes('RELEASE_FENCE') || (standing.startOwed && restartsSource(does))
+}
+
+export function restartsSource(actions: readonly SafeAction[]): boolean {
+  return actions.includes('RESUME_SOURCE') || actions.includes('START_SOURCE')
 }
 
 function when(holds: boolean, ...actions: SafeAction[]): SafeAction[] {

@@ -67,14 +67,14 @@ export interface DatedAttempt {
 
 /**
  * Which of a virtual machine's attempts decides: the newest, unless an older one was committed and not rolled back. `disputed`: a newer one has begun on top of
- * the committed one, so nobody can tell from here which of them the machine at the destination is.
+ * the committed one, so nobody can tell from here which of them the machine at the destination is; another site may hold that it had moved on in between.
  */
 export function decidingAttempt<Attempt extends DatedAttempt>(
   attempts: readonly Attempt[],
-): { attempt: Attempt; disputed: boolean } | null {
+): { attempt: Attempt; newest: Attempt; disputed: boolean } | null {
   const newestFirst = attempts.toSorted((one, other) => other.startedAt - one.startedAt || other.attempt - one.attempt)
   const newest = newestFirst[0]
   if (!newest) return null
   const attempt = newestFirst.find(({ records }) => decideVerdict(records).verdict === 'MIGRATED') ?? newest
-  return { attempt, disputed: attempt !== newest || attempts.some(({ records }) => isContradictory(records)) }
+  return { attempt, newest, disputed: attempt !== newest || attempts.some(({ records }) => isContradictory(records)) }
 }

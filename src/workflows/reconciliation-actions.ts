@@ -49,7 +49,9 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
     case 'RESUME_SOURCE': {
       const { connection, vmId } = source()
       await connection.virtualMachines.resume({ ...operation, vmId })
-      return 'The source was resumed.'
+      return verdict.standing.source.fence === 'NONE'
+        ? 'The source, which was suspended without a fence, was resumed.'
+        : 'The source was resumed.'
     }
     case 'START_SOURCE': {
       const { connection, vmId } = source()

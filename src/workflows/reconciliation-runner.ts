@@ -7,9 +7,10 @@
 import { eq } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { reconciliations } from '../database/tables/reconciliation.ts'
-import { conclude, type SafeAction } from '../domain/verdict-actions.ts'
+import { conclude, restartsSource, type SafeAction } from '../domain/verdict-actions.ts'
 import { ProviderError } from '../plugin-sdk/index.ts'
 import { failureOf } from './failure.ts'
+import { reaffirmRecords } from './reaffirm-records.ts'
 import { perform, removeAgent } from './reconciliation-actions.ts'
 import { waitSentence } from './reconciliation-sentence.ts'
 import type { MachineVerdict, VerdictReader } from './verdict-reader.ts'
@@ -36,7 +37,6 @@ const actionTimeoutMs = 10 * 60_000
 const uninstallTimeoutMs = 60_000
 /** A world that answers each deed by asking for another one is not what this is for. */
 const maxDeedsALook = 12
-const restarts: readonly SafeAction[] = ['RESUME_SOURCE', 'START_SOURCE']
 
 /** The engine's key of one run. */
 export function runKeyOf({ id, run }: Pick<ReconciliationRow, 'id' | 'run'>): string {
@@ -92,7 +92,7 @@ export function createReconciliationRunner(dependencies: {
       if (verdict.attempt !== row.attempt && verdict.standing.verdict !== 'UNKNOWN') return end(row, 'DONE', null)
       const conclusion = conclude(verdict.standing)
       if (conclusion.state !== 'WORK') return conclusionOf(row, verdict, conclusion.state)
-      if (conclusion.does.some((action) => restarts.includes(action))) await write(row.id, { startOwed: true })
+      if (restartsSource(conclusion.does)) await write(row.id, { startOwed: true })
       await act(row, verdict, conclusion.does)
     }
     return pause(row, 'What was done did not last; it is looked at again.')
@@ -105,6 +105,7 @@ export function createReconciliationRunner(dependencies: {
   }
 
   async function act(row: ReconciliationRow, verdict: MachineVerdict, actions: SafeAction[]): Promise<void> {
+    if (!(await reaffirmRecords(verdict, AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])))) return
     for (const action of actions) {
       try {
         await note(row.id, await perform(action, verdict, AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])))
@@ -126,7 +127,8 @@ export function createReconciliationRunner(dependencies: {
   }
 
   async function end(row: ReconciliationRow, state: 'DONE' | 'FAILED', problem: string | null): Promise<true> {
-    await write(row.id, { state, problem, startOwed: false, endedAt: new Date() })
+    // One that failed may have taken the source's fence away: whoever comes next still owes it its start.
+    await write(row.id, { state, problem, ...(state === 'DONE' && { startOwed: false }), endedAt: new Date() })
     return true
   }
 

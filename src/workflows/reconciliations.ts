@@ -31,7 +31,7 @@ export function createReconciliations(dependencies: {
   connections: Pick<CloudConnections, 'connection'>
   log: PluginLog
 }): Reconciliations {
-  const { database, log } = dependencies
+  const { database, connections, log } = dependencies
   const verdicts = createVerdictReader(dependencies)
   const runner = createReconciliationRunner({ database, verdicts })
   const { wake } = runner
@@ -46,7 +46,7 @@ export function createReconciliations(dependencies: {
         .from(reconciliations)
         .where(and(eq(reconciliations.engineId, engineId), inArray(reconciliations.state, ['PENDING', 'WAITING'])))
       for (const row of orphans) await submit(runKeyOf(row))
-      watch = startReconciliationWatch({ database, verdicts, engineId, submit, wake, refreshTopology, log })
+      watch = startReconciliationWatch({ database, connections, verdicts, engineId, submit, wake, refreshTopology, log })
       return {
         ...createReconciliationOperations({ verdicts, idempotency, engineId, submit }),
         ...createAttestationOperations({ verdicts, idempotency, wake }),

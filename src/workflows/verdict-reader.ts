@@ -80,6 +80,7 @@ export function createVerdictReader(dependencies: {
       ...decided,
       outcome: judged.records.outcome,
       disputed: disputed || destination.replaced === true,
+      siteUnread: elsewhere.some(isUnread),
       source: source.standing,
       destination: destination.standing,
       ...(await whatWeKnow(judged)),
@@ -158,7 +159,9 @@ function attemptFor(
   const movedOn = here.filter((attempt) => !isSuperseded(attempt, elsewhere))
   const decision = decidingAttempt(movedOn.length > 0 ? movedOn : here)
   const meant = migrationId === null ? decision : decidingAttempt(here.filter((attempt) => attempt.migrationId === migrationId))
-  if (meant) return { judged: meant.attempt, disputed: decision?.attempt !== meant.attempt || decision.disputed || movedOn.length === 0 }
+  // What is not read yet may say that the machine moved on in between, and then the newest is the one that decides: it is the one to wait for.
+  const judged = migrationId === null && decision?.disputed && elsewhere.some(isUnread) ? decision.newest : meant?.attempt
+  if (judged) return { judged, disputed: decision?.attempt !== judged || decision.disputed || movedOn.length === 0 }
   const ours = own.find(({ row }) => row.id === migrationId)
   return {
     judged: {
@@ -175,6 +178,10 @@ function attemptFor(
     },
     disputed: false,
   }
+}
+
+function isUnread({ records }: ReadSite): boolean {
+  return records.problem !== null
 }
 
 /**

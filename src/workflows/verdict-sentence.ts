@@ -29,7 +29,11 @@ export function verdictSentence(
     return `${sentence} ${workflow} is at ${running.phase} and goes on by itself${running.problem ? `; it is WAITING: ${running.problem}` : '.'}`
   }
   if (standing.verdict === 'UNKNOWN') return `${sentence} Nothing is started meanwhile.`
+  if (standing.disputed && standing.siteUnread)
+    return `${sentence} Other records of the same machine came after these or contradict them, and not every connected cloud could be asked what became of it, so nothing is done until they answer.`
   if (standing.disputed)
     return `${sentence} Other records of the same machine came after these or contradict them, so nothing is done by them: see the verdicts of its other migrations.`
+  if (standing.verdict === 'NOT_MIGRATED' && standing.source.power === 'SUSPENDED' && standing.source.fence === 'NONE')
+    return `${sentence} Its source is suspended without a fence: the attempt may have left it so, or somebody may have wanted it.`
   return sentence
 }

@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   conclude,
+  isDueUnasked,
   copyFences,
   copyPowers,
   safeActions,
@@ -32,9 +33,10 @@ function* everyStanding(): Generator<VerdictStanding> {
         for (const sourceAttestedDead of flags)
           for (const startOwed of flags)
             for (const disputed of flags)
-              for (const workflowRuns of flags)
-                for (const known of flags)
-                  yield { ...decision, source, destination, sourceAttestedDead, startOwed, disputed, workflowRuns, known }
+              for (const siteUnread of disputed ? flags : [false])
+                for (const workflowRuns of flags)
+                  for (const known of flags)
+                    yield { ...decision, source, destination, sourceAttestedDead, startOwed, disputed, siteUnread, workflowRuns, known }
 }
 
 function violations(holds: (actions: SafeAction[], standing: VerdictStanding) => boolean): VerdictStanding[] {
@@ -153,8 +155,9 @@ test('a rollback is ended only by what it had fenced itself, with a source to go
   ).toEqual([])
 })
 
-const settled: Pick<VerdictStanding, 'disputed' | 'sourceAttestedDead' | 'startOwed' | 'workflowRuns' | 'known'> = {
+const settled: Pick<VerdictStanding, 'disputed' | 'siteUnread' | 'sourceAttestedDead' | 'startOwed' | 'workflowRuns' | 'known'> = {
   disputed: false,
+  siteUnread: false,
   sourceAttestedDead: false,
   startOwed: false,
   workflowRuns: false,
@@ -189,4 +192,51 @@ test('a source that is off without a fence may be started, and is started by a r
   expect(safeActions(standing)).toEqual(['START_SOURCE'])
   expect(conclude(standing)).toEqual({ state: 'DONE' })
   expect(conclude({ ...standing, startOwed: true })).toEqual({ state: 'WORK', does: ['START_SOURCE'] })
+})
+
+describe('a source that is suspended without a fence, of an attempt that was given up', () => {
+  const standing: VerdictStanding = {
+    ...settled,
+    verdict: 'NOT_MIGRATED',
+    row: 'NO_COMPLETED_EVENT',
+    outcome: 'ABANDONED',
+    source: { power: 'SUSPENDED', fence: 'NONE' },
+    destination: { power: 'STOPPED', fence: 'NONE' },
+  }
+  const resumed = { state: 'WORK', does: ['RESUME_SOURCE'] }
+
+  test('is resumed where nobody knows how the attempt ended: its way back releases the fence before it resumes', () => {
+    expect(conclude(standing)).toEqual(resumed)
+  })
+
+  test("may be resumed, and is left to its owner, where the attempt's workflow ended here, since that resumed it", () => {
+    const known = { ...standing, known: true }
+    expect(safeActions(known)).toContain('RESUME_SOURCE')
+    expect(conclude(known)).toEqual({ state: 'DONE' })
+    expect(conclude({ ...known, startOwed: true })).toEqual(resumed)
+    expect(conclude({ ...known, sourceAttestedDead: true }), 'its workflow gave it up as dead').toEqual(resumed)
+  })
+
+  test('is left to its owner after a rollback, which starts what was off', () => {
+    const rolledBack: VerdictStanding = { ...standing, row: 'ROLLED_BACK', outcome: 'COMMITTED' }
+    expect(safeActions(rolledBack)).toEqual(['RESUME_SOURCE'])
+    expect(conclude(rolledBack)).toEqual({ state: 'DONE' })
+  })
+})
+
+test('what is disputed waits while a site that could settle it is not read, and needs a person once all are', () => {
+  for (const standing of everyStanding())
+    if (standing.disputed && !standing.workflowRuns && standing.verdict !== 'UNKNOWN')
+      expect(conclude(standing).state).toBe(standing.siteUnread ? 'WAIT' : 'STUCK')
+})
+
+test('unasked, a source is only fenced where its machine moved, or let go on where our fence or our debt keeps it; nothing that runs is stopped for it', () => {
+  for (const standing of everyStanding()) {
+    if (!isDueUnasked(standing)) continue
+    const { verdict, disputed, workflowRuns, source, destination, startOwed } = standing
+    const ours = source.fence === 'ARMED' || source.fence === 'FENCED'
+    const fits = verdict === 'MIGRATED' ? source.fence === 'NONE' || source.fence === 'ARMED' : ours || startOwed
+    if (disputed || workflowRuns || !fits || (verdict !== 'MIGRATED' && destination.power === 'RUNNING'))
+      expect.fail(JSON.stringify(standing))
+  }
 })

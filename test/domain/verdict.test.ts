@@ -38,7 +38,7 @@ describe('of several attempts', () => {
 
   test('the newest decides', () => {
     const [first, second] = [attempt(1, abandoned), attempt(2, committed)]
-    expect(decidingAttempt([first, second])).toEqual({ attempt: second, disputed: false })
+    expect(decidingAttempt([first, second])).toMatchObject({ attempt: second, disputed: false })
     expect(decidingAttempt([second, attempt(3, abandoned)])?.attempt.attempt).toBe(2)
   })
 

@@ -5,6 +5,7 @@ import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrations } from '../../src/database/tables/migration.ts'
 import { reconciliations } from '../../src/database/tables/reconciliation.ts'
 import { virtualMachines } from '../../src/database/tables/topology.ts'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { createAttestationOperations } from '../../src/workflows/attestation-operations.ts'
 import { createIdempotency } from '../../src/workflows/idempotency.ts'
@@ -48,8 +49,8 @@ afterEach(async () => {
 })
 
 /** Another one is another process. */
-function newRunner(): ReconciliationRunner {
-  return createReconciliationRunner({ database: stage.database, verdicts, timings: { firstLookMs: 5, maxLookMs: 20, sliceMs: 30 } })
+function newRunner(reader = verdicts): ReconciliationRunner {
+  return createReconciliationRunner({ database: stage.database, verdicts: reader, timings: { firstLookMs: 5, maxLookMs: 20, sliceMs: 30 } })
 }
 const ask = (idempotencyKey = 'key') => operations.reconcileMigrations(operator, { idempotencyKey, cloudId: 'west' })
 const row = async (): Promise<ReconciliationRow> => (await stage.database.select().from(reconciliations))[0]!
@@ -57,7 +58,7 @@ async function runToItsEnd(): Promise<ReconciliationRow> {
   while ((await runner.advance(submitted.at(-1)!)) !== null);
   return row()
 }
-const changing = () => [stage.east, stage.west].flatMap(({ calls }) => calls).filter((call) => !isRead(call))
+const changing = () => [stage.east, stage.west].flatMap(({ calls }) => calls).filter((call) => !isRead(call) && !call.endsWith('.putAgain'))
 
 describe('not migrated: the machine goes on at the source', () => {
   beforeEach(() => putRecords(stage.west, ['started', 'placeholder']))
@@ -83,6 +84,29 @@ describe('not migrated: the machine goes on at the source', () => {
     await ask()
     expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
     expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED' })
+  })
+
+  test('a source whose way back was cut short between the release of its fence and its resumption is resumed, and that is said', async () => {
+    stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED' })
+    await ask()
+    const ended = await runToItsEnd()
+    expect(ended).toMatchObject({ state: 'DONE' })
+    expect(ended.done).toContain('The source, which was suspended without a fence, was resumed.')
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING' })
+  })
+
+  test('a source that was released and could not be started is still owed its start by whoever comes next', async () => {
+    stage.east.machines['vm-1']!.power = 'STOPPED'
+    stage.interrupt.before = (call) => {
+      if (call === 'east.start') throw new ProviderError('UNSUPPORTED', 'Its disk is damaged.', { retryable: false, remedy: 'Mend it.' })
+    }
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'FAILED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED', fence: null })
+    stage.interrupt.before = () => {}
+    await ask('again')
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', run: 2, startOwed: false })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING' })
   })
 
   test('another control plane that commits in between wins: it is read again, and decided again', async () => {
@@ -233,6 +257,25 @@ describe('migrated: the destination is the live copy', () => {
     expect(changing()).toEqual([])
   })
 
+  test('a rollback that goes on between the look and the deed is not undone: the source that it started runs on', async () => {
+    putRecords(stage.west, ['completed'])
+    stage.west.machines['copy'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
+    let looks = 0
+    runner = newRunner({
+      async read(...question) {
+        if (++looks === 1) stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+        const answer = await verdicts.read(...question)
+        putRecords(stage.west, ['rolled-back'])
+        stage.east.machines['vm-1'] = machine()
+        return answer
+      },
+    })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', row: 'ROLLED_BACK' })
+    expect(looks).toBe(2)
+    expect(changing()).toEqual([])
+  })
+
   test("a source under another's fence is left alone", async () => {
     stage.east.machines['vm-1']!.fence = { id: 'another', closed: false }
     await ask()
@@ -240,6 +283,27 @@ describe('migrated: the destination is the live copy', () => {
     expect(changing()).toEqual([])
   })
 })
+
+test.each([
+  ['west.expose', ['COMMITTED'], ['outcome']],
+  ['east.release', ['ABANDONED'], ['outcome']],
+  ['east.release', ['COMMITTED', 'rolled-back'], ['outcome', 'rolled-back']],
+] as const)(
+  'before %s a found record is put once more, since a power cut may take what a killed writer left',
+  async (deed, records, again) => {
+    putRecords(stage.west, ['started', 'placeholder', ...records])
+    stage.west.machines['copy'] = machine({ exposed: false, power: 'STOPPED' })
+    const lasting = new Set<string>()
+    const { records: site } = stage.west.connection
+    const { put } = site
+    site.put = (request) => put(request).then(() => void lasting.add(request.record.key))
+    const before: string[][] = []
+    stage.interrupt.before = (call) => void (call === deed && before.push([...lasting]))
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    expect(before[0]).toEqual(again.map((kind) => `migration.${migrationId}.1.${kind}`))
+  },
+)
 
 describe('once, however often it is sent', () => {
   test.each([
@@ -360,6 +424,93 @@ test('a source that returns while its records can not be read is fenced once the
   expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
 })
 
+test('a cloud that dies after it answered is noticed, and its source is fenced when it returns', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+  stage.west.machines['copy'] = machine()
+  stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+  await storeMigration('COMPLETED')
+  await seen('east', 'vm-1')
+  await watch(async (look) => {
+    await look()
+    stage.east.site = 'DEAD'
+    await look()
+    expect(await stage.database.select().from(clouds).where(eq(clouds.id, 'east'))).toMatchObject([{ state: 'UNREACHABLE' }])
+    expect(submitted).toEqual([])
+    stage.east.site = 'ALIVE'
+    await look()
+  })
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+  expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+})
+
+describe('a source that was attested dead, and is the one by its verdict', () => {
+  beforeEach(async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'ABANDONED'])
+    stage.west.machines['copy'] = machine({ power: 'STOPPED', exposed: false })
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
+    await seen('east', 'vm-1')
+    stage.east.site = 'DEAD'
+    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { uniqueId, cloudId: 'west' }, statement: 'Burnt.' })
+  })
+  const returns = () =>
+    watch(async (look) => {
+      await look()
+      expect(submitted.filter((key) => key.endsWith('.2'))).toEqual([])
+      stage.east.site = 'ALIVE'
+      await look()
+    })
+
+  test.each(['FAILED', 'CANCELLED'] as const)('goes on, unasked, when its cloud answers again: its migration is %s', async (state) => {
+    await storeMigration(state)
+    await returns()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED', tokenId: null })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('goes on, unasked, when its cloud answers again: it was reconciled from the records alone', async () => {
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
+    await returns()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', run: 2 })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('stays under its fence while somebody runs the kept copy', async () => {
+    await storeMigration('FAILED')
+    stage.west.machines['copy'] = machine()
+    await returns()
+    expect(submitted).toEqual([])
+    expect(changing()).toEqual([])
+  })
+})
+
+describe('of the third move of a machine back to the same site, from the records alone', () => {
+  const [second, third] = ['bbbbbbbb', 'cccccccc'].map((id) => migrationId.replace('aaaaaaaa', id)) as [string, string]
+  beforeEach(async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+    putRecords(stage.east, ['started', 'placeholder', 'COMMITTED', 'completed'], {
+      migrationId: second,
+      writtenAt: '2026-11-23T12:00:00.000Z',
+      vmId: 'vm-1',
+      sourceVmId: 'copy',
+    })
+    putRecords(stage.west, ['started', 'placeholder'], { migrationId: third, writtenAt: '2026-11-24T12:00:00.000Z' })
+    stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${third}.1.1`, closed: true } })
+  })
+
+  test('while the site in the middle is not read it waits, and goes on once it is', async () => {
+    stage.east.site = 'DEAD'
+    await ask()
+    await runner.advance(submitted[0]!)
+    expect(await row()).toMatchObject({ state: 'WAITING', migrationId: third, problem: expect.stringMatching(/until they answer/) })
+    expect(changing()).toEqual([])
+    stage.east.site = 'ALIVE'
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED' })
+  })
+})
+
 async function setCloudState(state: 'CONNECTED' | 'UNREACHABLE'): Promise<void> {
   await stage.database.write((orm) => [orm.update(clouds).set({ state }).where(eq(clouds.id, 'east'))])
 }
@@ -397,14 +548,17 @@ async function watch(during: (look: () => Promise<void>) => Promise<void>): Prom
     engineId: 'engine',
     submit,
     wake: () => {},
-    refreshTopology: () => setCloudState('CONNECTED'),
+    refreshTopology: async () => {
+      await setCloudState(stage.east.site === 'DEAD' ? 'UNREACHABLE' : 'CONNECTED')
+      if (stage.east.site === 'DEAD') throw new Error('The cloud east does not answer.')
+    },
     log: () => {},
   })
   await during(watching.look)
   await watching.close()
 }
 
-async function storeMigration(state: 'RUNNING' | 'COMPLETED'): Promise<void> {
+async function storeMigration(state: 'RUNNING' | 'COMPLETED' | 'FAILED' | 'CANCELLED'): Promise<void> {
   const now = new Date()
   await stage.database.write((orm) => [
     orm.insert(migrations).values({

@@ -187,13 +187,13 @@ export async function setVerdictStage(): Promise<VerdictStage> {
         return state.canFence ? fencing : undefined
       },
       records: {
-        put: ({ record }) =>
-          call('put', () => {
-            const there = state.records[record.key]
-            if (there && JSON.stringify(there.content) !== JSON.stringify(record.content))
-              throw refused(`The record ${record.key} is there.`)
+        put: ({ record }) => {
+          const isSame = () => JSON.stringify(state.records[record.key]?.content) === JSON.stringify(record.content)
+          return call(isSame() ? 'putAgain' : 'put', () => {
+            if (state.records[record.key] && !isSame()) throw refused(`The record ${record.key} is there.`)
             state.records[record.key] ??= record
-          }),
+          })
+        },
         list: ({ keyPrefix }) =>
           call('list', () => {
             if (state.site === 'RECORDS_DAMAGED') throw new Error('A record is damaged.')
