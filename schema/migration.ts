@@ -198,7 +198,7 @@ Migration.implement({
     error: t.field({
       type: ErrorInterface,
       nullable: true,
-      description: 'Why it failed; null where it did not.',
+      description: 'Why it failed, or why its rollback was refused before anything was changed; null otherwise.',
       resolve: (row) => (row.errorCode === null ? null : storedError(row)),
     }),
     createdAt: t.expose('createdAt', { type: 'DateTime', description: 'When it was asked for.' }),

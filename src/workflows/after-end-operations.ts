@@ -1,16 +1,18 @@
 /** What may begin with a migration that has ended: retry, rollback, discard of the kept copy. */
 import { eq } from 'drizzle-orm'
-import type { Change, Database } from '../database/client.ts'
+import type { Change, Database, Transaction } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
 import type { CarryBack } from './carry-back.ts'
+import type { CloudConnections } from './cloud-connections.ts'
 import { translated } from './failure.ts'
 import { reviveGroup, runningGroup } from './group-revival.ts'
 import type { Idempotency } from './idempotency.ts'
 import { migrationIn } from './migration-operations.ts'
-import { lockVirtualMachine } from './migration-start.ts'
-import type { MigrationPatch, MigrationRow } from './migration-store.ts'
+import { lockVirtualMachine, requireUnlocked } from './migration-start.ts'
+import type { MigrationPatch, MigrationRow, MigrationStore } from './migration-store.ts'
 import type { Actor, Operations } from './operations.ts'
+import { resultsOf } from './phase-context.ts'
 import {
   newestCarryBackVersion,
   newestDiscardVersion,
@@ -19,11 +21,14 @@ import {
   phaseList,
   type PhaseLists,
 } from './phase-lists.ts'
+import { requireBothSides, requireNewestMove } from './rollback-check.ts'
 
 export type AfterEndOperations = Pick<Operations, 'retryMigration' | 'rollbackMigration' | 'discardMigration'>
 
 // A type, not an interface: it has to be a record of strings.
 type MigrationAnswer = { migrationId: string }
+
+const checkTimeoutMs = 120_000
 
 export function createAfterEndOperations(dependencies: {
   idempotency: Idempotency
@@ -32,9 +37,11 @@ export function createAfterEndOperations(dependencies: {
   submit: (migrationId: string) => Promise<void>
   database: Pick<Database, 'select'>
   submitGroup: (groupId: string) => Promise<void>
+  store: Pick<MigrationStore, 'steps'>
+  connections: Pick<CloudConnections, 'connection'>
   carryBack: CarryBack
 }): AfterEndOperations {
-  const { idempotency, phaseLists, engineId, submit, database, submitGroup, carryBack } = dependencies
+  const { idempotency, phaseLists, engineId, submit, database, submitGroup, store, connections, carryBack } = dependencies
 
   /** Puts the row back to PENDING at the first phase of a list, under the lock, and hands it to the engine. */
   function begin(
@@ -42,18 +49,22 @@ export function createAfterEndOperations(dependencies: {
     mutation: string,
     version: (row: MigrationRow) => number,
     patchOf: (row: MigrationRow) => MigrationPatch & { attempt?: number },
+    /** Asks the clouds first, and throws where it can't be done. */
+    check: (row: MigrationRow) => Promise<void> = async () => {},
   ) {
     return (actor: Actor, input: { idempotencyKey: string; migrationId: string }) =>
       translated(async () => {
         const { migrationId } = input
-        const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, (commit) => {
+        const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, async (commit) => {
+          await check(await migrationIn(database, migrationId))
           const changed: Change[] = [{ topic: 'MIGRATION', subject: migrationId }]
           return commit(async (tx) => {
             const row = await migrationIn(tx, migrationId)
             requireAllowedAfterEnd(action, row)
-            // What it was to roll back may have been rolled back otherwise meanwhile.
+            // What it was to roll back may have been rolled back otherwise meanwhile, or moved on.
             if (action === 'RETRY' && row.rollsBackMigrationId !== null)
-              requireAllowedAfterEnd('ROLL_BACK', await migrationIn(tx, row.rollsBackMigrationId))
+              await requireRollBack(tx, await migrationIn(tx, row.rollsBackMigrationId))
+            if (action === 'ROLL_BACK') await requireRollBack(tx, row)
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
               .update(migrations)
@@ -76,6 +87,18 @@ export function createAfterEndOperations(dependencies: {
     'rollbackMigration',
     () => newestRollbackVersion,
     () => ({ endState: 'ROLLED_BACK' }),
+    async (migration) => {
+      await requireRollBack(database, migration)
+      await requireUnlocked(database, migration.sourceVirtualMachineId)
+      const signal = AbortSignal.timeout(checkTimeoutMs)
+      await requireBothSides({
+        migration,
+        results: resultsOf(await store.steps(migration)),
+        source: () => connections.connection(migration.sourceCloudId, signal),
+        destination: () => connections.connection(migration.destinationCloudId, signal),
+        signal,
+      })
+    },
   )
 
   /** The answer names the migration that does it. */
@@ -85,7 +108,7 @@ export function createAfterEndOperations(dependencies: {
         const carrying = await carryBack.prepare(await migrationIn(database, input.migrationId))
         return commit(
           async (tx) => {
-            requireAllowedAfterEnd('ROLL_BACK', await migrationIn(tx, input.migrationId))
+            await requireRollBack(tx, await migrationIn(tx, input.migrationId))
             await carrying.insert(tx)
             return { migrationId: carrying.id }
           },
@@ -132,6 +155,11 @@ export function createAfterEndOperations(dependencies: {
       }),
     ),
   }
+}
+
+async function requireRollBack(tx: Pick<Transaction, 'select'>, migration: MigrationRow): Promise<void> {
+  requireAllowedAfterEnd('ROLL_BACK', migration)
+  await requireNewestMove(tx, migration)
 }
 
 function errorOf({ errorCode, errorMessage, errorRemedy, errorRetryable }: MigrationRow): MigrationPatch {

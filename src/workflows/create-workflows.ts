@@ -132,7 +132,7 @@ export async function createWorkflows(dependencies: {
   const submissions = new Set<Promise<void>>()
 
   async function submitMigration(migrationId: string): Promise<void> {
-    await submit(migrationWorkflowName, runKey(await store.read(migrationId)))
+    await submit(migrationWorkflowName, await runKey(database, await store.read(migrationId)))
   }
 
   /** Tries once for the caller, and goes on behind its back: the row is stored, so nothing is lost. */
@@ -180,6 +180,8 @@ export async function createWorkflows(dependencies: {
       ...createMigrationTestOperations({ database, connections, idempotency, tests }),
       ...createAfterEndOperations({
         database,
+        store,
+        connections,
         idempotency,
         phaseLists,
         engineId: engine.id,

@@ -70,8 +70,13 @@ export function createMigrationStart(dependencies: {
   }
 }
 
-/** One place may be connected twice, and a virtual machine known by two rows: what counts is its unique id. */
 export async function lockVirtualMachine(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
+  await requireUnlocked(tx, virtualMachineId)
+  await tx.insert(activeMigrations).values({ virtualMachineId, migrationId })
+}
+
+/** One place may be connected twice, and a virtual machine known by two rows: what counts is its unique id. Throws PortolanError ALREADY_MIGRATING. */
+export async function requireUnlocked(tx: Pick<Transaction, 'select'>, virtualMachineId: string): Promise<void> {
   const [vm] = await tx.select({ uniqueId: virtualMachines.uniqueId }).from(virtualMachines).where(eq(virtualMachines.id, virtualMachineId))
   const [active] = await tx
     .select({ migrationId: activeMigrations.migrationId })
@@ -88,5 +93,4 @@ export async function lockVirtualMachine(tx: Transaction, virtualMachineId: stri
         path: ['input', 'sourceVirtualMachineId'],
       },
     )
-  await tx.insert(activeMigrations).values({ virtualMachineId, migrationId })
 }

@@ -4,7 +4,7 @@ import type { FreezeLeases } from './freeze-leases.ts'
 import type { MigrationRow, MigrationStore, StepRow } from './migration-store.ts'
 import type { MigrationSettings } from './migration-settings.ts'
 import type { PhaseLists } from './phase-lists.ts'
-import type { Phase, PhaseContext } from './phase.ts'
+import type { Phase, PhaseContext, PhaseResults } from './phase.ts'
 import { wait } from './wait.ts'
 
 export interface PhaseDependencies {
@@ -41,10 +41,7 @@ export function createPhaseContext(
     return migration
   }
 
-  // Steps come in order of their switchovers, so the newest wins.
-  const results: PhaseContext['results'] = Object.fromEntries(
-    from.steps.flatMap((step) => (step.result ? [[step.phase, step.result]] : [])),
-  )
+  const results = resultsOf(from.steps)
 
   return {
     get migration() {
@@ -81,4 +78,9 @@ export function createPhaseContext(
       return true
     },
   }
+}
+
+/** The newest of each phase: steps come in order of their switchovers. */
+export function resultsOf(steps: readonly StepRow[]): Partial<PhaseResults> {
+  return Object.fromEntries(steps.flatMap(({ phase, result }) => (result ? [[phase, result]] : [])))
 }

@@ -8,9 +8,10 @@
  * What was done is in the database (migration_steps) before the next thing begins, so any process may go on from there. Within this process a
  * migration has at most one phase running: whoever asks again, the engine after a crash of its own for instance, joins it.
  */
+import type { PortolanError } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
 import { failureOf } from './failure.ts'
-import type { MigrationRow, StepRow } from './migration-store.ts'
+import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts'
 import { runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
 import { phaseList } from './phase-lists.ts'
@@ -76,6 +77,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
         return list[position + 1]?.name ?? 'END'
       case 'VOID':
         return voidSwitchover(entered, phase, outcome)
+      case 'REFUSED':
+        return refuse(entered, phase, outcome.error)
       case 'FAILED':
         return outcome.error.code === 'CANCELLED' && entered.phase === phase.name && (await store.read(migration.id)).desired === 'CANCEL'
           ? cancel(entered)
@@ -109,20 +112,26 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     return undoLabel(phase)
   }
 
-  async function fail(migration: MigrationRow, phase: Phase, error: ReturnType<typeof failureOf>): Promise<string> {
+  async function fail(migration: MigrationRow, phase: Phase, error: PortolanError): Promise<string> {
     await store.write(migration, {
       patch: {
         direction: 'BACK_TO_START',
         endState: 'FAILED',
-        errorCode: error.code,
-        errorMessage: error.message,
-        errorRemedy: error.remedy,
-        errorRetryable: error.retryable,
+        ...errorPatch(error),
         problem: null,
       },
       events: [{ kind: 'PHASE_FAILED', phase: phase.name, message: error.message }],
     })
     return undoLabel(phase)
+  }
+
+  async function refuse(migration: MigrationRow, phase: Phase, error: PortolanError): Promise<null> {
+    await store.end(
+      migration,
+      { state: 'COMPLETED', endState: null, problem: null, ...errorPatch(error) },
+      { kind: 'PHASE_FAILED', phase: phase.name, message: error.message },
+    )
+    return null
   }
 
   async function cancel(migration: MigrationRow): Promise<string> {
@@ -138,7 +147,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     await gateway.closeMigration(migration.id)
     const message =
       state === 'ROLLED_BACK'
-        ? `The source runs again, as it was at the freeze; what was written at the destination since ${migration.exposedAt?.toISOString() ?? 'the cut-over'} is in its disks there only.`
+        ? `The source runs again, as it was at the freeze; what was written at the destination since ${migration.exposedAt?.toISOString() ?? 'the cut-over'} ${migration.copyKept ? 'is in its disks there only' : 'went with its machine there'}.`
         : 'The migration is complete.'
     await store.end(migration, { state, endState: null }, { kind: 'STATE_CHANGED', message })
     return null
@@ -242,6 +251,10 @@ function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): st
   return copyKept
     ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
     : 'nothing is left at the destination'
+}
+
+function errorPatch({ code, message, remedy, retryable }: PortolanError): MigrationPatch {
+  return { errorCode: code, errorMessage: message, errorRemedy: remedy, errorRetryable: retryable }
 }
 
 function undoLabel(phase: Phase): string {

@@ -1,6 +1,7 @@
 /** What a phase is, and what it gets. A phase is repeated after any crash: whatever it does must be safe to do again under the same operation ids. */
 import type { MigrationAgents } from '../agent-gateway/gateway.ts'
 import type { ExcludedPlace } from '../transfer/control-protocol.ts'
+import type { PortolanError } from '../domain/errors.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
 import type { ProviderConnection } from '../plugin-sdk/index.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
@@ -24,6 +25,8 @@ export interface PhaseResults {
   COMPARE_ROOTS: { equal: boolean }
   SEAL_COPY: { sealedAt: number }
   HEALTH_CHECK: { answeringAt: number }
+  /** There from its first effect on: before, a rollback can still be refused. */
+  STOP_DESTINATION: { gone: boolean }
 }
 
 /** Which processes of the agents are joined, and how: other ones have to be joined anew. */
@@ -37,11 +40,13 @@ export interface AgentLink {
 
 /**
  * DONE goes on with the next phase. VOID ends this try to switch over: its phases are undone back to SYNC, which goes on. `ownFault` counts against the limit
- * of voided switchovers; a restart of the control plane doesn't.
+ * of voided switchovers; a restart of the control plane doesn't. REFUSED: only of a rollback that has changed nothing yet; the migration is COMPLETED again, with the reason
+ * to be read.
  */
 export type PhaseOutcome =
   | { outcome: 'DONE'; result?: PhaseResults[keyof PhaseResults] }
   | { outcome: 'VOID'; reason: string; ownFault: boolean; result?: PhaseResults[keyof PhaseResults] }
+  | { outcome: 'REFUSED'; error: PortolanError }
 
 export const done: PhaseOutcome = { outcome: 'DONE' }
 

@@ -14,8 +14,8 @@ export const startSource: Phase = {
     if ((await virtualMachines.describe({ vmId, signal })).power !== 'RUNNING')
       await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
     await context.settings.refreshTopology(migration.sourceCloudId, signal)
-    // What is left at the destination is a copy again: off, fenced, and the operator's to discard.
-    await context.store.write(migration, { patch: { copyKept: true } })
+    // What is left at the destination, if anything, is a copy again: off, fenced, and the operator's to discard.
+    await context.store.write(migration, { patch: { copyKept: !context.results.STOP_DESTINATION?.gone } })
     return done
   },
   // A rollback only goes forward.

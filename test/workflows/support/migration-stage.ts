@@ -107,7 +107,7 @@ export async function setMigrationStage(
   const carryBack = createCarryBack({ connections, start })
   const operations = {
     ...createMigrationOperations({ ...engineSide, check, start, store }),
-    ...createAfterEndOperations({ ...engineSide, database, submitGroup: async () => {}, carryBack }),
+    ...createAfterEndOperations({ ...engineSide, database, store, connections, submitGroup: async () => {}, carryBack }),
     ...createMigrationTestOperations({ database, connections, idempotency, tests }),
     ...createBandwidthOperations(engineSide),
   }

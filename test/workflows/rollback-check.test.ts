@@ -1,0 +1,161 @@
+/** A plain rollback looks at both sides before it changes anything: once the destination is off, there has to be a source to start. */
+import { eq } from 'drizzle-orm'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { migrations } from '../../src/database/tables/migration.ts'
+import { ProviderError, type ProviderErrorCode } from '../../src/plugin-sdk/index.ts'
+import { runKey } from '../../src/workflows/migration-workflow.ts'
+import type { MigrationRow } from '../../src/workflows/migration-store.ts'
+import type { WorldState } from './support/fake-world.ts'
+import { operator, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+
+let stage: MigrationStage
+let hook: (call: string, when: 'before' | 'after') => void
+let keys = 0
+let id: string
+
+beforeEach(async () => {
+  hook = () => {}
+  stage = await setMigrationStage({ hook: (call, when) => hook(call, when) })
+  id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+})
+afterEach(() => stage.close())
+
+const rollBack = (migrationId = id) => stage.operations.rollbackMigration(operator, { idempotencyKey: `rollback-${keys++}`, migrationId })
+const failing = (call: string, code: ProviderErrorCode) => (made: string) => {
+  if (made === call) throw new ProviderError(code, 'No such luck.', { retryable: code === 'UNREACHABLE', remedy: 'None.' })
+}
+const destinationId = () => Object.keys(stage.world.look().machines)[0]!
+
+async function expectStillServedByDestination(): Promise<void> {
+  const { machines, violations, calls } = stage.world.look()
+  expect(violations).toEqual([])
+  expect(Object.values(machines)).toEqual([expect.objectContaining({ power: 'RUNNING', exposed: true })])
+  expect(calls.filter((call) => ['west.arm', 'west.stop', 'west.fence', 'east.release', 'east.start'].includes(call))).toEqual([])
+  expect(await stage.store.read(id)).toMatchObject({ state: 'COMPLETED', copyKept: false })
+  expect(await stage.isLocked()).toBe(false)
+}
+
+/** What is wrong with the sides, and with what the rollback is refused. */
+const obstacles: [string, { calls?: [string, ProviderErrorCode]; world?: (state: WorldState) => void }, object][] = [
+  ['the source is gone', { calls: ['east.describe', 'NOT_FOUND'] }, { code: 'NOT_FOUND', retryable: false }],
+  ["the source's cloud says nothing", { calls: ['east.describe', 'UNREACHABLE'] }, { code: 'CLOUD_UNREACHABLE', retryable: true }],
+  ['the source is not off', { world: ({ source }) => void (source.power = 'SUSPENDED') }, { code: 'CONFLICT' }],
+  ["somebody took the source's fence away", { world: ({ source }) => void (source.fence = null) }, { code: 'CONFLICT' }],
+  [
+    "the source is under another's fence",
+    { world: ({ source }) => void (source.fence = { id: 'other.1.1', closed: true }) },
+    { code: 'CONFLICT' },
+  ],
+  ["the destination's cloud says nothing", { calls: ['west.describe', 'UNREACHABLE'] }, { code: 'CLOUD_UNREACHABLE', retryable: true }],
+  [
+    "the destination is under another's fence",
+    { world: ({ machines }) => void (machines[Object.keys(machines)[0]!]!.fence = { id: 'other.1.1', closed: false }) },
+    { code: 'CONFLICT' },
+  ],
+]
+
+function standInTheWay({ calls, world }: (typeof obstacles)[number][1]): void {
+  if (calls) hook = failing(...calls)
+  if (world) stage.world.change('by somebody', world)
+}
+
+describe.each(obstacles)('where %s,', (_, obstacle, refusal) => {
+  test('nothing is changed, with a reason', async () => {
+    standInTheWay(obstacle)
+    await expect(rollBack()).rejects.toMatchObject({
+      ...refusal,
+      message: expect.stringMatching(/Nothing was changed/) as string,
+      path: ['input', 'migrationId'],
+    })
+    hook = () => {}
+    await expectStillServedByDestination()
+  })
+
+  test('and it came to be so after the request, it is completed as before, with the reason to be read', async () => {
+    await rollBack()
+    standInTheWay(obstacle)
+    const { code } = refusal as { code: string }
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', endState: null, errorCode: code })
+    hook = () => {}
+    await expectStillServedByDestination()
+  })
+})
+
+test('after one that was refused another one goes through, as a run of its own', async () => {
+  await rollBack()
+  const first = await runKey(stage.database, await stage.store.read(id))
+  hook = failing('east.describe', 'UNREACHABLE')
+  await stage.drive(stage.runner(), id)
+  hook = () => {}
+  await rollBack()
+  expect(await runKey(stage.database, await stage.store.read(id))).not.toBe(first)
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', errorCode: null })
+  expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', fence: null })
+})
+
+test('once it has begun it goes on, whatever is said of the source meanwhile', async () => {
+  await rollBack()
+  let broken = 0
+  hook = (call, when) => {
+    if (call === 'west.fence' && when === 'before' && broken++ === 0) failing(call, 'UNREACHABLE')(call)
+    if (broken === 1) failing('east.describe', 'NOT_FOUND')(call)
+  }
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  expect(broken).toBe(2)
+})
+
+test('a destination that is gone from its cloud needs no shutdown, and leaves no copy', async () => {
+  stage.world.change('deleted by somebody', ({ machines }) => void delete machines[Object.keys(machines)[0]!])
+  await rollBack()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: false })
+  const { source, violations } = stage.world.look()
+  expect(source).toMatchObject({ power: 'RUNNING', fence: null })
+  expect(violations).toEqual([])
+})
+
+test('a destination that its cloud knows under another id is not taken for gone', async () => {
+  stage.world.change('made anew by somebody', ({ machines }) => {
+    machines['other'] = machines[destinationId()]!
+    delete machines[destinationId()]
+  })
+  await expect(rollBack()).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringMatching(/other/) as string })
+})
+
+test('a fence that a reconciliation closed in the name of the attempt is lifted too', async () => {
+  stage.world.change('reconciled', ({ source }) => void (source.fence = { id: `${id}.1`, closed: true }))
+  await rollBack()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', fence: null })
+})
+
+describe('of the older of two moves', () => {
+  const later = (change: Partial<MigrationRow>) =>
+    stage.database.write((orm) => [orm.update(migrations).set(change).where(eq(migrations.id, 'later'))])
+
+  beforeEach(async () => {
+    const first = await stage.store.read(id)
+    const sourceVirtualMachineId = first.destinationVirtualMachineId!
+    const row = { ...first, id: 'later', sourceVirtualMachineId, sourceCloudId: 'west', createdAt: new Date(first.createdAt.getTime() + 1) }
+    await stage.database.write((orm) => [orm.insert(migrations).values(row)])
+  })
+
+  test('is refused until the later one is rolled back', async () => {
+    await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringMatching(/later/) as string })
+    await expectStillServedByDestination()
+    await later({ state: 'ROLLED_BACK' })
+    await rollBack()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  })
+
+  test('is refused where the later one began at another row of the same machine', async () => {
+    await later({ sourceVirtualMachineId: `east/vm-1` })
+    await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
+
+  test('is none where the later one brought the machine back, or was before it', async () => {
+    await later({ rollsBackMigrationId: 'another' })
+    await rollBack()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  })
+})
