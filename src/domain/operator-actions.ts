@@ -13,7 +13,7 @@ export interface MigrationStanding {
 }
 
 /** What steers a migration that runs. */
-export type OperatorAction = 'PAUSE' | 'RESUME' | 'CUT_OVER' | 'CANCEL'
+export type OperatorAction = 'PAUSE' | 'RESUME' | 'CUT_OVER' | 'CUT_OVER_LATER' | 'CANCEL'
 
 /** What begins with one that has ended. */
 export type AfterEndAction = 'RETRY' | 'DISCARD' | 'ROLL_BACK'
@@ -35,7 +35,7 @@ export function requireAllowed(action: OperatorAction, migration: MigrationStand
   if (action === 'CANCEL') return
   if (migration.desired === 'CANCEL' || migration.direction === 'BACK_TO_START')
     throw refusal(action, migration, 'it is being undone', 'Wait for it to end, then start another.')
-  if (action === 'PAUSE' && switchover.has(phase))
+  if ((action === 'PAUSE' || action === 'CUT_OVER_LATER') && switchover.has(phase))
     throw refusal(action, migration, 'the switchover is under way', 'Wait for it, or cancel the migration.')
 }
 

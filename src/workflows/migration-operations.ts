@@ -42,7 +42,7 @@ export function createMigrationOperations(dependencies: {
         idempotency.once<MigrationAnswer>(actor, mutation, input, (commit) =>
           commit(
             async (tx) => {
-              requireAllowed(action, await migrationIn(tx, input.migrationId))
+              requireAllowed(action === 'CUT_OVER' && input.at ? 'CUT_OVER_LATER' : action, await migrationIn(tx, input.migrationId))
               await tx
                 .update(migrations)
                 .set({ ...patchOf(input), updatedAt: new Date() })

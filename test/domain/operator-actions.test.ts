@@ -42,6 +42,11 @@ describe('the operator', () => {
     expect(mayPause.at(-1)).toBe('READY_TO_CUT_OVER')
   })
 
+  test('may postpone the cutover until the switchover begins, and ask for it at once in the switchover too', () => {
+    expect(migrationPhases.filter((phase) => allowed('CUT_OVER_LATER', standing({ phase }))).at(-1)).toBe('READY_TO_CUT_OVER')
+    expect(allowed('CUT_OVER', standing({ phase: 'FREEZE' }))).toBe(true)
+  })
+
   test.each(['COMPLETED', 'FAILED', 'CANCELLED', 'ROLLED_BACK'] as const)('may not steer a migration that is %s', (state) => {
     for (const action of ['PAUSE', 'RESUME', 'CUT_OVER', 'CANCEL'] as const) expect(allowed(action, standing({ state }))).toBe(false)
   })

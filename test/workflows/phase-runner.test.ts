@@ -356,6 +356,52 @@ describe('the operator', () => {
     await expectMoved(stage)
   })
 
+  test.each([
+    ['a pause', (id: string) => stage.operations.pauseMigration(operator, key('late', id))],
+    [
+      'a postponed cutover',
+      (id: string) => stage.operations.cutOverMigration(operator, { ...key('late', id), at: new Date(Date.now() + 3_600_000) }),
+    ],
+  ])('is granted %s in the last moment before the switchover', async (_, wish) => {
+    let wished = 0
+    const lists = changed('READY_TO_CUT_OVER', (phase) => ({
+      do: async (context) => {
+        const outcome = await phase.do(context)
+        if (wished++ === 0) await wish(context.migration.id)
+        return outcome
+      },
+    }))
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(lists), id)
+    await eventually(async () => expect(await stage.store.read(id)).toMatchObject({ switchover: 2, voidedSwitchovers: 0 }))
+    await eventually(async () => expect((await stage.store.read(id)).phase).toMatch(/SYNC|READY_TO_CUT_OVER/))
+    const { calls } = stage.world.look()
+    expect(calls.filter((call) => call === 'east.arm' || call === 'SOURCE.freeze')).toEqual([])
+    await stage.operations.resumeMigration(operator, key('resume', id))
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED', switchover: 2 })
+    await expectMoved(stage)
+  })
+
+  test('finds the estimate made anew after a pause before the cutover', async () => {
+    const lists = changed('SYNC', (phase) => ({
+      do: async (context) => {
+        const outcome = await phase.do(context)
+        await stage.operations.pauseMigration(operator, key('pause', context.migration.id))
+        return outcome
+      },
+    }))
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(lists), id)
+    await eventually(async () => expect(await stage.store.read(id)).toMatchObject({ state: 'PAUSED', phase: 'READY_TO_CUT_OVER' }))
+    const before = stage.world.look().calls.length
+    await new Promise((later) => setTimeout(later, quickTimings.holdMs))
+    await stage.operations.resumeMigration(operator, key('resume', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+    const since = stage.world.look().calls.slice(before)
+    expect(since.slice(0, since.indexOf('east.arm'))).toContain('SOURCE.round.run')
+  })
+
   test('is refused once the destination has taken over', async () => {
     const id = await stage.start()
     await stage.drive(stage.runner(), id)

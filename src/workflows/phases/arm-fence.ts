@@ -1,4 +1,5 @@
 import { switchoverFenceId } from '../../domain/fence-id.ts'
+import { cutoverObstacle } from '../cutover-obstacle.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { sourceVmId } from './phase-facts.ts'
 
@@ -12,6 +13,9 @@ export const armFence: Phase = {
   control: 'CANCELLABLE',
   timeoutMs: 2 * 60_000,
   async do(context) {
+    // What was said until this phase was entered was granted; from then on a pause is refused.
+    const obstacle = await cutoverObstacle(context)
+    if (obstacle !== null) return { outcome: 'VOID', reason: obstacle, ownFault: false }
     const { fencing } = await context.source()
     if (!fencing) {
       await context.note(

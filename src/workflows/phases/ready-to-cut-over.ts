@@ -15,8 +15,7 @@ export const readyToCutOver: Phase = {
   ownRetries: true,
   async do(context) {
     const rounds = createSyncRounds(context)
-    // SYNC ended on an estimate that holds; after a restart it is an old one.
-    let ready = !context.repeated
+    let ready = !context.repeated && (await isFresh(context))
     const tests = createMigrationTests(context)
     try {
       for (;;) {
@@ -38,6 +37,12 @@ export const readyToCutOver: Phase = {
 }
 
 const endedBefore = 'The migration ended before the test had.'
+
+/** SYNC ended on an estimate that holds, unless a pause or a hook came in between. */
+async function isFresh({ store, migration, settings }: PhaseContext): Promise<boolean> {
+  const last = await store.lastRound(migration)
+  return last !== null && Date.now() - (last.startedAt.getTime() + (last.durationMs ?? 0)) < settings.timings.holdMs
+}
 
 /** When it is ready, the end of what it waits for ends the waiting at once. */
 async function waitBetweenRounds(context: PhaseContext, ready: boolean, tests: Pick<MigrationTests, 'problem'>): Promise<void> {
