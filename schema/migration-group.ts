@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import { resolveArrayConnection } from '@pothos/plugin-relay'
 import { migrationGroupMembers, migrationGroups } from '../src/database/tables/migration-group.ts'
-import { memberStates, type GroupState, type MemberState } from '../src/domain/migration-group.ts'
+import { isTriedAgain, memberStates, type GroupState, type MemberState } from '../src/domain/migration-group.ts'
 import { errorCodes } from '../src/domain/errors.ts'
 import { readGroup, type Member } from '../src/workflows/group-facts.ts'
 import { builder } from './builder.ts'
@@ -31,7 +31,7 @@ export const GroupStateEnum = describedEnum<GroupState>(
 
 const MemberStateEnum = describedEnum<MemberState>('MigrationGroupMemberState', 'What a member of a group is at.', {
   PLANNED: 'The group was not started.',
-  WAITING_FOR_SLOT: 'It waits for its turn under the concurrency limits.',
+  WAITING_FOR_SLOT: 'It waits for its turn under the concurrency limits, or for another migration of its machine to end: see `refusal`.',
   RUNNING: 'Its migration works.',
   PAUSED: 'Its migration is paused.',
   WAITING_FOR_DEPENDENCY: 'It could cut over, and waits until all that it depends on are COMPLETED; meanwhile its copy is kept fresh.',
@@ -77,14 +77,15 @@ const MigrationGroupMember = builder.objectRef<Member>('MigrationGroupMember').i
     refusal: t.field({
       type: ErrorInterface,
       nullable: true,
-      description: 'Why it could not be started; null where it could, or was not tried. Errors after its start are at `migration`.',
+      description:
+        'Why it could not be started; null where it could, or was not tried. Where it is retryable, it is tried again without being asked. Errors after its start are at `migration`.',
       resolve: ({ refusalCode, refusalMessage, refusalRemedy }) =>
         refusalCode === null
           ? null
           : errorValue({
               code: errorCodes.find((code) => code === refusalCode) ?? 'INTERNAL',
               message: refusalMessage ?? '',
-              retryable: false,
+              retryable: isTriedAgain(refusalCode),
               remedy: refusalRemedy ?? '',
               path: [],
             }),

@@ -31,7 +31,7 @@ export interface MemberFacts {
   name: string
   /** Names of members that come before it in the list. */
   dependsOn: readonly string[]
-  /** It could not be started. */
+  /** It could not be started, and is not tried again. */
   refused: boolean
   migration: MemberMigration | null
 }
@@ -42,6 +42,11 @@ export interface MemberMigration {
   direction: MigrationDirection
   /** Set while it goes back, and while something is done with it after its end. */
   endState: 'FAILED' | 'CANCELLED' | 'ROLLED_BACK' | null
+}
+
+/** A machine that another migration moves is free again at that one's end: all else that keeps a member from being started stays. */
+export function isTriedAgain(refusalCode: string): boolean {
+  return refusalCode === 'ALREADY_MIGRATING'
 }
 
 export function isGroupEnded(state: GroupState): boolean {

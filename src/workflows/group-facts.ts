@@ -3,7 +3,7 @@ import { asc, eq, getColumns } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { migrationGroupMembers, migrationGroups } from '../database/tables/migration-group.ts'
 import { migrations } from '../database/tables/migration.ts'
-import { memberStandings, type MemberStanding } from '../domain/migration-group.ts'
+import { isTriedAgain, memberStandings, type MemberStanding } from '../domain/migration-group.ts'
 import { requireAllowed, type MigrationStanding } from '../domain/operator-actions.ts'
 
 export type GroupRow = typeof migrationGroups.$inferSelect
@@ -35,7 +35,11 @@ export async function readGroup(
     .orderBy(asc(migrationGroupMembers.position))
   const standings = memberStandings(
     group,
-    rows.map(({ member, migration }) => ({ ...member, refused: member.refusalCode !== null, migration })),
+    rows.map(({ member, migration }) => ({
+      ...member,
+      refused: member.refusalCode !== null && !isTriedAgain(member.refusalCode),
+      migration,
+    })),
   )
   return { group, members: rows.map(({ member, migration }) => ({ ...member, migration, ...standings.get(member.name)! })) }
 }

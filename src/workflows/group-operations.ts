@@ -15,6 +15,7 @@ import type { Idempotency } from './idempotency.ts'
 import type { MigrationCheck } from './migration-check.ts'
 import type { MigrationPatch, MigrationRow } from './migration-store.ts'
 import type { Actor, NewGroup, NewMember, Operations } from './operations.ts'
+import { wait } from './wait.ts'
 
 export type GroupOperations = Pick<
   Operations,
@@ -41,8 +42,15 @@ export function createGroupOperations(dependencies: {
   engineId: string
   /** Hands a stored group to the engine. Must not throw: what can't be submitted now is submitted later. */
   submit: (groupId: string) => Promise<void>
+  /** How long a cancel waits for the data paths to stop, in milliseconds. */
+  cancelMs?: number
 }): GroupOperations {
-  const { database, check, idempotency, engineId, submit } = dependencies
+  const { database, check, idempotency, engineId, submit, cancelMs = 60_000 } = dependencies
+  const steerToCancel = steer(
+    'cancelMigrationGroup',
+    (group) => ({ desired: 'CANCEL', ...(group.state === 'CREATED' && { state: 'CANCELLED', endedAt: new Date() }) }),
+    ({ desired }) => (desired === 'CANCEL' ? null : { desired: 'CANCEL' }),
+  )
 
   async function planned(members: NewMember[]) {
     requireMemberCount(members.length)
@@ -152,12 +160,28 @@ export function createGroupOperations(dependencies: {
       () => ({ desired: 'RUN' }),
       ({ desired }) => (desired === 'PAUSE' ? { desired: 'RUN' } : null),
     ),
-    cancelMigrationGroup: steer(
-      'cancelMigrationGroup',
-      (group) => ({ desired: 'CANCEL', ...(group.state === 'CREATED' && { state: 'CANCELLED', endedAt: new Date() }) }),
-      ({ desired }) => (desired === 'CANCEL' ? null : { desired: 'CANCEL' }),
-    ),
+    /** Answers once all that it reaches has stopped, as the cancel of one migration does. */
+    async cancelMigrationGroup(actor, input) {
+      const answer = await steerToCancel(actor, input)
+      for (const until = performance.now() + cancelMs; ;) {
+        const going = await steerable(database, answer.migrationGroupId)
+        if (going.length === 0) return answer
+        if (performance.now() > until) throw notStopped(answer.migrationGroupId, going)
+        await wait(cancelPollMs, AbortSignal.timeout(cancelMs))
+      }
+    },
   }
+}
+
+const cancelPollMs = 250
+
+function notStopped(groupId: string, going: MigrationRow[]): PortolanError {
+  const { id, phase, problem } = going[0]!
+  return new PortolanError(
+    'TIMED_OUT',
+    `The cancel of group ${groupId} is under way, but ${going.length} of its migrations have not stopped yet, ${id} (${phase}) first. ${problem ?? ''}`.trim(),
+    { retryable: true, remedy: 'Send the same request again to wait on, and see the `problem` of each for what it waits for.' },
+  )
 }
 
 async function insertGroup(
@@ -183,7 +207,7 @@ async function insertGroup(
 }
 
 /** Those that have neither ended nor committed. */
-async function steerable(tx: Transaction, groupId: string): Promise<MigrationRow[]> {
+async function steerable(tx: Pick<Transaction, 'select'>, groupId: string): Promise<MigrationRow[]> {
   const ids = tx
     .select({ id: migrationGroupMembers.migrationId })
     .from(migrationGroupMembers)

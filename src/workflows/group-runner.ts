@@ -3,10 +3,11 @@
  *
  * It holds nothing in memory: each look reads the database and does what is missing there, in transactions that may be repeated. Several at once do no harm.
  */
-import { and, eq, isNull } from 'drizzle-orm'
+import { and, eq, inArray, isNull } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { migrationGroupMembers, migrationGroups } from '../database/tables/migration-group.ts'
 import { migrations } from '../database/tables/migration.ts'
+import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { groupEnd, isGroupEnded, isMemberEnded, type GroupState } from '../domain/migration-group.ts'
 import { isSteerable, readGroup, type GroupRow, type Member } from './group-facts.ts'
@@ -19,8 +20,10 @@ export interface GroupRunner {
   close(): Promise<void>
 }
 
-/** So many members may be before their copy at once: the others are started as these move on, so that a thousand don't ask their cloud at one time. */
-const mostBeforeCopy = 16
+/** So many members may be at their pre-flight at once: the others are started as these move on, so that a thousand don't ask their cloud at one time. */
+const mostInPreFlight = 16
+/** So many members on one host may wait for a slot: more of them would only ask for their turn again and again, and those on another host are kept from nothing. */
+const mostInQueue = 16
 
 export function createGroupRunner(dependencies: {
   database: Database
@@ -40,8 +43,33 @@ export function createGroupRunner(dependencies: {
     const { group, members } = found
     if (isGroupEnded(group.state)) return true
     for (const member of members) if (mustStop(group, member)) await cancel(member.migrationId!)
-    if (group.desired === 'RUN') for (const member of startable(members)) await startMember(group, member)
+    if (group.desired === 'RUN') await startMembers(group, members)
     return settle(groupId)
+  }
+
+  async function startMembers(group: GroupRow, members: Member[]): Promise<void> {
+    const unstarted = members.filter(({ migrationId, state }) => migrationId === null && !isMemberEnded(state))
+    if (unstarted.length === 0) return
+    const waiting = members.filter(({ migrationId, state }) => migrationId !== null && state === 'WAITING_FOR_SLOT')
+    let inPreFlight = members.filter(isInPreFlight).length
+    const hostOf = await hostsOf([...unstarted, ...waiting])
+    const inQueue = new Map<string, number>()
+    const count = (member: Member) => inQueue.set(hostOf(member), (inQueue.get(hostOf(member)) ?? 0) + 1)
+    waiting.forEach(count)
+    for (const member of unstarted) {
+      if (inPreFlight >= mostInPreFlight) return
+      if ((inQueue.get(hostOf(member)) ?? 0) >= mostInQueue || !(await startMember(group, member))) continue
+      inPreFlight++
+      count(member)
+    }
+  }
+
+  async function hostsOf(members: Member[]): Promise<(member: Member) => string> {
+    const ids = members.map(({ request }) => request.sourceVirtualMachineId)
+    const { id, hostId } = virtualMachines
+    const rows = await database.select({ id, hostId }).from(virtualMachines).where(inArray(id, ids))
+    const hosts = new Map(rows.map((row) => [row.id, row.hostId]))
+    return ({ request }) => hosts.get(request.sourceVirtualMachineId) ?? ''
   }
 
   async function cancel(migrationId: string): Promise<void> {
@@ -55,7 +83,8 @@ export function createGroupRunner(dependencies: {
     )
   }
 
-  async function startMember({ id: groupId, cutoverPolicy }: GroupRow, member: Member): Promise<void> {
+  /** False where it could not be started. */
+  async function startMember({ id: groupId, cutoverPolicy }: GroupRow, member: Member): Promise<boolean> {
     const changed = [{ topic: 'MIGRATION_GROUP' as const, subject: groupId }]
     const own = and(eq(migrationGroupMembers.id, member.id), isNull(migrationGroupMembers.migrationId))
     try {
@@ -66,13 +95,18 @@ export function createGroupRunner(dependencies: {
         const [unstarted] = await tx.select().from(migrationGroupMembers).where(own)
         if (group?.desired !== 'RUN' || isGroupEnded(group.state) || !unstarted) return false
         await migration.insert(tx)
-        await tx.update(migrationGroupMembers).set({ migrationId: migration.id }).where(own)
+        await tx
+          .update(migrationGroupMembers)
+          .set({ migrationId: migration.id, refusalCode: null, refusalMessage: null, refusalRemedy: null })
+          .where(own)
         return true
       }, changed)
       if (inserted) await submit(migration.id)
+      return inserted
     } catch (error) {
       if (!(error instanceof PortolanError)) throw error
       const { code, message, remedy } = error
+      if (code === member.refusalCode && message === member.refusalMessage) return false
       await database.write(
         (orm) => [
           orm.update(migrationGroupMembers).set({ refusalCode: code, refusalMessage: message, refusalRemedy: remedy }).where(own),
@@ -80,6 +114,7 @@ export function createGroupRunner(dependencies: {
         ],
         changed,
       )
+      return false
     }
   }
 
@@ -146,9 +181,8 @@ function mustStop({ desired }: GroupRow, { state, stoppedBy, migrationId }: Memb
   return migrationId !== null && !isMemberEnded(state) && (desired === 'CANCEL' || stoppedBy !== null)
 }
 
-function startable(members: readonly Member[]): Member[] {
-  const before = members.filter(({ migrationId, state }) => migrationId !== null && state === 'WAITING_FOR_SLOT').length
-  return members
-    .filter(({ migrationId, state }) => migrationId === null && !isMemberEnded(state))
-    .slice(0, Math.max(0, mostBeforeCopy - before))
+function isInPreFlight({ state, migration }: Member): boolean {
+  return (
+    !isMemberEnded(state) && (migration?.state === 'PENDING' || (migration?.phase === 'PRE_FLIGHT' && migration.direction === 'FORWARD'))
+  )
 }

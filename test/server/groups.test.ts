@@ -39,7 +39,7 @@ beforeAll(async () => {
       .values([
         member(0, { migrationId: 'm1' }),
         ...Array.from({ length: 30 }, (_, index) => member(index + 1)),
-        member(31, { refusalCode: 'ALREADY_MIGRATING', refusalMessage: 'It is.', refusalRemedy: 'Wait.' }),
+        member(31, { refusalCode: 'NOT_FOUND', refusalMessage: 'It is gone.', refusalRemedy: 'Wait.' }),
       ]),
   ])
   operator = await api.tokenOf('OPERATOR')
@@ -135,7 +135,7 @@ test('members come in pages, each with its state, what it waits for, its migrati
     },
   })
   expect(await ask(['FAILED'])).toMatchObject({
-    members: { totalCount: 1, nodes: [{ name: 'member 31', refusal: { code: 'ALREADY_MIGRATING', message: 'It is.' } }] },
+    members: { totalCount: 1, nodes: [{ name: 'member 31', refusal: { code: 'NOT_FOUND', message: 'It is gone.' } }] },
   })
 })
 

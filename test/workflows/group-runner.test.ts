@@ -13,7 +13,7 @@ import { createMigrationCheck } from '../../src/workflows/migration-check.ts'
 import { createMigrationStart } from '../../src/workflows/migration-start.ts'
 import type { NewGroup } from '../../src/workflows/operations.ts'
 import { phaseLists } from '../../src/workflows/phase-lists.ts'
-import { member, storeMachines, temporaryDatabase } from './support/group-stage.ts'
+import { hostCount, member, storeMachines, temporaryDatabase } from './support/group-stage.ts'
 import { artifacts, operator } from './support/migration-settings-for-tests.ts'
 
 let stage: Awaited<ReturnType<typeof temporaryDatabase>>
@@ -35,13 +35,14 @@ afterEach(async () => {
 const key = () => ({ idempotencyKey: `key-${keys++}` })
 const connections = { connection: () => Promise.reject(new Error('There are no clouds here.')) }
 
-function operationsOn(database: Database) {
+function operationsOn(database: Database, cancelMs = 60_000) {
   return createGroupOperations({
     database,
     check: createMigrationCheck({ database, connections, artifacts }),
     idempotency: createIdempotency(database, sealKeyOf(Buffer.alloc(32, 7))),
     engineId: 'engine',
     submit: async () => {},
+    cancelMs,
   })
 }
 
@@ -215,13 +216,57 @@ async function storeMoreMachines(count: number): Promise<void> {
   await storeMachines(stage.database, count)
 }
 
+test('members of one host that wait for a slot keep those of another from nothing', async () => {
+  await storeMoreMachines(60)
+  const ofFirstHost = Array.from({ length: 20 }, (_, index) => index * hostCount)
+  const id = await started({ members: [...ofFirstHost, 1, 2].map((index) => member(index)) })
+  const runner = runnerOn(stage.database)
+  await runner.advance(id)
+  expect(await stage.database.$count(migrations)).toBe(16)
+  for (const index of ofFirstHost.slice(0, 16)) await becomes(id, `m${index}`, 'RUNNING', 'ADMISSION')
+  await runner.advance(id)
+  const begun = (await read(id)).members.filter(({ migrationId }) => migrationId !== null).map(({ name }) => name)
+  expect(begun.slice(16)).toEqual(['m1', 'm2'])
+})
+
+test('a member whose machine another migration moves says so, and is started once that has ended', async () => {
+  const other = await started({ members: [member(0)] })
+  await runnerOn(stage.database).advance(other)
+  const id = await started({ members: [member(0), member(1)] })
+  const runner = runnerOn(stage.database)
+  await runner.advance(id)
+  await runner.advance(id)
+  const { members } = await read(id)
+  expect(members[0]).toMatchObject({ state: 'WAITING_FOR_SLOT', migrationId: null, refusalCode: 'ALREADY_MIGRATING' })
+  expect(members[1]).toMatchObject({ migrationId: expect.any(String) as string, refusalCode: null })
+  await becomes(other, 'm0', 'CANCELLED')
+  await runner.advance(id)
+  expect((await read(id)).members[0]).toMatchObject({ migrationId: expect.any(String) as string, refusalCode: null, refusalMessage: null })
+})
+
+test('a cancel answers once what it reaches has stopped, and says what has not', async () => {
+  const id = await started({ members: [member(0), member(1)] })
+  const operations = operationsOn(stage.database, 1)
+  await runnerOn(stage.database).advance(id)
+  const request = { migrationGroupId: id, ...key() }
+  await expect(operations.cancelMigrationGroup(operator, request)).rejects.toMatchObject({
+    code: 'TIMED_OUT',
+    retryable: true,
+    message: expect.stringMatching(/2 of its migrations/) as string,
+  })
+  await honourCancels()
+  expect(await operations.cancelMigrationGroup(operator, request)).toEqual({ migrationGroupId: id })
+})
+
 test('cancelling reaches members that were not started, and one past the point of no return goes on', async () => {
   const id = await started({ members: Array.from({ length: 20 }, (_, index) => member(index)) })
   const runner = runnerOn(stage.database)
   await runner.advance(id)
   await becomes(id, 'm0', 'RUNNING', 'COMMIT')
-  await operationsOn(stage.database).cancelMigrationGroup(operator, { migrationGroupId: id, ...key() })
+  const cancelled = operationsOn(stage.database).cancelMigrationGroup(operator, { migrationGroupId: id, ...key() })
+  await expect.poll(async () => (await read(id)).group.desired).toBe('CANCEL')
   await honourCancels()
+  await cancelled
   await runner.advance(id)
   const now = await states(id)
   expect(now.filter((state) => state === 'CANCELLED')).toHaveLength(19)

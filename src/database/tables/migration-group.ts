@@ -38,7 +38,7 @@ export const migrationGroupMembers = sqliteTable(
     request: text({ mode: 'json' }).$type<MigrationRequest>().notNull(),
     /** Null until it is started. */
     migrationId: text(),
-    /** Why it could not be started, where it could not. */
+    /** Why it could not be started, where it could not, or not yet. */
     refusalCode: text(),
     refusalMessage: text(),
     refusalRemedy: text(),
