@@ -54,7 +54,7 @@ const libraries = [
   'libuuid.so.1*',
   'libe2p.so.2*',
 ]
-const programs = ['usr/bin/busybox', 'usr/sbin/e2fsck', 'usr/sbin/tune2fs', 'usr/sbin/blkid']
+const programs = ['usr/bin/busybox', 'usr/bin/chattr', 'usr/sbin/e2fsck', 'usr/sbin/tune2fs', 'usr/sbin/blkid']
 
 /** `kernel`, and `base.cpio.zst`: the landing image's initramfs but for the agent. */
 export const landingBase: BuildStep = {

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { AgentSession } from '../../src/agent-gateway/agent-session.ts'
 import { wholeBlocks } from '../../src/agents/migration/excluded-directories.ts'
@@ -161,6 +161,34 @@ describe('an excluded directory', { timeout: 60_000 }, () => {
     expect(last.bytesSent).toBeGreaterThan(23 * mebibyte)
     expect(await roots()).toSatisfy(({ ours, theirs }) => ours === theirs)
     expect(differingBlocks()).toEqual([])
+  })
+
+  test('is emptied of what nobody may delete, and one that nobody may change is a failure that no repetition mends', async () => {
+    for (const name of ['immutable', 'deeper/append-only']) {
+      mkdirSync(dirname(join(cache, name)), { recursive: true })
+      file(join(cache, name), 10_000)
+    }
+    execFileSync('chattr', ['+i', join(cache, 'immutable')])
+    execFileSync('chattr', ['+a', join(cache, 'deeper/append-only'), join(cache, 'deeper')])
+    const held = join(mountPoint, 'held')
+    mkdirSync(held)
+    file(join(held, 'inside'), 10_000)
+    execFileSync('chattr', ['+i', held])
+    sync()
+    await connect([cache, held])
+    await round(1, 'FULL')
+    await source.request('freeze', { freezeId: 'f', leaseMs: 60_000 }, options)
+    await round(2, 'CHANGED')
+    await source.request('thaw', { freezeId: 'f' }, options)
+    const empty = (path: string) => destination.request('fixUp', { nics: [], empty: [{ partition: null, path }] }, options)
+    expect((await empty('/var/cache')).steps[0]).toMatchObject({ changed: true })
+    await expect(empty('/held')).rejects.toMatchObject({
+      agentCode: 'FIX_UP_FAILED',
+      retryable: false,
+      message: expect.stringMatching(/chattr \+i/),
+    })
+    const copy = mount(pair.destination.path)
+    expect(readdirSync(join(copy, 'var/cache'))).toEqual([])
   })
 
   test('that can not be left out is refused before anything is copied', async () => {

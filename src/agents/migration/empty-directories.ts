@@ -41,6 +41,8 @@ export async function emptyDirectories(diskName: string, places: readonly Exclud
   }
 }
 
+const attributes = 'where its directory is immutable, by `chattr +i`, take that away in the source, or do not exclude it'
+
 /** How many entries went. A directory that isn't there is empty enough. */
 async function emptyDirectory(root: string, path: string): Promise<number> {
   let directory = root
@@ -55,14 +57,30 @@ async function emptyDirectory(root: string, path: string): Promise<number> {
     if (!found.isDirectory()) throw failed([path], `${part} is no directory`)
   }
   const names = (await readdir(directory)).filter((name) => !(directory === root && name === 'lost+found'))
-  for (const name of names) await rm(join(directory, name), { recursive: true, force: true })
+  for (const name of names)
+    await remove(join(directory, name)).catch((error: Error) => {
+      throw failed([path], `${error.message} (${attributes})`, false)
+    })
   return names.length
 }
 
-function failed(paths: readonly string[], reason: string): TransferError {
+/**
+ * What somebody made immutable or append-only (`chattr`) is held even against root, until that is taken away. Node's error doesn't tell it from others. What stays then
+ * stays for good.
+ */
+async function remove(path: string): Promise<void> {
+  const removed = () => rm(path, { recursive: true, force: true })
+  await removed().catch(async () => {
+    // What is neither file nor directory has no such attributes, and chattr says so with an error.
+    await runTool('chattr', ['-R', '-f', '-i', '-a', path]).catch(() => {})
+    await removed()
+  })
+}
+
+function failed(paths: readonly string[], reason: string, retryable = true): TransferError {
   return new TransferError(
     'FIX_UP_FAILED',
     `The excluded directories ${paths.join(', ').slice(0, 1_000)} could not be emptied in the copy: ${reason}. What was verified is unchanged; discard the overlay and try again.`,
-    { retryable: true },
+    { retryable },
   )
 }
