@@ -5,7 +5,7 @@ import { rotating } from './test/support/rotating.ts'
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/campaign.test.ts']
 
-/** Each of these breaks real migrations for minutes: one of them a run, by the seed; all of them in `npm run test:full`, or when named. */
+/** Each of these breaks real migrations for minutes: one of them a run, day by day in turn; all of them in `npm run test:full`, or when named. */
 const faultScenarios = [
   'killed-in-each-phase',
   'upgraded-while-running',
