@@ -1,20 +1,22 @@
 /** The second attempt of a migration that failed: it must complete, and must not copy again what is there. */
 import { randomUUID } from 'node:crypto'
 import { stat } from 'node:fs/promises'
+import { artifacts } from '../../setup/artifacts.ts'
 import { blockBytes, differingBlocks } from '../support/compare-disks.ts'
 import { inGuest } from '../support/in-guest.ts'
 import { diskImage, hasEnded, type ScenarioMigration } from '../support/scenario-site.ts'
 import * as documents from './campaign-documents.ts'
 import { checkCopies, verdictOf } from './checks.ts'
 import { copyAt } from './copies.ts'
+import { leastKeptBytes, recopiedShare, untouchedBlocks } from './kept-copy.ts'
 import { greatestRecopiedShare, type RunResult } from './result.ts'
 import type { Stage } from './stage.ts'
 
-const roundsDocument = `query Rounds($id: ID!) { migration(id: $id) { copyKept rounds(first: 100) { nodes { mode verifiedBytes changedBytes } } } }`
+const roundsDocument = `query Rounds($id: ID!) { migration(id: $id) { copyKept rounds(first: 100) { nodes { mode state verifiedBytes changedBytes } } } }`
 
 interface Rounds {
   copyKept: boolean
-  rounds: { nodes: { mode: 'FULL' | 'CHANGED'; verifiedBytes: number | string; changedBytes: number | string }[] }
+  rounds: { nodes: { mode: 'FULL' | 'CHANGED'; state: string; verifiedBytes: number | string; changedBytes: number | string }[] }
 }
 
 export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: number, result: RunResult): Promise<void> {
@@ -24,8 +26,9 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
   const measured = verifiedBytes >= worthMeasuringBytes
   if (measured && !earlier.copyKept) return unresolved(`${verifiedBytes} verified bytes were not kept.`)
   if (measured) await holdWriters(stage)
-  const kept = measured ? await lookAtCopy(stage) : null
-  if (kept && kept.allocatedBytes < verifiedBytes * leastKeptShare)
+  const whole = wasWhole(earlier)
+  const kept = measured ? await lookAtCopy(stage, whole) : null
+  if (kept && kept.allocatedBytes < leastKeptBytes(verifiedBytes, whole))
     return unresolved(`Of ${verifiedBytes} verified bytes at most ${kept.allocatedBytes} are at the destination.`)
   const { retryMigration } = await scenario.api().run<{ retryMigration: { code?: string; message?: string } }>(documents.retry, {
     input: { idempotencyKey: randomUUID(), migrationId: id },
@@ -40,7 +43,7 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
     return unresolved(`The retry does not end: ${String(error)}`)
   }
   if (ended.state !== 'COMPLETED') return unresolved(`The retry is ${ended.state}: ${ended.error?.message}`)
-  if (kept) noteShare(Math.max(0, sumOf(await read(stage, id), 'changedBytes') - kept.differingBytes) / verifiedBytes)
+  if (kept) noteShare(recopiedShare({ verifiedBytes, changedBytes: sumOf(await read(stage, id), 'changedBytes'), ...kept }))
   const verdict = await verdictOf(stage, id)
   if (verdict !== 'MIGRATED') {
     result.wrongVerdicts++
@@ -89,15 +92,29 @@ const nowhere = { host: '127.0.0.1', port: 9 }
 /** Of less, what the guest writes by itself in a minute is a large share. */
 const worthMeasuringBytes = 16 * 1024 ** 2
 
-/** The guest punches holes into its own files; a copy that was emptied has hardly anything. */
-const leastKeptShare = 0.5
+/** Whether a round over the whole disk came to its end: from then on the copy had everything once. */
+function wasWhole({ rounds }: Rounds): boolean {
+  return rounds.nodes.some(({ mode, state }) => mode === 'FULL' && state === 'DONE')
+}
 
-/** By a look at both disk images from outside, just before the retry: what has to be sent in any case, and what takes room in the copy. */
-async function lookAtCopy({ scenario }: Stage): Promise<{ differingBytes: number; allocatedBytes: number }> {
+/**
+ * By a look at both disk images from outside, just before the retry: what has to be sent in any case, what of it was there once and nobody has written since, and what takes
+ * room in the copy. Of a copy that never was whole nobody can tell which blocks it lacks.
+ */
+async function lookAtCopy(
+  { scenario }: Stage,
+  whole: boolean,
+): Promise<{ differingBytes: number; lostBytes: number; allocatedBytes: number }> {
   const { source, destination, vm } = scenario
   const copy = await copyAt(destination, vm.uniqueId)
   if (!copy) throw new Error('The copy that the migration keeps is not at the destination.')
   const image = await diskImage(destination, copy.id)
-  const differing = await differingBlocks(await diskImage(source, vm.vmId), image)
-  return { differingBytes: differing.length * blockBytes, allocatedBytes: (await stat(image)).blocks * 512 }
+  const sourceImage = await diskImage(source, vm.vmId)
+  const differing = await differingBlocks(sourceImage, image)
+  const lost = whole ? await untouchedBlocks(differing, sourceImage, artifacts().tinyImage) : 0
+  return {
+    differingBytes: differing.length * blockBytes,
+    lostBytes: lost * blockBytes,
+    allocatedBytes: (await stat(image)).blocks * 512,
+  }
 }
