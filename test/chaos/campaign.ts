@@ -3,8 +3,9 @@ import { appendFile, readFile } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { openChaosSite, type ChaosSite } from './chaos-site.ts'
 import { oneRun } from './one-run.ts'
-import { planRun } from './plan.ts'
-import { counted, isClean, newResult, noCounts, unresolvedBy, type Counts, type RunResult } from './result.ts'
+import { planRun, type RunPlan } from './plan.ts'
+import { isClean, newResult, unresolvedBy, type RunResult } from './result.ts'
+import { totalsOf, type CampaignTotals } from './totals.ts'
 
 export interface CampaignOptions {
   seed: string
@@ -19,15 +20,6 @@ export interface CampaignOptions {
   /** JSON lines of RunResult, added to. */
   stateFile?: string
   say(line: string): void
-}
-
-export interface CampaignTotals extends Counts {
-  runs: number
-  faults: number
-  /** The largest share of verified blocks that any retry sent again. */
-  recopiedShareMax: number
-  /** Whether all is zero, and no retry sent more than 5 % again. */
-  clean: boolean
 }
 
 export async function runCampaign(options: CampaignOptions): Promise<CampaignTotals> {
@@ -69,9 +61,7 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignTot
       )
       for (const finding of result.findings) say(`run ${run}: ${finding}`)
       if (!isClean(result)) {
-        say(
-          `run ${run} again: npm run chaos -- --seed ${plan.seed} --from-run ${run} --runs 1${options.fault ? ` --fault '${options.fault}'` : ''}`,
-        )
+        say(`run ${run} again: ${commandFor(options, plan)}`)
         await close()
       }
     }
@@ -92,13 +82,8 @@ async function readFinished({ stateFile, commit }: CampaignOptions): Promise<Run
   return lines.map((line) => JSON.parse(line) as RunResult).filter((result) => result.commit === commit)
 }
 
-function totalsOf(results: readonly RunResult[]): CampaignTotals {
-  const totals = { ...noCounts(), runs: results.length, faults: 0, recopiedShareMax: 0, clean: true }
-  for (const result of results) {
-    for (const name of counted) totals[name] += result[name]
-    totals.faults += result.injectedIn.filter((phase) => phase !== null).length
-    totals.recopiedShareMax = Math.max(totals.recopiedShareMax, result.recopiedShare ?? 0)
-  }
-  totals.clean = results.length > 0 && results.every(isClean)
-  return totals
+/** How to have a run again. */
+export function commandFor({ fault, patience }: Pick<CampaignOptions, 'fault' | 'patience'>, { seed, run }: RunPlan): string {
+  const options = [`--seed ${seed} --from-run ${run} --runs 1`, ...(fault ? [`--fault '${fault}'`] : [])]
+  return `npm run chaos -- ${[...options, ...(patience === 1 ? [] : [`--patience ${patience}`])].join(' ')}`
 }
