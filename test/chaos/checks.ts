@@ -10,6 +10,8 @@ import type { RunResult } from './result.ts'
 import type { Stage } from './stage.ts'
 
 const leaksGoWithinMs = 60_000
+/** The workload acknowledges up to ten a second from before the migration begins. */
+const fewestRecords = 3
 
 export async function verdictOf({ scenario }: Stage, id: string): Promise<documents.Verdict['verdict'] | null> {
   const { migrationVerdicts } = await scenario
@@ -60,6 +62,13 @@ export async function checkCopies(scenario: ScenarioSite, moved: boolean, timeou
   const found = await records.count()
   if (found < acknowledged)
     note('recordsLost', acknowledged - found, `${found} of ${acknowledged} acknowledged records are at ${live.name}.`)
+}
+
+/** Where next to nothing was acknowledged, that nothing was lost tells nothing. */
+export function checkAcknowledged(result: RunResult): void {
+  if (result.recordsAcknowledged >= fewestRecords) return
+  result.unresolved++
+  result.findings.push(`Only ${result.recordsAcknowledged} records were acknowledged in all of the run.`)
 }
 
 /** Of each kind in the inventory, what the machine that lives and the copy that is off may have; of all others nothing. The volumes are a disk and a console's log. */

@@ -7,6 +7,7 @@ import * as documents from './campaign-documents.ts'
 import { checkCopies, verdictOf } from './checks.ts'
 import type { RunResult } from './result.ts'
 import { retryUntilCompleted } from './retry.ts'
+import { judgeSeen } from './seen-during-faults.ts'
 import type { Stage } from './stage.ts'
 
 /** @throws Error when the migration does not end in time. */
@@ -19,11 +20,7 @@ export async function conclude(stage: Stage, id: string, timeoutMs: number, resu
     result.wrongVerdicts++
     result.findings.push(`The verdict is ${result.verdict}, and the migration ${result.outcome}.`)
   }
-  // NOT_MIGRATED may have been right until the commit; MIGRATED stays.
-  if (!completed && stage.verdictsDuringFaults.includes('MIGRATED')) {
-    result.wrongVerdicts++
-    result.findings.push(`During a fault the verdict was MIGRATED, and the migration ${result.outcome}.`)
-  }
+  judgeSeen(stage.seenDuringFaults, completed, result)
   await checkCopies(stage.scenario, completed, timeoutMs, result)
   if (!completed && result.noneRecoverable === 0) await retryUntilCompleted(stage, id, timeoutMs, result)
 }
@@ -37,12 +34,26 @@ export async function concludeFromRecords(stage: Stage, timeoutMs: number, resul
     return migrationVerdicts.find(({ uniqueId }) => uniqueId === scenario.vm.uniqueId)
   }
   for (const deadline = performance.now() + timeoutMs; ; await delay(2_000)) {
-    await scenario.api().run(documents.reconcile, { input: { idempotencyKey: randomUUID(), cloudId } })
+    const { reconcileMigrations: refusal } = await scenario
+      .api()
+      .run<{ reconcileMigrations: { code?: string; message?: string } }>(documents.reconcile, {
+        input: { idempotencyKey: randomUUID(), cloudId },
+      })
     const verdict = await ask()
     result.verdict = verdict?.verdict ?? 'NO_RECORD'
     result.outcome = `reconciled from the records: ${verdict?.row ?? 'nothing there'}`
-    if (!verdict || verdict.reconciliation?.state === 'DONE') break
-    if (performance.now() > deadline) throw new Error(`The reconciliation does not end: ${JSON.stringify(verdict)}`)
+    if (refusal.code) result.outcome += `; the last reconciliation was refused: ${refusal.message}`
+    if (hasConcluded(verdict, refusal.code)) break
+    if (performance.now() <= deadline) continue
+    if (result.verdict === 'UNKNOWN') result.wrongVerdicts++
+    throw new Error(`The reconciliation does not end: ${result.outcome}; ${JSON.stringify(verdict)}`)
   }
+  judgeSeen(stage.seenDuringFaults, result.verdict === 'MIGRATED', result)
   await checkCopies(scenario, result.verdict === 'MIGRATED', timeoutMs, result)
+}
+
+/** Everything is healed, so that nothing is there has to be known, and UNKNOWN is no answer. */
+export function hasConcluded(verdict: Pick<documents.Verdict, 'verdict' | 'reconciliation'> | undefined, refusal?: string): boolean {
+  if (!verdict) return refusal === undefined || refusal === 'NOT_FOUND'
+  return verdict.verdict !== 'UNKNOWN' && verdict.reconciliation?.state === 'DONE'
 }

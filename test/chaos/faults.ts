@@ -1,14 +1,12 @@
 /** The faults of the campaign, as data. Each is injected into one run, and gives the function that heals it, if it needs any. */
-import { execFile } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
-import { machinePorts, setPort } from '../support/bridge-ports.ts'
 import { inGuest, signalAgent } from '../support/in-guest.ts'
 import { killControlPlane, killEngine } from '../support/kill.ts'
-import { attest } from './campaign-documents.ts'
+import { attestedThoughItReturns } from './attested-source.ts'
 import { killDestinationAgent } from './destination-agent.ts'
+import { cutLinks, stallLinks } from './machine-links.ts'
+import type { PlannedFault } from './plan.ts'
 import { machineProcesses } from './processes.ts'
 import type { Stage } from './stage.ts'
 
@@ -19,7 +17,13 @@ export interface Fault {
   /** Two faults that act on the same thing are never in one run. */
   acts?: 'SITE' | 'DATABASE'
   /** NOTHING_THERE: what it breaks isn't there, or can't be reached, so nothing was done. HEALS_BY_ITSELF, or what heals it. */
-  inject(stage: Stage, fault: { healAfterMs: number; migrationId: string }): Promise<Injected>
+  inject(stage: Stage, occasion: Occasion): Promise<Injected>
+}
+
+export interface Occasion extends Pick<PlannedFault, 'healAfterMs' | 'direction'> {
+  migrationId: string
+  /** For the run's log. */
+  say(line: string): void
 }
 
 export type Injected = 'NOTHING_THERE' | 'HEALS_BY_ITSELF' | (() => Promise<unknown>)
@@ -66,49 +70,21 @@ export const faults: readonly Fault[] = [
   {
     name: 'power loss of the source host, which somebody attests to be dead though it returns',
     acts: 'SITE',
-    async inject({ scenario, site }, { migrationId }) {
-      await site.cutPower(scenario.source)
-      return async () => {
-        // Whether that is refused, or nobody is there to take it: it must not do harm.
-        const input = { idempotencyKey: randomUUID(), migrationId, statement: 'Its host burns, as far as anybody can see.' }
-        await scenario.api().run(attest, { input }).catch(nothing)
-        await site.restorePower(scenario.source)
-      }
-    },
+    inject: (stage, { migrationId, say }) => attestedThoughItReturns(stage, migrationId, say),
   },
   {
     name: 'source site partitioned, alive and serving',
     acts: 'SITE',
-    async inject(stage, { healAfterMs }) {
+    async inject(stage, { healAfterMs, say }) {
       const { scenario, site } = stage
-      await inSource(stage, held(healAfterMs))
+      // It is a partition of the site's API all the same.
+      if ((await inSource(stage, held(healAfterMs))) === 'NOTHING_THERE') say("the source's agent could not be held, and stays in reach")
       await site.cutOff(scenario.source)
       return () => site.reconnect(scenario.source)
     },
   },
-  {
-    name: 'link cut',
-    async inject() {
-      // A machine that is just ending takes its port with it.
-      for (const port of await machinePorts()) await setPort(port, 'down').catch(nothing)
-      if ((await machinePorts()).length === 0) return 'NOTHING_THERE'
-      return async () => {
-        for (const port of await machinePorts()) await setPort(port, 'up').catch(nothing)
-      }
-    },
-  },
-  {
-    name: 'link stalled',
-    async inject() {
-      // A machine that is just ending takes its port with it.
-      const ports = await machinePorts()
-      for (const port of ports) await tc('add', port, 'tbf', 'rate', '8kbit', 'burst', '1600', 'latency', '100ms').catch(nothing)
-      if (ports.length === 0) return 'NOTHING_THERE'
-      return async () => {
-        for (const port of await machinePorts()) await tc('del', port).catch(nothing)
-      }
-    },
-  },
+  { name: 'link cut', inject: cutLinks },
+  { name: 'link stalled', inject: stallLinks },
   {
     name: 'disk full at the destination',
     needs: 'west',
@@ -125,13 +101,15 @@ export const faults: readonly Fault[] = [
       return () => stage.startWithEmptyDatabase()
     },
   },
-  { name: 'clock jump', inject: (stage) => inSource(stage, 'date -s "@$(($(date +%s) + 7200))"') },
+  {
+    name: 'clock jump',
+    inject: (stage, { direction }) => inSource(stage, `date -s "@$(($(date +%s) + ${direction * clockJumpS}))"`),
+  },
 ]
 
 /** Somebody who logs in to a guest that stands still waits for long. */
 const loginWithinMs = 20_000
-
-async function nothing(): Promise<void> {}
+const clockJumpS = 7_200
 
 function did(something: boolean): Injected {
   return something ? 'HEALS_BY_ITSELF' : 'NOTHING_THERE'
@@ -158,8 +136,4 @@ async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqu
   const copies = (await machineProcesses(directory)).filter(({ arguments: words }) => words.includes(uniqueId))
   for (const { pid } of copies) process.kill(pid, 'SIGKILL')
   return did(copies.length > 0)
-}
-
-function tc(change: 'add' | 'del', port: string, ...discipline: string[]) {
-  return promisify(execFile)('tc', ['qdisc', change, 'dev', port, 'root', ...discipline])
 }

@@ -1,12 +1,12 @@
 /** All that the campaign's two sites hold, on disk, in libvirt, in the kernel: what is there after a run and was not before has leaked. */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { networkInterfaces } from '../support/bridge-ports.ts'
 import type { ChaosSite } from './chaos-site.ts'
-import { machineProcesses } from './processes.ts'
+import { machineProcesses, processesOfControlPlanes } from './processes.ts'
 
 const run = promisify(execFile)
 /** One for all machines, and meant to stay (see the libvirt plugin). */
@@ -38,6 +38,12 @@ export async function inventory(site: ChaosSite): Promise<string[]> {
         .filter((path) => path.startsWith(site.directory)),
     ),
   ].toSorted()
+}
+
+/** What control planes started in this network namespace: nobody else waits for its end. */
+export async function controlPlaneProcesses(): Promise<string[]> {
+  const found = await processesOfControlPlanes(await readlink('/proc/self/ns/net'))
+  return found.map(({ pid, arguments: words }) => `process ${pid} (${words.join(' ').trim()})`)
 }
 
 /** Deletes both copies through their providers, and the records, which stay for ever by design. */

@@ -1,14 +1,13 @@
 /** One run of the campaign: a real migration, its faults, the way back to peace, and the checks. */
 import { cp, glob, mkdir, readdir } from 'node:fs/promises'
-import { setTimeout as delay } from 'node:timers/promises'
 import { conclude, concludeFromRecords } from './conclude.ts'
-import { hasEnded, openScenario } from '../support/scenario-site.ts'
-import { checkLeaks, checkRemains, verdictOf } from './checks.ts'
+import { openScenario } from '../support/scenario-site.ts'
+import { checkAcknowledged, checkLeaks, checkRemains } from './checks.ts'
 import type { ChaosSite } from './chaos-site.ts'
 import { watchLiveCopies } from './copies.ts'
-import { faults } from './faults.ts'
-import { clearSite, inventory } from './inventory.ts'
-import { phases, type PlannedFault, type RunPlan } from './plan.ts'
+import { injectAndHeal } from './inject-and-heal.ts'
+import { clearSite, controlPlaneProcesses, inventory } from './inventory.ts'
+import type { RunPlan } from './plan.ts'
 import type { RunResult } from './result.ts'
 import { createStage, type Stage } from './stage.ts'
 
@@ -33,6 +32,7 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
   const { site, say } = options
   const begun = performance.now()
   const before = await inventory(site)
+  const runningBefore = await controlPlaneProcesses()
   const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
   const stage = createStage(scenario, site)
   const watch = watchLiveCopies(scenario)
@@ -46,9 +46,14 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
     say(`run ${plan.run}: the migration begins ${Math.round(performance.now() - begun)} ms after the run`)
     const timeoutMs = endsWithinMs * options.patience
     injections = plan.faults.map((fault, index) =>
-      injectAndHeal(stage, id, fault, { timeoutMs, signal }, (phase) => {
-        result.injectedIn[index] = phase
-        say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
+      injectAndHeal(stage, id, fault, {
+        timeoutMs,
+        signal,
+        say: (line) => say(`run ${plan.run}: ${fault.name}: ${line}`),
+        injected(phase) {
+          result.injectedIn[index] = phase
+          say(`run ${plan.run}: ${fault.name} in ${phase}, ${fault.delayMs} ms after ${fault.phase} was seen`)
+        },
       }),
     )
     // Whatever becomes of one, the other one is healed too.
@@ -80,67 +85,15 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
       result.findings.push(`Whether both copies were live could be looked at ${watch.looks()} times only.`)
     }
     result.recordsAcknowledged = scenario.records.acknowledged()
+    checkAcknowledged(result)
     if (result.findings.length > 0 && !options.signal?.aborted) await keepTraces(stage, plan, say)
     await scenario.close()
     checkRemains(before, await inventory(site), result)
     await clearSite(site)
   }
-  await checkLeaks(before, () => inventory(site), result)
+  await checkLeaks([...before, ...runningBefore], async () => [...(await inventory(site)), ...(await controlPlaneProcesses())], result)
   result.durationMs = Math.round(performance.now() - begun)
   return result
-}
-
-/** Waits for the fault's phase, also while the control plane is away, and for its moment; nothing is injected into a migration that has ended. What was injected is healed, also when it is aborted. */
-async function injectAndHeal(
-  stage: Stage,
-  id: string,
-  planned: PlannedFault,
-  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
-  injected: (phase: string) => void,
-): Promise<void> {
-  const fault = faults.find(({ name }) => name === planned.name)!
-  const at = phases.indexOf(planned.phase)
-  for (const deadline = performance.now() + timeoutMs; ;) {
-    if (performance.now() > deadline) throw new Error(`The migration did not come to ${planned.phase} within ${timeoutMs} ms.`)
-    const present = await stage.scenario.migration(id).catch(() => null)
-    if (stage.databaseWasLost() || (present && hasEnded(present))) return
-    if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
-    await delay(100, undefined, { signal })
-  }
-  await delay(planned.delayMs, undefined, { signal })
-  const phase = (await stage.scenario.migration(id).catch(() => null))?.phase ?? 'an unknown phase'
-  const heal = await fault.inject(stage, { healAfterMs: planned.healAfterMs, migrationId: id })
-  if (heal === 'NOTHING_THERE') return
-  injected(phase)
-  if (heal === 'HEALS_BY_ITSELF') return lookDuringFault(stage, id)
-  try {
-    await untilItIsTimeToHeal(stage, id, planned.healAfterMs, signal)
-  } finally {
-    await heal()
-  }
-}
-
-/** A fault does no more harm to a migration that has ended. */
-async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
-  const looking = lookDuringFault(stage, id)
-  try {
-    await untilEnded(stage, id, healAfterMs, signal)
-  } finally {
-    await looking
-  }
-}
-
-/** Where somebody is there to answer. */
-async function lookDuringFault(stage: Stage, id: string): Promise<void> {
-  if (!stage.databaseWasLost()) stage.verdictsDuringFaults.push(await verdictOf(stage, id).catch(() => null))
-}
-
-async function untilEnded(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
-  for (const deadline = performance.now() + healAfterMs; performance.now() < deadline;) {
-    await delay(Math.min(500, deadline - performance.now()), undefined, { signal })
-    const present = stage.databaseWasLost() ? null : await stage.scenario.migration(id).catch(() => null)
-    if (present && hasEnded(present)) return
-  }
 }
 
 /** What is needed to see why, before the run's directory goes. */

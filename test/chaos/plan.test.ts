@@ -16,6 +16,16 @@ test('every fault, phase and direction comes up; one or two faults a run', () =>
   expect(new Set(planned.map(({ phase }) => phase))).toEqual(new Set(phases))
   expect(new Set(plans.map(({ from }) => from))).toEqual(new Set(['east', 'west']))
   expect(new Set(plans.map((plan) => plan.faults.length))).toEqual(new Set([1, 2]))
+  const jumps = planned.filter(({ name }) => name === 'clock jump')
+  expect(new Set(jumps.map(({ direction }) => direction))).toEqual(new Set([1, -1]))
+})
+
+test('where only one fault is wanted, every run has it', () => {
+  for (const { name, needs } of faults) {
+    const only = Array.from({ length: 20 }, (_, run) => planRun('a seed', run, name))
+    expect(only.flatMap((plan) => plan.faults.map((fault) => fault.name))).toEqual(only.map(() => name))
+    expect(new Set(only.map(({ from }) => from))).toEqual(new Set(needs ? [needs] : ['east', 'west']))
+  }
 })
 
 test('no fault where it is impossible, and no two that act on the same thing', () => {

@@ -10,6 +10,8 @@ export interface PlannedFault {
   phase: MigrationPhase
   delayMs: number
   healAfterMs: number
+  /** Which way, for what has a direction. */
+  direction: 1 | -1
 }
 
 export interface RunPlan {
@@ -27,20 +29,17 @@ const healAfterMs = [500, 3_000, 10_000, 20_000, 45_000] as const
 
 export function planRun(seed: string, run: number, only?: string): RunPlan {
   const random = randomNumbers(`${seed}/${run}`)
-  const from = random.of(['east', 'west'] as const)
+  const drawn = random.of(['east', 'west'] as const)
+  const from = faults.find(({ name }) => name === only)?.needs ?? drawn
   const able = faults.filter(({ name, needs }) => (!only || name === only) && (!needs || needs === from))
   const [first, ...others] = random.shuffled(able)
   const second = random.below(2) === 1 ? others.find(({ acts }) => !acts || acts !== first?.acts) : undefined
   const planned = [first, second].filter((fault) => fault !== undefined)
-  return {
-    seed,
-    run,
-    from,
-    faults: planned.map(({ name }) => ({
-      name,
-      phase: random.of(phases),
-      delayMs: random.below(latestDelayMs + 1),
-      healAfterMs: random.of(healAfterMs),
-    })),
-  }
+  const moments = planned.map(({ name }) => ({
+    name,
+    phase: random.of(phases),
+    delayMs: random.below(latestDelayMs + 1),
+    healAfterMs: random.of(healAfterMs),
+  }))
+  return { seed, run, from, faults: moments.map((moment) => ({ ...moment, direction: random.of([1, -1] as const) })) }
 }

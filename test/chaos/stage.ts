@@ -4,6 +4,7 @@ import { connectCloud } from '../../src/cli/demo-migration.ts'
 import { killControlPlane } from '../support/kill.ts'
 import type { ScenarioSite } from '../support/scenario-site.ts'
 import type { ChaosSite } from './chaos-site.ts'
+import { nothingSeen, type SeenDuringFaults } from './seen-during-faults.ts'
 
 /** What faults act on: one run's machines, the sites that they are at, and the run's control plane, which several faults may want to start again. */
 export interface Stage {
@@ -15,8 +16,7 @@ export interface Stage {
   loseDatabase(): Promise<void>
   /** Starts the control plane and connects both clouds anew. */
   startWithEmptyDatabase(): Promise<void>
-  /** What was answered while something was broken; null where nobody did. */
-  verdictsDuringFaults: (string | null)[]
+  seenDuringFaults: SeenDuringFaults
   /** Whatever was known by the control plane's ids is not any more. */
   databaseWasLost(): boolean
 }
@@ -45,7 +45,7 @@ export function createStage(scenario: ScenarioSite, site: ChaosSite): Stage {
         await scenario.restartControlPlane()
         for (const cloud of [site.demo.east, site.demo.west]) await untilConnected(scenario, cloud)
       }),
-    verdictsDuringFaults: [],
+    seenDuringFaults: nothingSeen(),
     databaseWasLost: () => lost,
   }
 }
