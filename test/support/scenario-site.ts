@@ -10,6 +10,7 @@ import { migrationFields } from '../../src/cli/demo-documents.ts'
 import { demoPlugins, openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
 import { createGraphqlClient, type GraphqlClient } from '../../src/cli/graphql-client.ts'
 import { startRecordClient, type RecordClient } from '../../src/cli/record-client.ts'
+import { until } from './until.ts'
 
 export interface ScenarioSite {
   directory: string
@@ -25,7 +26,7 @@ export interface ScenarioSite {
   /** startMigration for the scenario's VM; answers with the payload, success or typed error. */
   start(request?: Record<string, unknown>): Promise<StartPayload>
   migration(id: string): Promise<ScenarioMigration>
-  /** Asks every 200 ms until the condition holds. @throws Error with the migration's last state after `timeoutMs`. */
+  /** See until. */
   until(id: string, condition: (migration: ScenarioMigration) => boolean, timeoutMs?: number): Promise<ScenarioMigration>
   close(): Promise<void>
 }
@@ -119,15 +120,7 @@ export async function openScenario(
         return (await api().run<{ startMigration: StartPayload }>(startDocument, { input })).startMigration
       },
       migration,
-      async until(id, condition, timeoutMs = 400_000) {
-        const deadline = performance.now() + timeoutMs
-        for (;;) {
-          const present = await migration(id)
-          if (condition(present)) return present
-          if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs} ms; the migration is ${JSON.stringify(present)}.`)
-          await new Promise((done) => setTimeout(done, 200))
-        }
-      },
+      until: (id, condition, timeoutMs = 400_000) => until(() => migration(id), condition, timeoutMs),
       close,
     }
   } catch (error) {
