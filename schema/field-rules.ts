@@ -1,6 +1,6 @@
 /**
  * A Pothos plugin for what holds for every field of Query, Mutation and Subscription: each declares the role that may use it, in its own `authScopes`, or the schema does not build;
- * and each mutation that is sent, allowed or not, is in the audit trail before it is answered.
+ * and each mutation that is sent, allowed or not, is in the audit trail before it is answered. Fields of other types may declare one too; which texts need none is listed in test/schema/viewer-texts.test.ts.
  */
 import SchemaBuilder, { BasePlugin, type PothosOutputFieldConfig, type SchemaTypes } from '@pothos/core'
 import type { GraphQLFieldResolver } from 'graphql'
@@ -11,7 +11,8 @@ const roles = { viewer: 'VIEWER', operator: 'OPERATOR', admin: 'ADMIN' } as cons
 
 class FieldRules<Types extends SchemaTypes> extends BasePlugin<Types> {
   override onOutputFieldConfig(field: PothosOutputFieldConfig<Types>): PothosOutputFieldConfig<Types> {
-    if (field.kind !== 'Query' && field.kind !== 'Mutation' && field.kind !== 'Subscription') return field
+    const isRoot = field.kind === 'Query' || field.kind === 'Mutation' || field.kind === 'Subscription'
+    if (!isRoot && !('authScopes' in field.pothosOptions)) return field
     return { ...field, extensions: { ...field.extensions, role: declaredRole(field) } }
   }
 

@@ -42,8 +42,9 @@ MigrationTest.implement({
     }),
     console: t.exposeString('console', {
       nullable: true,
+      authScopes: { operator: true },
       description:
-        "The newest of the guest's serial console as text, at most 64 KiB; null before the end, and where the provider has none.",
+        "The newest of the guest's serial console as text, at most 64 KiB; null before the end, and where the provider has none. Guests print passwords there, too. For operators.",
     }),
     requestedAt: t.expose('requestedAt', { type: 'DateTime', description: 'When it was asked for.' }),
     endedAt: t.expose('endedAt', { type: 'DateTime', nullable: true, description: 'When it was over and removed; null before.' }),

@@ -2,7 +2,7 @@ import type { Actor } from '../src/workflows/operations.ts'
 import { describedEnum } from './described-enum.ts'
 
 export const Role = describedEnum<Actor['role']>('Role', 'What the bearer of a token may do. Each may do what those before it may.', {
-  VIEWER: 'May read everything that the API shows, but not the tokens and the audit trail.',
+  VIEWER: 'May read everything that the API shows, but not the tokens, the audit trail and the consoles of guests.',
   OPERATOR: 'May migrate and refresh.',
   ADMIN: 'May connect and disconnect clouds, make and revoke tokens, and read the audit trail.',
 })

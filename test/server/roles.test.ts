@@ -3,6 +3,7 @@ import { isInputObjectType, isObjectType, getNamedType } from 'graphql'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { fieldRules } from '../../schema/field-rules.ts'
 import { schema } from '../../schema/index.ts'
+import { migrationTests } from '../../src/database/tables/migration-test.ts'
 import { isSecretName } from '../../src/secrets/withhold-secrets.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
 import { sampleOperation } from './sample-operation.ts'
@@ -12,6 +13,10 @@ const roles = ['VIEWER', 'OPERATOR', 'ADMIN'] as const
 const rootFields = (['query', 'mutation', 'subscription'] as const).flatMap((kind) =>
   Object.values(schema.getRootType(kind)!.getFields()).map((field) => ({ kind, field, role: String(field.extensions['role']) })),
 )
+const fieldsWithRole = Object.values(schema.getTypeMap())
+  .filter(isObjectType)
+  .flatMap((type) => Object.values(type.getFields()).map((field) => ({ name: `${type.name}.${field.name}`, field })))
+  .filter(({ field }) => field.extensions['role'] !== undefined)
 
 let api: ApiUnderTest
 const tokens: Record<string, string> = {}
@@ -37,8 +42,11 @@ test('a field that declares no role, or two, or one that is none, does not build
 
 test('who may use a field is said at the end of its description, and so in the committed schema', () => {
   const ending = { VIEWER: /./, OPERATOR: /For operators\.$/, ADMIN: /For admins\.$/ }
-  const wanting = rootFields.filter(({ field, role }) => !ending[role as keyof typeof ending].test(field.description ?? ''))
-  expect(wanting.map(({ field }) => field.name)).toEqual([])
+  const wanting = fieldsWithRole.filter(
+    ({ field }) => !ending[field.extensions['role'] as keyof typeof ending].test(field.description ?? ''),
+  )
+  expect(wanting.map(({ name }) => name)).toEqual([])
+  expect(fieldsWithRole.map(({ name }) => name)).toEqual(expect.arrayContaining(['Query.auditEntries', 'MigrationTest.console']))
   const misleading = rootFields.filter(({ field, role }) => role === 'VIEWER' && /For (operators|admins)\.$/.test(field.description ?? ''))
   expect(misleading.map(({ field }) => field.name)).toEqual([])
 })
@@ -97,6 +105,21 @@ test('an object that is for admins is refused to others also by its id', async (
     expect(await api.run(tokens[role]!, query, { id })).toMatchObject({ errors: [{ extensions: { code: 'FORBIDDEN' } }] })
   const entry = { id: idOf('AuditEntry', 'any') }
   expect((await api.run(tokens['OPERATOR']!, 'query ($id: ID!) { node(id: $id) { id } }', entry)).data).toMatchObject({ node: null })
+})
+
+test("a guest's console is refused to viewers, and the rest of the test boot is not", async () => {
+  await api.db.write((orm) => [
+    orm
+      .insert(migrationTests)
+      .values({ id: 't1', migrationId: 'm1', attempt: 1, state: 'PASSED', console: 'root password: x', requestedAt: new Date() }),
+  ])
+  const query = 'query ($id: ID!) { node(id: $id) { ... on MigrationTest { state console } } }'
+  const id = { id: idOf('MigrationTest', 't1') }
+  expect(await api.run(tokens['VIEWER']!, query, id)).toMatchObject({
+    data: { node: { state: 'PASSED', console: null } },
+    errors: [{ extensions: { code: 'FORBIDDEN' } }],
+  })
+  expect((await api.run(tokens['OPERATOR']!, query, id)).data).toEqual({ node: { state: 'PASSED', console: 'root password: x' } })
 })
 
 test('whatever takes free-form JSON, or is called a secret, is withheld from the audit trail', () => {
