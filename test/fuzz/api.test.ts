@@ -2,13 +2,14 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import * as fc from 'fast-check'
-import { GraphQLError, isScalarType } from 'graphql'
+import { GraphQLError, isScalarType, type GraphQLObjectType } from 'graphql'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from 'vitest'
 import { WebSocket } from 'ws'
 import { schema } from '../../schema/index.ts'
+import { createAuthenticate } from '../../src/server/authenticate.ts'
 import { startApi, type ApiUnderTest } from '../server/api-under-test.ts'
 import { sampleOperation } from '../server/sample-operation.ts'
-import { seed } from '../server/seed.ts'
+import { idOf, seed } from '../server/seed.ts'
 import { bytesLike, fuzz, jsonLike, jsonTextLike, parsed } from './support/fuzz.ts'
 
 let api: ApiUnderTest
@@ -33,7 +34,7 @@ function noFaultOfOurs(): void {
 describe('over HTTP', () => {
   const request = fc.constant(
     Buffer.from(
-      'POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 30\r\nConnection: close\r\n\r\n{"query":"{ viewer { role } }"}',
+      'POST /graphql HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\nContent-Length: 30\r\nConnection: close\r\n\r\n{"query":"{ viewer { role } }"}',
     ),
   )
   const paths = fc
@@ -59,6 +60,22 @@ describe('over HTTP', () => {
     },
     60,
   )
+
+  const around = fc.tuple(
+    fc.constantFrom('Bearer ', 'bEARER   ', 'Bearer', 'Bearer\t', 'Bearer\n', 'Basic ', ' Bearer ', 'x, Bearer ', ''),
+    fc.constantFrom('', ' ', ' x', ',x', 'x', '\n', '\0', '\u00e9', 'TOKEN'),
+  )
+  const value = fc.oneof(
+    around.map(([before, after]) => `${before}TOKEN${after}`),
+    bytesLike(fc.constant(Buffer.from('Bearer TOKEN'))).map((bytes) => bytes.toString('latin1')),
+    fc.anything(),
+  )
+  fuzz('of all headers only `Bearer` and a token let anybody in', value, async (given) => {
+    const header = typeof given === 'string' ? given.replace('TOKEN', admin) : given
+    const isOne = typeof given === 'string' && /^bearer +TOKEN$/i.test(given) && given.endsWith('TOKEN')
+    const actor = await createAuthenticate(api.db)(header)
+    expect(actor?.role).toBe(isOne ? 'ADMIN' : undefined)
+  })
 
   const body = jsonTextLike({
     query: 'query Q($id: ID!) { node(id: $id) { id } }',
@@ -94,12 +111,23 @@ describe('over HTTP', () => {
 })
 
 describe('variables and scalars', () => {
-  for (const field of Object.values(schema.getMutationType()!.getFields()).concat(Object.values(schema.getQueryType()!.getFields()))) {
-    const kind = schema.getMutationType()!.getFields()[field.name] === field ? 'mutation' : 'query'
-    const { query, variables } = sampleOperation(kind, field)
+  const roots = (['query', 'mutation'] as const).flatMap((kind) =>
+    Object.values(schema.getRootType(kind)!.getFields()).map((field) => ({
+      name: field.name,
+      ...sampleOperation(kind, field, { full: true }),
+    })),
+  )
+  const below = Object.entries({ Cloud: 'east', Migration: 'm1', Job: 'j1', ParentVm: 'p1', MigrationGroup: 'g1' }).flatMap(
+    ([type, row]) => {
+      const of = { type, id: idOf(type, row) }
+      const fields = Object.values((schema.getType(type) as GraphQLObjectType).getFields())
+      return fields.map((field) => ({ name: `${type}.${field.name}`, ...sampleOperation('query', field, { full: true, of }) }))
+    },
+  )
+  for (const { name, query, variables } of [...roots, ...below]) {
     if (Object.keys(variables).length === 0) continue
     fuzz(
-      `${field.name}: answered, or refused with a code`,
+      `${name}: answered, or refused with a code`,
       jsonLike(variables),
       async (given) => {
         const answer = await fetch(api.url, {
@@ -112,9 +140,31 @@ describe('variables and scalars', () => {
         expect(errors.every(({ extensions }) => typeof extensions?.code === 'string')).toBe(true)
         noFaultOfOurs()
       },
-      12,
+      25,
     )
   }
+  const position = fc.oneof(
+    fc.tuple(fc.oneof(fc.constantFrom('1e999', '-0', '9007199254740993', '"\\u0000"', '"\\ud800"'), fc.json()), fc.json()),
+    fc.tuple(fc.json(), fc.constantFrom('"id"', '"\\ud800"')),
+  )
+  const cursor = fc.oneof(
+    position.map((members) => Buffer.from(`[${members.join()}]`).toString('base64url')),
+    fc.string({ unit: 'binary' }),
+  )
+  fuzz(
+    'a cursor: leads to a page, or is refused with a code',
+    fc.tuple(cursor, fc.constantFrom('after', 'before')),
+    async ([given, argument]) => {
+      const lists = ['clouds', 'auditEntries', 'jobs', 'migrations', 'virtualMachines', 'reconciliations', 'parentVms']
+      const pages = lists.map((list) => `${list}(${argument}: $cursor) { edges { cursor } }`).join(' ')
+      const nested = `node(id: "${idOf('Migration', 'm1')}") { ... on Migration { events(${argument}: $cursor) { edges { cursor } } } }`
+      const { errors = [] } = await api.run(admin, `query ($cursor: String) { ${pages} ${nested} }`, { cursor: given })
+      for (const { extensions } of errors) expect(extensions['code']).toBe('INVALID_INPUT')
+      noFaultOfOurs()
+    },
+    100,
+  )
+
   const scalars = Object.values(schema.getTypeMap()).filter(
     (type) => isScalarType(type) && !['JSON', 'String', 'ID', 'Int', 'Float', 'Boolean'].includes(type.name),
   )

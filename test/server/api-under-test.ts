@@ -123,6 +123,7 @@ function operationsOf(behaviour: () => Partial<Operations>, called: ApiUnderTest
   const defaults: Partial<Operations> = {
     connectCloud: async () => ({ cloudId: 'east' }),
     validateMigration: async () => [],
+    migrationVerdicts: async () => [],
     startMigration: async () => ({ migrationId: 'm1' }),
   }
   const echo = async (_actor: Actor, input: unknown) => input

@@ -87,9 +87,15 @@ const odd: fc.Arbitrary<unknown> = fc.oneof(
   ),
   fc.jsonValue({ maxDepth: 2 }),
 )
+/** A text, or one that is nearly it. */
+const textLike = (text: string): fc.Arbitrary<string> =>
+  fc.oneof(
+    { weight: 12, arbitrary: fc.constant(text) },
+    { weight: 1, arbitrary: bytesLike(fc.constant(Buffer.from(text))).map((bytes) => bytes.toString('utf8')) },
+  )
 const crookedName = fc.constantFrom('__proto__', 'constructor', 'toString', 'length', '')
 
-/** A JSON value with the shape of a valid one, in which some members are gone, odd, new or doubled. */
+/** A JSON value with the shape of a valid one, in which some members are gone, odd, new or doubled, and some texts nearly as they were. */
 export function jsonLike(valid: unknown): fc.Arbitrary<unknown> {
   const crooked = (value: unknown): fc.Arbitrary<unknown> =>
     fc.oneof({ weight: 8, arbitrary: inside(value) }, { weight: 1, arbitrary: odd })
@@ -99,6 +105,7 @@ export function jsonLike(valid: unknown): fc.Arbitrary<unknown> {
         { weight: 4, arbitrary: fc.tuple(...value.map(crooked)) },
         { weight: 1, arbitrary: fc.nat(300).map((length) => Array.from({ length }, () => value[0] as unknown)) },
       )
+    if (typeof value === 'string') return textLike(value)
     if (typeof value !== 'object' || value === null) return fc.constant(value)
     const members = Object.entries(value).map(([name, member]) =>
       fc.tuple(fc.constant(name), crooked(member), fc.integer({ min: 0, max: 15 })),
