@@ -2,7 +2,7 @@
 import type { HostDescription } from '../../src/plugin-sdk/index.ts'
 import type { LibvirtClient } from './client.ts'
 import type { Site } from './site.ts'
-import { childAt, textOf } from './xml.ts'
+import { childAt, countIn, textOf } from './xml.ts'
 
 /** libvirt's own name for its host, which is the host's id here. */
 export function hostName(client: LibvirtClient, signal?: AbortSignal): Promise<string> {
@@ -18,7 +18,7 @@ export async function describeHost(site: Site, signal?: AbortSignal): Promise<Ho
     site.volumes.availableBytes(signal),
     readMemory(client, signal),
   ])
-  const number = (label: string) => Number(new RegExp(`^${label}:\\s*(\\d+)`, 'm').exec(nodeInfo)?.[1] ?? 0)
+  const number = (label: string) => countIn(new RegExp(`^${label}:\\s*(\\d+)`, 'm').exec(nodeInfo)?.[1])
   return {
     id: name,
     name,
@@ -33,6 +33,7 @@ export async function describeHost(site: Site, signal?: AbortSignal): Promise<Ho
 /** `freeBytes`: free, or held by caches that the kernel gives back. (`nodeinfo` leaves out memory that was added while the host ran.) */
 export async function readMemory(client: LibvirtClient, signal?: AbortSignal): Promise<{ totalBytes: number; freeBytes: number }> {
   const statistics = await client.look(['nodememstats'], { what: "ask for the host's memory", signal })
-  const bytes = (label: string) => Number(new RegExp(`^${label}\\s*:\\s*(\\d+) KiB$`, 'm').exec(statistics)?.[1] ?? 0) * 1024
-  return { totalBytes: bytes('total'), freeBytes: bytes('free') + bytes('buffers') + bytes('cached') }
+  const kibibytes = (label: string) => countIn(new RegExp(`^${label}\\s*:\\s*(\\d+) KiB$`, 'm').exec(statistics)?.[1])
+  const bytes = (...labels: string[]) => countIn(String(labels.reduce((total, label) => total + kibibytes(label), 0) * 1024))
+  return { totalBytes: bytes('total'), freeBytes: bytes('free', 'buffers', 'cached') }
 }

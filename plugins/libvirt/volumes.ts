@@ -1,8 +1,9 @@
 /** Volumes of the site's storage pool. All go through libvirtd, so that a remote one works as a local one does. */
 import { open, type FileHandle } from 'node:fs/promises'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { givenFile, type LibvirtClient } from './client.ts'
 import { isNotFound } from './virsh-failure.ts'
-import { childAt, textOf } from './xml.ts'
+import { childAt, countIn, textOf } from './xml.ts'
 
 const uploadTimeoutMs = 30 * 60_000
 
@@ -30,6 +31,7 @@ export interface Volumes {
   refresh(signal?: AbortSignal): Promise<void>
   /** No such volume is a success. */
   delete(name: string, signal?: AbortSignal): Promise<void>
+  /** 0 where libvirt does not tell. */
   availableBytes(signal?: AbortSignal): Promise<number>
 }
 
@@ -56,7 +58,10 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
 
   const sizeBytes: Volumes['sizeBytes'] = async (name, signal) => {
     const tree = await client.read(['vol-dumpxml', ...volume(name)], { what: `measure the volume ${name}`, signal })
-    return Number(textOf(childAt(tree, 'capacity')))
+    const text = textOf(childAt(tree, 'capacity'))
+    const count = countIn(text)
+    if (count === 0 && text.trim() !== '0') throw unreadable(`how large the volume ${name} is`)
+    return count
   }
 
   const describePool = (signal?: AbortSignal) => client.read(['pool-dumpxml', '--pool', pool], { what: 'look at the storage pool', signal })
@@ -89,7 +94,11 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
 
     sizeBytes,
 
-    directory: async (signal) => textOf(childAt(await describePool(signal), 'target', 'path')),
+    async directory(signal) {
+      const path = textOf(childAt(await describePool(signal), 'target', 'path'))
+      if (!path.startsWith('/')) throw unreadable(`where the storage pool ${pool} lies`)
+      return path
+    },
 
     async download(name, file, { offset, length, signal }) {
       const part = ['--offset', String(offset), '--length', String(length)]
@@ -110,6 +119,13 @@ export function openVolumes(client: LibvirtClient, pool: string): Volumes {
 
     delete: remove,
 
-    availableBytes: async (signal) => Number(textOf(childAt(await describePool(signal), 'available'))),
+    availableBytes: async (signal) => countIn(textOf(childAt(await describePool(signal), 'available'))),
   }
+}
+
+function unreadable(what: string): ProviderError {
+  return new ProviderError('INTERNAL', `libvirt's answer does not say ${what}; nothing was changed.`, {
+    retryable: true,
+    remedy: 'Look at it with `virsh vol-dumpxml` and `virsh pool-dumpxml`, and see that the storage pool is active.',
+  })
 }

@@ -1,17 +1,17 @@
 import { overlayNode } from './command-line.ts'
 import type { MachineDisk } from './machine.ts'
-import { QmpError, type QmpSession } from './qmp.ts'
+import { QmpError, unreadable, type QmpSession } from './qmp.ts'
 
-/** What of QEMU's answer is read. */
+/** What of QEMU's answer is read; nothing in it is sure to be there. */
 interface BlockDevice {
-  qdev?: string
-  inserted?: { 'node-name'?: string }
+  qdev?: unknown
+  inserted?: { 'node-name'?: unknown }
 }
 
 /** Whether the guest's writes to the disk go to its overlay now, in the running QEMU. */
 export async function writesToOverlay(session: QmpSession, disk: MachineDisk): Promise<boolean> {
-  const devices = await session.execute<BlockDevice[]>('query-block')
-  const device = devices.find(({ qdev }) => qdev?.startsWith(`/machine/peripheral/virtio-disk${disk.index}/`))
+  const devices = await objects<BlockDevice>(session, 'query-block')
+  const device = devices.find(({ qdev }) => typeof qdev === 'string' && qdev.startsWith(`/machine/peripheral/virtio-disk${disk.index}/`))
   return device?.inserted?.['node-name'] === `overlay${disk.index}`
 }
 
@@ -33,7 +33,7 @@ export async function forgetNode(session: QmpSession, name: string): Promise<voi
 }
 
 export async function hasNode(session: QmpSession, name: string): Promise<boolean> {
-  const nodes = await session.execute<{ 'node-name'?: string }[]>('query-named-block-nodes', { flat: true })
+  const nodes = await objects<{ 'node-name'?: unknown }>(session, 'query-named-block-nodes', { flat: true })
   return nodes.some((node) => node['node-name'] === name)
 }
 
@@ -46,7 +46,20 @@ export interface MergeJob {
 const jobId = (disk: MachineDisk) => `flatten${disk.index}`
 
 async function findMerge(session: QmpSession, disk: MachineDisk): Promise<MergeJob | undefined> {
-  return (await session.execute<(MergeJob & { id: string })[]>('query-jobs')).find(({ id }) => id === jobId(disk))
+  const job = (await objects<{ id?: unknown; status?: unknown; error?: unknown }>(session, 'query-jobs')).find(
+    ({ id }) => id === jobId(disk),
+  )
+  if (!job) return undefined
+  const { status, error } = job
+  if (typeof status !== 'string') throw unreadable('query-jobs')
+  return typeof error === 'string' ? { status, error } : { status }
+}
+
+/** QEMU's list of objects. Throws ProviderError INTERNAL where its answer is none: what is unreadable must not pass for absent. */
+async function objects<Item extends object>(session: QmpSession, command: string, given?: Record<string, unknown>): Promise<Item[]> {
+  const answer = await session.execute(command, given)
+  if (Array.isArray(answer) && answer.every((item) => typeof item === 'object' && item !== null)) return answer as Item[]
+  throw unreadable(command)
 }
 
 /** The job that merges the disk's overlay into the node `base`, started unless it is there. It stays visible at its end, until dismissed. */

@@ -6,7 +6,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
-import { type QmpSession, withQmp } from './qmp.ts'
+import { queryStatus, type QmpSession, withQmp } from './qmp.ts'
 
 export interface QemuProcess {
   pid: number
@@ -74,7 +74,7 @@ export async function askStatus(
   signal: AbortSignal | undefined,
   timeoutMs = 3_000,
 ): Promise<{ running: boolean; status: string }> {
-  return withQmp(socketPath(process, 'status.sock'), { signal, answerTimeoutMs: timeoutMs }, (session) => session.execute('query-status'))
+  return withQmp(socketPath(process, 'status.sock'), { signal, answerTimeoutMs: timeoutMs }, queryStatus)
 }
 
 /** Ends the process: asks QEMU to quit, which flushes its disks, and kills it when it doesn't within 5 s. */

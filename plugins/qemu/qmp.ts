@@ -1,5 +1,5 @@
 /**
- * QEMU's machine protocol over a unix socket: one JSON object a line. This file is its only user; it frames, and does not check answers' shapes.
+ * QEMU's machine protocol over a unix socket: one JSON object a line. This file is its only user; it frames, and of answers' shapes it checks `query-status` only.
  * A QEMU socket serves one client at a time and keeps the others waiting, so sessions are short: connect, ask, hang up.
  */
 import { connect } from 'node:net'
@@ -88,6 +88,22 @@ export async function withQmp<Result>(
     lines.close()
     socket.destroy()
   }
+}
+
+/** Whether the vCPUs run, and QEMU's word for it, such as `paused`. Throws ProviderError INTERNAL where the answer says neither. */
+export async function queryStatus(session: QmpSession): Promise<{ running: boolean; status: string }> {
+  const answer = await session.execute<{ running?: unknown; status?: unknown } | null | undefined>('query-status')
+  const { running, status } = answer ?? {}
+  if (typeof running !== 'boolean' || typeof status !== 'string') throw unreadable('query-status')
+  return { running, status }
+}
+
+/** For an answer of a form that QEMU does not document. */
+export function unreadable(command: string): ProviderError {
+  return new ProviderError('INTERNAL', `QEMU's answer to ${command} can't be read: it has not the form that QEMU documents.`, {
+    retryable: true,
+    remedy: "Call again; when it lasts, see that QEMU is of the version that the plugin's README names.",
+  })
 }
 
 function unreachable(why: string, cause?: unknown): ProviderError {

@@ -6,30 +6,12 @@ import { describeMachine, diskElements, nicElements } from '../../plugins/libvir
 import { ownDefinition } from '../../plugins/libvirt/fenced-definition.ts'
 import { factsOf } from '../../plugins/libvirt/fencing.ts'
 import { describeNetwork, leasedAddresses } from '../../plugins/libvirt/networks.ts'
-import type { Site } from '../../plugins/libvirt/site.ts'
 import { isNotFound, isPassing, virshFailure } from '../../plugins/libvirt/virsh-failure.ts'
-import { readXml, type XmlElement } from '../../plugins/libvirt/xml.ts'
+import { readXml } from '../../plugins/libvirt/xml.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
-import { bytesLike, fuzz } from './support/fuzz.ts'
+import { fuzz } from './support/fuzz.ts'
+import { like, siteThat, treeLike } from './support/libvirt-answers.ts'
 
-const oddText = fc.constantFrom('', '0', '-1', '1.5', '1e999', 'NaN', '99999999999999999999', '0x10', '33', '::1::', '1.2.3', 'constructor')
-
-/** An element of that shape, in which some attributes and children are gone, odd or doubled. */
-function treeLike({ name, attributes, children }: XmlElement): fc.Arbitrary<XmlElement> {
-  const given = Object.entries(attributes).map(([key, value]) =>
-    fc
-      .oneof({ weight: 8, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: fc.oneof(oddText, fc.constant(null)) })
-      .map((text) => (text === null ? [] : [[key, text] as const])),
-  )
-  const inside = children.map((child) =>
-    fc
-      .tuple(typeof child === 'string' ? fc.oneof(fc.constant(child), oddText) : treeLike(child), fc.integer({ min: 0, max: 15 }))
-      .map(([like, dice]) => (dice === 0 ? [] : dice === 1 ? [like, structuredClone(like)] : [like])),
-  )
-  return fc
-    .tuple(fc.tuple(...given), fc.tuple(...inside))
-    .map(([kept, within]) => ({ name, attributes: Object.fromEntries(kept.flat()), children: within.flat() }))
-}
 const disk = "<disk type='file' device='disk'><source file='/p/a.raw'/><target dev='vda' bus='virtio'/></disk>"
 const nic = "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/></interface>"
 const domain = treeLike(
@@ -44,21 +26,9 @@ const network = treeLike(
 <host mac='52:54:00:00:00:01' ip='192.168.122.5'/></dhcp></ip><ip family='ipv6' address='fd00:1::1' prefix='64'/>
 <ip family='ipv6' address='::ffff:10.0.0.1' prefix='112'/></network>`),
 )
-const like = (text: string) => bytesLike(fc.constant(Buffer.from(text))).map((bytes) => bytes.toString('utf8'))
 const said = like("error: failed to get domain 'x'\nerror: Domain not found: Storage volume not found, unsupported, No space left")
 const lease = '2026-11-22 15:06:26   52:54:00:00:00:01   ipv4   192.168.122.9/24   landing   01:52'
 const leases = like(` ${lease}\n ${lease.replace('ipv4', 'ipv6').replace('192.168.122.9', 'fd00:1::9')}\n`)
-
-type Answers = Record<string, string | XmlElement | ProviderError>
-/** A libvirt that answers each virsh command so. */
-function siteThat(answers: Answers, tree: XmlElement): Site {
-  const answer = async ([command = '']: readonly string[]) => {
-    if (answers[command] instanceof Error) throw answers[command]
-    return answers[command]
-  }
-  const site = { client: { call: answer, read: answer }, options: { storagePools: [] }, log: () => {}, runningDomain: async () => tree }
-  return site as unknown as Site
-}
 
 describe('a domain of libvirt', () => {
   const failing = said.map((stderr) => virshFailure('ask', stderr))

@@ -8,7 +8,9 @@ import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { describeNetwork } from '../../plugins/libvirt/networks.ts'
 import { metadataElement, readMetadata } from '../../plugins/libvirt/machine-metadata.ts'
 import { element, readXml, writeXml, type XmlElement } from '../../plugins/libvirt/xml.ts'
-import { QmpError, withQmp } from '../../plugins/qemu/qmp.ts'
+import { hasNode, mergeJob, writesToOverlay } from '../../plugins/qemu/block-graph.ts'
+import type { MachineDisk } from '../../plugins/qemu/machine.ts'
+import { QmpError, queryStatus, withQmp, type QmpSession } from '../../plugins/qemu/qmp.ts'
 import { parseSiteRecord, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { misfits, probeGuest } from '../../src/plugin-sdk/installers/guest-facts.ts'
 import type { SshSession } from '../../src/plugin-sdk/installers/ssh-session.ts'
@@ -136,6 +138,32 @@ describe("QEMU's answers", () => {
     },
     150,
   )
+
+  const disk = { index: 0, sizeBytes: 1, sealed: true } as MachineDisk
+  const devices = jsonLike([
+    { qdev: '/machine/peripheral/virtio-disk0/virtio-backend', inserted: { 'node-name': 'overlay0' } },
+    { device: '' },
+  ])
+  const jobs = jsonLike([
+    { id: 'flatten0', type: 'commit', status: 'running' },
+    { id: 'flatten1', status: 'concluded', error: 'e' },
+  ])
+  const nodes = jsonLike([{ 'node-name': 'overlay0' }, { 'node-name': 'disk0' }])
+  const status = jsonLike({ running: true, singlestep: false, status: 'running' })
+  const answers = fc.record({ 'query-block': devices, 'query-jobs': jobs, 'query-named-block-nodes': nodes, 'query-status': status })
+  fuzz('are read as what they say, or refused in an error of ours', answers, async (given) => {
+    const session = { execute: async (command: string) => given[command as keyof typeof given] } as unknown as QmpSession
+    const asked = async <Value>(question: Promise<Value>) =>
+      question.catch((error: unknown) => {
+        expect(error).toBeInstanceOf(ProviderError)
+      })
+    expect(typeof ((await asked(writesToOverlay(session, disk))) ?? true)).toBe('boolean')
+    expect(typeof ((await asked(hasNode(session, 'overlay0'))) ?? true)).toBe('boolean')
+    const job = await asked(mergeJob(session, disk, 'disk0'))
+    if (job) expect([typeof job.status, typeof (job.error ?? '')]).toEqual(['string', 'string'])
+    const found = await asked(queryStatus(session))
+    if (found) expect([typeof found.running, typeof found.status]).toEqual(['boolean', 'string'])
+  })
 })
 
 describe("a guest's facts", () => {

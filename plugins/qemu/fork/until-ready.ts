@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../../src/plugin-sdk/index.ts'
-import { withQmp } from '../qmp.ts'
+import { queryStatus, withQmp } from '../qmp.ts'
 
 const readyTimeoutMs = 60_000
 const pollMs = 2
@@ -21,8 +21,7 @@ export async function untilReady(
     const noneWillCome = ended
     try {
       await withQmp(controlPath, { signal }, async (session) => {
-        while ((await session.execute<{ status: string }>('query-status')).status === 'inmigrate')
-          await sleep(pollMs, undefined, { signal })
+        while ((await queryStatus(session)).status === 'inmigrate') await sleep(pollMs, undefined, { signal })
       })
       return
     } catch (error) {
