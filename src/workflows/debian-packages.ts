@@ -56,12 +56,7 @@ export async function fetchPackages(
   }
   if (planned.exitCode !== 0) throw refused(`The packages ${names.join(', ')} don't go together: ${lastError(planned.errors)}`)
   if (fetched.exitCode !== 0) throw unreachable(lastError(fetched.errors))
-  return planned.output.split('\n').flatMap((line) => {
-    const file = /^'[^']+' (\S+\.deb) \d+/.exec(line)?.[1]
-    if (file === undefined) return []
-    const [name = '', version = ''] = file.split('_').map(decodeURIComponent)
-    return [{ name, version, path: join(cacheDirectory, 'archives', file) }]
-  })
+  return plannedPackages(planned.output, join(cacheDirectory, 'archives'))
 
   async function apt(program: string, args: readonly string[]) {
     try {
@@ -86,6 +81,20 @@ export async function fetchPackages(
     const known = new Set((await apt('apt-cache', ['pkgnames'])).output.split('\n'))
     return names.filter((name) => !known.has(name))
   }
+}
+
+/**
+ * What `apt-get --print-uris` says: a line for each archive, named `<name>_<version>_<architecture>.deb` with its odd characters as in a URL.
+ * Throws CLOUD_UNREACHABLE for one that can't be read: a package must not be left out in silence.
+ */
+export function plannedPackages(output: string, archives: string): FetchedPackage[] {
+  const lines = output.split('\n').filter((line) => line.startsWith("'"))
+  return lines.map((line) => {
+    const file = /^'[^']+' ([^\s/]+\.deb) \d+/.exec(line)?.[1] ?? ''
+    const [, name, version] = /^([a-z0-9][a-z0-9+.-]+)_((?:[^_%]|%[0-7][0-9a-fA-F])+)_[^_]+$/.exec(file) ?? []
+    if (name === undefined || version === undefined) throw unreachable(`apt-get planned what is no package: ${line.slice(0, 200)}`)
+    return { name, version: decodeURIComponent(version), path: join(archives, file) }
+  })
 }
 
 function prepare(directory: string): string[] {

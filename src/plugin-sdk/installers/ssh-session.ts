@@ -149,7 +149,7 @@ function asRoot(user: string, script: string): string {
 function parseHostKey(line: string): { blob: Buffer; algorithms: ServerHostKeyAlgorithm[] } {
   const [type = '', encoded = ''] = line.trim().split(/\s+/)
   const blob = Buffer.from(encoded, 'base64')
-  const algorithms = hostKeyAlgorithms[type]
+  const algorithms = hostKeyAlgorithms.get(type)
   if (!algorithms || blob.subarray(4, 4 + type.length).toString() !== type)
     throw new ProviderError(
       'INVALID_OPTIONS',
@@ -163,13 +163,13 @@ function parseHostKey(line: string): { blob: Buffer; algorithms: ServerHostKeyAl
   return { blob, algorithms }
 }
 
-const hostKeyAlgorithms: Partial<Record<string, ServerHostKeyAlgorithm[]>> = {
-  'ssh-ed25519': ['ssh-ed25519'],
-  'ecdsa-sha2-nistp256': ['ecdsa-sha2-nistp256'],
-  'ecdsa-sha2-nistp384': ['ecdsa-sha2-nistp384'],
-  'ecdsa-sha2-nistp521': ['ecdsa-sha2-nistp521'],
-  'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256'],
-}
+const hostKeyAlgorithms = new Map<string, ServerHostKeyAlgorithm[]>([
+  ['ssh-ed25519', ['ssh-ed25519']],
+  ['ecdsa-sha2-nistp256', ['ecdsa-sha2-nistp256']],
+  ['ecdsa-sha2-nistp384', ['ecdsa-sha2-nistp384']],
+  ['ecdsa-sha2-nistp521', ['ecdsa-sha2-nistp521']],
+  ['ssh-rsa', ['rsa-sha2-512', 'rsa-sha2-256']],
+])
 
 function describeFailure(error: Error & { level?: string }, where: string, user: string, refusedHostKey: boolean): ProviderError {
   if (refusedHostKey || error.message.includes('no matching host key'))
