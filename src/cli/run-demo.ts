@@ -1,7 +1,7 @@
 export interface Demo {
   /** Undone in reverse, whether the demo ends, fails or is interrupted. */
   undo: (() => Promise<unknown>)[]
-  /** What `--json` shows as the last line. */
+  /** What `--json` shows as the last line, with how long this process has lived, clean-up included, as `elapsedMs`. */
   result: object | null
 }
 
@@ -21,6 +21,7 @@ export async function runDemo(story: (demo: Demo) => Promise<void>, { json }: { 
     for (const step of demo.undo.toReversed())
       await step().catch((error: unknown) => process.stderr.write(`demo: clean-up: ${String(error)}\n`))
   }
-  if (demo.result !== null && json) process.stdout.write(`${JSON.stringify(demo.result)}\n`)
+  const elapsedMs = Math.round(performance.now())
+  if (demo.result !== null && json) process.stdout.write(`${JSON.stringify({ ...demo.result, elapsedMs })}\n`)
   process.exit()
 }

@@ -32,8 +32,9 @@ test('`npm run demo -- --fault source-host`: a source host dies in mid-switchove
   expect(told).not.toContain(-1)
   expect(told).toEqual(told.toSorted((one, other) => one - other))
 
-  const result = JSON.parse(output.trimEnd().split('\n').at(-1)!) as DemoResult
+  const result = JSON.parse(output.trimEnd().split('\n').at(-1)!) as DemoResult & { elapsedMs: number }
   expect(result).toMatchObject({ verified: true, recordsFound: result.recordsAcknowledged })
   expect(result.recordsAcknowledged).toBeGreaterThan(0)
+  expect(result.elapsedMs).toBeGreaterThan(result.durationMs)
   expect(await sites()).toEqual(before)
 })
