@@ -1,14 +1,19 @@
 import { randomUUID } from 'node:crypto'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { workloadEndpoint } from '../../src/cli/demo-migration.ts'
 import { hasEnded, openScenario, type ScenarioSite } from '../support/scenario-site.ts'
 
 /**
- * One real migration is cancelled once it has copied everything, retried, tested, cut over, and rolled back; its copy is discarded in the end. The titles are what
- * users of other programs complain about.
+ * One real migration fails in its last step, is retried, tested, cut over, and rolled back; its copy is discarded in the end. The titles are what users of other programs complain
+ * about.
  */
 let scenario: ScenarioSite
 let id: string
+/** Asked just before the commit, after everything else has been done: it refuses the first time. */
+let server: Server
+let asked = 0
 
 interface Kept {
   attempt: number
@@ -42,19 +47,36 @@ const sourcePower = async () => (await scenario.source.connection.virtualMachine
 const ready = () => scenario.until(id, (present) => present.phase === 'READY_TO_CUT_OVER' || hasEnded(present))
 
 beforeAll(async () => {
-  scenario = await openScenario({ from: 'east' })
-  const { migration } = await scenario.start({ cutoverPolicy: 'MANUAL' })
+  server = createServer((request, response) => {
+    request.resume().once('end', () => response.writeHead(asked++ === 0 ? 503 : 200).end())
+  })
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
+  scenario = await openScenario({ from: 'east', webhooks: { allow: ['127.0.0.1'] } })
+  await scenario
+    .api()
+    .run(`mutation Secret($input: SetWebhookSecretInput!) { setWebhookSecret(input: $input) { ... on Error { message } } }`, {
+      input: { idempotencyKey: randomUUID(), name: 'scenario', secret: 'the key of the scenario' },
+    })
+  const webhook = { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, secretName: 'scenario' }
+  const { migration } = await scenario.start({
+    cutoverPolicy: 'MANUAL',
+    hooks: [{ name: 'last', phase: 'COMMIT', when: 'BEFORE', webhook }],
+  })
   id = migration!.id
   expect(await ready()).toMatchObject({ state: 'RUNNING' })
 })
-afterAll(() => scenario?.close())
+afterAll(async () => {
+  await scenario?.close()
+  await new Promise((closed) => server.close(closed))
+})
 
 let copiedBytes: number
 
-test('cancel left the transfer running: it is answered once everything stopped, and the copy is kept, powered off', async () => {
+test('failed in its last step, the migration leads back to the running source, and the copy is kept, powered off', async () => {
   copiedBytes = (await read()).rounds.nodes.reduce((sum, { changedBytes }) => sum + Number(changedBytes), 0)
-  await ask('cancelMigration')
-  expect(await scenario.migration(id)).toMatchObject({ state: 'CANCELLED' })
+  await ask('cutOverMigration')
+  expect(await scenario.until(id, hasEnded)).toMatchObject({ state: 'FAILED' })
+  expect(asked).toBe(1)
   expect((await machines()).map(({ power }) => power)).toEqual(['STOPPED'])
   expect(await sourcePower()).toBe('RUNNING')
   expect(await read()).toMatchObject({ copyKept: true })
@@ -85,6 +107,11 @@ test('boot-test the target without stopping the source', async () => {
 })
 
 test('operator-chosen cutover while syncing goes on: it comes when asked for, with every acknowledged record', async () => {
+  const roundsBefore = (await read()).rounds.nodes.length
+  const before = scenario.records.acknowledged()
+  await expect.poll(async () => (await read()).rounds.nodes.length, { timeout: 120_000, interval: 500 }).toBeGreaterThan(roundsBefore + 1)
+  expect(scenario.records.acknowledged()).toBeGreaterThan(before)
+  expect(await scenario.migration(id)).toMatchObject({ state: 'RUNNING', phase: 'READY_TO_CUT_OVER' })
   await ask('cutOverMigration')
   const ended = await scenario.until(id, hasEnded)
   expect(ended).toMatchObject({ state: 'COMPLETED', verified: true })

@@ -105,7 +105,7 @@ test('resumed, and cut off for 5 s in the middle of a round, it goes on where it
   expect(later.rounds.nodes.find(({ round }) => round === cut!.round)!.state).not.toBe('FAILED')
 })
 
-test('cancelled while it copies, it stands still once that is answered, and leaves nothing but its copy', async () => {
+test('cancel left the transfer running: cancelled while it copies, it stands still once that is answered, and leaves nothing but its copy', async () => {
   await steer('cancelMigration')
   expect(await scenario.migration(id)).toMatchObject({ state: 'CANCELLED' })
   await theCopyIsKeptUntilItIsDiscarded()
