@@ -22,6 +22,7 @@ import {
 import { Network } from './network.ts'
 import { rowNode } from './row-node.ts'
 import { VirtualMachine } from './virtual-machine.ts'
+import { heardOf } from '../src/domain/phase-activity.ts'
 import { errorCodes } from '../src/domain/errors.ts'
 
 const DowntimeType = builder.objectRef<Downtime>('Downtime').implement({
@@ -75,10 +76,11 @@ Migration.implement({
       nullable: true,
       description: 'What it waits for or tries again at present: one sentence. Null when nothing is in its way.',
     }),
-    activity: t.exposeString('activity', {
+    activity: t.string({
       nullable: true,
       description:
-        'What the present phase does, for how long already, and when it is given up at the latest: one sentence. Null while nothing runs.',
+        'What it does at present, for how long already, and when that is given up at the latest: one sentence, and since when nothing was heard where that is long ago. Null once it has ended.',
+      resolve: ({ activity, updatedAt }) => (activity === null ? null : heardOf(activity, Date.now() - updatedAt.getTime())),
     }),
     copyKept: t.exposeBoolean('copyKept', {
       description:

@@ -34,12 +34,41 @@ const activities: Record<MigrationPhase, { doing: string; waitsFor: string }> = 
   DISCARD_COPY: { doing: 'Deletes the kept copy', waitsFor: "the destination's cloud" },
 }
 
+/** What is done, as the beginning of a sentence, what it waits for, and when that is given up; null: never. */
+export interface Occupation {
+  doing: string
+  waitsFor: string
+  timeoutMs: number | null
+}
+
+/** Stored, and not begun yet. */
+export const pendingActivity = 'Waits for its control plane to begin it.'
+
+export const pausedOccupation: Occupation = {
+  doing: 'Is paused, with what changes in the source still noted',
+  waitsFor: 'its operator to resume or cancel it',
+  timeoutMs: null,
+}
+
 /** One sentence. `undoing`: on the way back. `timeoutMs` null: for as long as it takes. */
 export function activityOf(phase: MigrationPhase, of: { elapsedMs: number; timeoutMs: number | null; undoing?: boolean }): string {
-  const { doing, waitsFor } = activities[phase]
-  const seconds = Math.round(of.elapsedMs / 1000)
-  const limit = of.timeoutMs === null ? 'it takes the time that it takes' : `given up after ${Math.round(of.timeoutMs / 1000)} s`
   return of.undoing
-    ? `Undoes ${phase}, for ${seconds} s now; it is tried until it succeeds.`
-    : `${doing}, for ${seconds} s now; waits for ${waitsFor}, ${limit}.`
+    ? `Undoes ${phase}, for ${secondsOf(of.elapsedMs)} now; it is tried until it succeeds.`
+    : sentenceOf({ ...activities[phase], timeoutMs: of.timeoutMs }, of.elapsedMs)
+}
+
+export function sentenceOf({ doing, waitsFor, timeoutMs }: Occupation, elapsedMs: number): string {
+  const limit = timeoutMs === null ? 'it takes the time that it takes' : `given up after ${secondsOf(timeoutMs)}`
+  return `${doing}, for ${secondsOf(elapsedMs)} now; waits for ${waitsFor}, ${limit}.`
+}
+
+/** Whoever runs it says something every few seconds: told by another control plane, a silence is part of the answer. */
+export function heardOf(activity: string, silentMs: number): string {
+  return silentMs < noticedSilenceMs ? activity : `${activity} Last heard of ${secondsOf(silentMs)} ago: see that its control plane runs.`
+}
+
+const noticedSilenceMs = 10_000
+
+function secondsOf(ms: number): string {
+  return `${Math.round(ms / 1000)} s`
 }

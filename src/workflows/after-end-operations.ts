@@ -3,6 +3,7 @@ import { eq } from 'drizzle-orm'
 import type { Change, Database, Transaction } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
+import { pendingActivity } from '../domain/phase-activity.ts'
 import type { CarryBack } from './carry-back.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { translated } from './failure.ts'
@@ -172,6 +173,7 @@ function freshRun(phaseLists: PhaseLists, version: number, engineId: string) {
     engineId,
     phase: phaseList(phaseLists, version)[0]!.name,
     state: 'PENDING',
+    activity: pendingActivity,
     direction: 'FORWARD',
     desired: 'RUN',
     endState: null,

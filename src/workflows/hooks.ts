@@ -19,7 +19,12 @@ async function runHook(context: PhaseContext, hook: Hook): Promise<void> {
   const title = `The hook ${hook.name} (${hook.when} ${hook.phase})`
   for (let attempt = 1, delayMs = firstRetryMs; ; attempt++, delayMs = Math.min(delayMs * 2, maxRetryMs)) {
     try {
-      await context.note(`${title} ${await tryOnce(context, hook, attempt)}`)
+      const occupation = {
+        doing: `Runs the hook ${hook.name} (${hook.when} ${hook.phase})`,
+        waitsFor: 'its end',
+        timeoutMs: hook.timeoutMs,
+      }
+      await context.note(`${title} ${await context.during(occupation, () => tryOnce(context, hook, attempt))}`)
       return
     } catch (error) {
       context.signal.throwIfAborted()

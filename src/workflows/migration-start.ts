@@ -6,6 +6,7 @@ import { activeMigrations, migrations } from '../database/tables/migration.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
+import { pendingActivity } from '../domain/phase-activity.ts'
 import { joinQueue } from './admission-queue.ts'
 import type { MigrationCheck } from './migration-check.ts'
 import type { MigrationRow } from './migration-store.ts'
@@ -48,6 +49,7 @@ export function createMigrationStart(dependencies: {
             phaseListVersion: version,
             engineId,
             state: 'PENDING',
+            activity: pendingActivity,
             phase: first,
             desired: 'RUN',
             cutoverPolicy: request.cutoverPolicy,

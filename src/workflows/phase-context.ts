@@ -1,5 +1,6 @@
 import type { AgentGateway } from '../agent-gateway/gateway.ts'
 import type { CloudConnections } from './cloud-connections.ts'
+import { pausedOccupation, type Occupation } from '../domain/phase-activity.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
 import type { MigrationRow, MigrationStore, StepRow } from './migration-store.ts'
 import type { MigrationSettings } from './migration-settings.ts'
@@ -42,6 +43,16 @@ export function createPhaseContext(
   }
 
   const results = resultsOf(from.steps)
+  let occupation: PhaseContext['occupation'] = null
+
+  async function during<T>(what: Occupation, work: () => Promise<T>): Promise<T> {
+    occupation = { what, since: performance.now() }
+    try {
+      return await work()
+    } finally {
+      occupation = null
+    }
+  }
 
   return {
     get migration() {
@@ -50,6 +61,10 @@ export function createPhaseContext(
     reread,
     signal,
     repeated,
+    during,
+    get occupation() {
+      return occupation
+    },
     operationId: (call) => `${prefix}.${call}`,
     results,
     async keep(name, result, patch) {
@@ -70,7 +85,9 @@ export function createPhaseContext(
         patch: { state: 'PAUSED', etaMs: null, rateBytesPerSecond: null, bottleneck: null },
         events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Paused by the operator; changes in the source are still tracked.' }],
       })
-      while ((await reread()).desired === 'PAUSE') await wait(settings.timings.pollMs, signal)
+      await during(pausedOccupation, async () => {
+        while ((await reread()).desired === 'PAUSE') await wait(settings.timings.pollMs, signal)
+      })
       await store.write(migration, {
         patch: { state: 'RUNNING' },
         events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Goes on.' }],

@@ -5,7 +5,7 @@ import type { MigrationRow, NewEvent, StepRow } from './migration-store.ts'
 import { runHooks } from './hooks.ts'
 import { createPhaseContext, type PhaseDependencies } from './phase-context.ts'
 import { startHeartbeat } from './phase-heartbeat.ts'
-import { done, type Phase, type PhaseContext, type PhaseOutcome } from './phase.ts'
+import { done, givenUpAfterMs, type Phase, type PhaseContext, type PhaseOutcome } from './phase.ts'
 import { isOff } from './phases/phase-facts.ts'
 import { sourceIsOff } from './source-off.ts'
 import { wait } from './wait.ts'
@@ -40,8 +40,9 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
       )
     : () => {}
   let deadline: NodeJS.Timeout | undefined
-  const stopHeartbeat = startHeartbeat(store, migration, phase)
   const context = createPhaseContext(dependencies, { ...run, signal: abort.signal })
+  const told = { name: phase.name, timeoutMs: givenUpAfterMs(phase, migration) }
+  const stopHeartbeat = startHeartbeat(store, migration, told, { context })
   try {
     if (migration.state === 'PENDING') await store.write(migration, { patch: { state: 'RUNNING', startedAt: new Date() } })
     if (phase.control === 'PAUSABLE') await context.holdWhilePaused()
@@ -75,7 +76,7 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
     step: { ...mark, state: 'UNDOING' },
     events: step.state === 'UNDOING' ? [] : [{ kind: 'UNDO', phase: phase.name, message: `${phase.name} is undone.` }],
   })
-  const stopHeartbeat = startHeartbeat(store, migration, phase, true)
+  const stopHeartbeat = startHeartbeat(store, migration, phase, { undoing: true })
   try {
     return await undoUntilDone()
   } finally {

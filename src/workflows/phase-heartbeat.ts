@@ -1,7 +1,7 @@
 /** So that no phase is silent: every two seconds it says for how long it has been at it, and for how long it usually is. */
-import { activityOf } from '../domain/phase-activity.ts'
+import { activityOf, sentenceOf } from '../domain/phase-activity.ts'
 import type { MigrationRow, MigrationStore } from './migration-store.ts'
-import type { Phase } from './phase.ts'
+import type { Phase, PhaseContext } from './phase.ts'
 
 const everyMs = 2_000
 
@@ -13,7 +13,7 @@ export function startHeartbeat(
   store: MigrationStore,
   migration: MigrationRow,
   phase: Pick<Phase, 'name' | 'timeoutMs'>,
-  undoing = false,
+  { undoing = false, context }: { undoing?: boolean; context?: Pick<PhaseContext, 'occupation'> } = {},
 ): () => Promise<void> {
   const since = performance.now()
   const usual = undoing || ownEta.has(phase.name) ? Promise.resolve(null) : store.usualDurationMs(migration, phase.name).catch(() => null)
@@ -22,6 +22,9 @@ export function startHeartbeat(
   async function beat(): Promise<void> {
     const elapsedMs = performance.now() - since
     const usualMs = await usual
+    const occupied = context?.occupation
+    if (occupied)
+      return store.write(migration, { patch: { activity: sentenceOf(occupied.what, performance.now() - occupied.since), etaMs: null } })
     await store.write(migration, {
       patch: {
         activity: activityOf(phase.name, { elapsedMs, timeoutMs: phase.timeoutMs, undoing }),

@@ -15,7 +15,7 @@ import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts
 import { runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
 import { phaseList } from './phase-lists.ts'
-import type { Phase } from './phase.ts'
+import { givenUpAfterMs, type Phase } from './phase.ts'
 import { wait } from './wait.ts'
 
 export interface PhaseRunner {
@@ -51,7 +51,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const phase = list[position]
     if (!phase) return complete(migration)
     if (step?.state !== 'DOING') {
-      const entered = await store.enter(migration, phase, [{ kind: 'PHASE_STARTED', phase: phase.name, message: `${phase.name} begins.` }])
+      const told = { name: phase.name, timeoutMs: givenUpAfterMs(phase, migration) }
+      const entered = await store.enter(migration, told, [{ kind: 'PHASE_STARTED', phase: phase.name, message: `${phase.name} begins.` }])
       if (!entered) return cancel(migration)
     }
     const entered = await store.read(migration.id)

@@ -3,6 +3,8 @@ import type { MigrationAgents } from '../agent-gateway/gateway.ts'
 import type { ExcludedPlace } from '../transfer/control-protocol.ts'
 import type { PortolanError } from '../domain/errors.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
+import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { Occupation } from '../domain/phase-activity.ts'
 import type { ProviderConnection } from '../plugin-sdk/index.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
 import type { MigrationPatch, MigrationRow, MigrationStore } from './migration-store.ts'
@@ -72,6 +74,10 @@ export interface PhaseContext {
   readonly settings: MigrationSettings
   /** An event for the operator to read. */
   note(message: string): Promise<void>
+  /** While the work lasts, this is what `activity` tells of, in place of the phase's own. */
+  during<T>(occupation: Occupation, work: () => Promise<T>): Promise<T>
+  /** What it is in the midst of; null: the phase's own. */
+  readonly occupation: { what: Occupation; since: number } | null
   /** Waits as long as the operator wants it paused. True when it had to wait. Throws when aborted. */
   holdWhilePaused(): Promise<boolean>
 }
@@ -84,6 +90,8 @@ export interface Phase {
   control: PhaseControl
   /** The longest that it may take, retries included; null where the operator decides. FORWARD_ONLY phases are retried for ever. */
   timeoutMs: number | null
+  /** What the request allows it, where that is less: it keeps to that by itself. */
+  requestedMs?(request: MigrationRequest): number
   /** UNDER_LEASE: the source is frozen meanwhile, so a failure that may pass voids the switchover instead of being retried in place. */
   underLease?: true
   /** Its undo, or a forward-only phase itself, needs nothing but the source's site. Where an administrator attested that the source is dead, and it can't be reached, it counts as done. */
@@ -98,4 +106,9 @@ export interface Phase {
    * turned out to be closed, so it goes on forward.
    */
   undo: ((context: PhaseContext) => Promise<void | 'COMMITTED'>) | null
+}
+
+/** When the phase is given up, in milliseconds; null: never. */
+export function givenUpAfterMs({ timeoutMs, requestedMs }: Phase, { request }: MigrationRow): number | null {
+  return requestedMs?.(request) ?? timeoutMs
 }

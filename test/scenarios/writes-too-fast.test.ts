@@ -21,7 +21,12 @@ interface Progress {
 }
 let scenario: ScenarioSite
 let id: string
+/** No word of it may be older than this while it lasts. */
+const longestSilenceMs = 5_000
 const seen: Progress[] = []
+/** What is told, and when it was first told so. */
+const words: { atMs: number; word: string }[] = []
+let watching: NodeJS.Timeout | undefined
 
 async function read(): Promise<Progress> {
   const { migration } = await scenario
@@ -31,6 +36,9 @@ async function read(): Promise<Progress> {
       { id },
     )
   seen.push(migration)
+  const word = JSON.stringify(migration)
+  if (words.at(-1)?.word !== word) words.push({ atMs: performance.now(), word })
+  if (hasEnded(migration)) clearInterval(watching)
   return migration
 }
 
@@ -42,8 +50,12 @@ beforeAll(async () => {
     bandwidth: { windows: [window] },
   })
   id = migration!.id
+  watching = setInterval(() => void read().catch(() => {}), 250)
 })
-afterAll(() => scenario?.close())
+afterAll(async () => {
+  clearInterval(watching)
+  await scenario?.close()
+})
 
 test('bandwidth limits, by time of day: while the window holds no more goes over the link', async () => {
   await expect.poll(async () => (await read()).bottleneck, { timeout: 300_000, interval: 500 }).toBe('BANDWIDTH_LIMIT')
@@ -79,6 +91,8 @@ test('non-convergence: it is detected, named with both rates, and ends as the po
 test('no silent phases: whenever somebody looked, it said what it was doing', () => {
   const silent = seen.filter(({ state, activity }) => state === 'RUNNING' && !activity)
   expect(silent).toEqual([])
+  const gapsMs = words.slice(1).map(({ atMs }, index) => atMs - words[index]!.atMs)
+  expect(Math.max(...gapsMs)).toBeLessThan(longestSilenceMs)
 })
 
 test('clean-up destroyed a finished copy: what was copied is kept, powered off, and the source goes on', async () => {

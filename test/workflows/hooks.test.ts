@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openDatabase, type Database } from '../../src/database/client.ts'
 import { webhookSecrets } from '../../src/database/tables/webhook-secret.ts'
+import type { Occupation } from '../../src/domain/phase-activity.ts'
 import type { Hook } from '../../src/domain/hook.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import type { ControlRequests } from '../../src/transfer/control-protocol.ts'
@@ -78,6 +79,7 @@ const command = (argument: string, change: Partial<Hook> = {}): Hook => ({
 /** A migration with these hooks, and what they said. In its guest a command ends with the number that it is. */
 function hooked(...hooks: Hook[]) {
   const said: string[] = []
+  const occupations: Occupation[] = []
   const agent = {
     request: async (_method: string, { command: [code], environment, hookId }: ControlRequests['hook.run'][0]) => {
       const output = `${hookId} ${Object.values(environment).join(' ')}`
@@ -94,12 +96,17 @@ function hooked(...hooks: Hook[]) {
   }
   return {
     said,
+    occupations,
     run(phase: Hook['phase'] = 'PRE_FLIGHT', signal = new AbortController().signal) {
       const context = {
         migration,
         signal,
         settings: { timings: quickTimings, webhooks },
         agents: async () => ({ agent: async () => agent }),
+        during: (occupation: Occupation, work: () => Promise<unknown>) => {
+          occupations.push(occupation)
+          return work()
+        },
         note: async (message: string) => void said.push(message),
       }
       return runHooks(context as unknown as PhaseContext, phase, 'BEFORE')
@@ -109,9 +116,10 @@ function hooked(...hooks: Hook[]) {
 
 describe('a webhook', () => {
   test('is signed, names its migration, and comes again under the same id when its phase is repeated', async () => {
-    const { run, said } = hooked(webhook())
+    const { run, said, occupations } = hooked(webhook())
     await run()
     await run()
+    expect(occupations[0]).toEqual({ doing: 'Runs the hook tell (BEFORE PRE_FLIGHT)', waitsFor: 'its end', timeoutMs: 2_000 })
     const [first, second] = receiver.received
     const [, seconds, signature] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(first!.headers['portolan-signature']))!
     expect(signature).toBe(createHmac('sha256', secret).update(`${seconds}.${first!.body}`).digest('hex'))

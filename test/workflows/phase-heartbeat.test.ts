@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { heardOf, pausedOccupation } from '../../src/domain/phase-activity.ts'
+import type { PhaseContext } from '../../src/workflows/phase.ts'
 import { startHeartbeat } from '../../src/workflows/phase-heartbeat.ts'
 import type { MigrationPatch, MigrationRow, MigrationStore } from '../../src/workflows/migration-store.ts'
 
@@ -40,6 +42,25 @@ test('a phase is never silent for more than 5 s, and says for how long it has be
   expect(Math.max(...moments.slice(1).map((moment, index) => moment - moments[index]!))).toBeLessThanOrEqual(longestSilenceMs)
   expect(new Set(said.map(({ patch }) => patch.activity)).size).toBe(said.length)
   expect(said.at(-1)!.patch.activity).toMatch(/60 s/)
+})
+
+test('while it is in the midst of something else, it says so, and since when', async () => {
+  const { said, store } = heard(5_000)
+  const context: Pick<PhaseContext, 'occupation'> = { occupation: null }
+  const stop = startHeartbeat(store, migration, phase, { context })
+  await vi.advanceTimersByTimeAsync(4_000)
+  Object.assign(context, { occupation: { what: pausedOccupation, since: performance.now() } })
+  await vi.advanceTimersByTimeAsync(8_000)
+  expect(said.at(-1)!.patch).toEqual({ activity: expect.stringMatching(/^Is paused.* for 8 s now;/) as string, etaMs: null })
+  Object.assign(context, { occupation: null })
+  await vi.advanceTimersByTimeAsync(2_000)
+  await stop()
+  expect(said.at(-1)!.patch.activity).toMatch(/^Boots the destination.* for 14 s now;/)
+})
+
+test('a silence is told as one once it is longer than any heartbeat', () => {
+  expect(heardOf('It copies.', 4_000)).toBe('It copies.')
+  expect(heardOf('It copies.', 61_000)).toMatch(/^It copies\. Last heard of 61 s ago/)
 })
 
 test('the ETA is what is left of how long the phase took the last time, and never negative', async () => {

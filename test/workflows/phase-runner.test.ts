@@ -329,6 +329,28 @@ describe('the operator', () => {
     await expectUndone(stage)
   })
 
+  test('is told what it is at: waiting to begin, paused, and how long the health check may take', async () => {
+    const said: (string | null)[] = []
+    const lists = changed('HEALTH_CHECK', (phase) => ({
+      do: async (context) => {
+        said.push((await context.reread()).activity)
+        return phase.do(context)
+      },
+    }))
+    const id = await stage.start({ cutoverPolicy: 'MANUAL', healthCheck: { kind: 'HTTP', port: 8080, path: '/', timeoutMs: 7_000 } })
+    expect((await stage.store.read(id)).activity).toMatch(/^Waits for its control plane/)
+    const end = stage.drive(stage.runner(lists), id)
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await stage.operations.pauseMigration(operator, key('pause', id))
+    await eventually(async () => expect((await stage.store.read(id)).activity).toMatch(/^Is paused/))
+    await stage.operations.resumeMigration(operator, key('resume', id))
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED', activity: null })
+    expect(said).toEqual([expect.stringMatching(/given up after 7 s/)])
+    await stage.operations.rollbackMigration(operator, key('back', id))
+    expect((await stage.store.read(id)).activity).toMatch(/^Waits for its control plane/)
+  })
+
   test('holds at READY_TO_CUT_OVER, syncing, until he says so', async () => {
     const id = await stage.start({ cutoverPolicy: 'MANUAL' })
     const end = stage.drive(stage.runner(), id)

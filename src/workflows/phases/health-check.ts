@@ -7,6 +7,7 @@ export const healthCheck: Phase = {
   name: 'HEALTH_CHECK',
   control: 'CANCELLABLE',
   timeoutMs: 60 * 60_000,
+  requestedMs: (request) => request.healthCheck.timeoutMs,
   async do(context) {
     const answeringAt = await untilHealthy(context, destinationVmId(context), context.migration.request.healthCheck, context.signal)
     return { outcome: 'DONE', result: { answeringAt } }
