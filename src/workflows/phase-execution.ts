@@ -9,6 +9,7 @@ import { done, givenUpAfterMs, type Phase, type PhaseContext, type PhaseOutcome 
 import { isOff } from './phases/phase-facts.ts'
 import { sourceIsOff } from './source-off.ts'
 import { wait } from './wait.ts'
+import { isDestinationOff } from './while-destination-runs.ts'
 
 /** The control plane ends: the phase stops where it is, and is repeated by whoever comes next. */
 export class ShuttingDown extends Error {
@@ -138,7 +139,7 @@ async function withRetries(
         return done
       }
       if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
-      if (phase.ownRetries || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
+      if (phase.ownRetries || isDestinationOff(error) || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
       offSince = phase.needsSourceGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
       if (offSince !== null && performance.now() - offSince >= timings.lostMs) throw sourceIsOff()
       await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })

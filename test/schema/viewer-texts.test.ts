@@ -37,7 +37,7 @@ const forViewers: Record<string, string> = {
   MigrationEvent: 'message',
   MigrationGroup: 'name',
   MigrationGroupMember: 'awaits dependsOn name stoppedBy',
-  MigrationTest: 'problem',
+  MigrationTest: 'notTried problem',
   MigrationVerdict: 'message name uniqueId',
   Network: 'name providerId',
   NetworkInterface: 'macAddress',

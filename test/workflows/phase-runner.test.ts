@@ -707,6 +707,23 @@ test("a destination's agent that is killed once it had received the copy prepare
   await expectMoved(stage)
 })
 
+test.each([
+  ['is fitted up', 'west.seal'],
+  ['has its health checked', 'west.boot'],
+])(
+  'a destination that goes off before it %s is not waited for while the source stands still: the source goes on, and the copy is kept',
+  async (_, moment) => {
+    hook = (call, when) => {
+      if (call !== moment || when !== 'after') return
+      stage.health.status = 503
+      stage.world.change('power loss', ({ machines }) => Object.values(machines).forEach((machine) => (machine.power = 'STOPPED')))
+    }
+    const ended = await stage.drive(stage.runner(), await stage.start())
+    expect(ended).toMatchObject({ state: 'FAILED', copyKept: true, errorMessage: expect.stringContaining('went off') })
+    expect(stage.world.look().source.power).toBe('RUNNING')
+  },
+)
+
 test('a migration that begins under a clock that was set back is later than the one before it all the same', async () => {
   const before = { migrationId: 'before', attempt: 1, uniqueId: sourceUniqueId, vmId: sourceMachineId }
   const key = 'migration.before.1.started'

@@ -1,5 +1,6 @@
 import type { Phase } from '../phase.ts'
 import { untilHealthy } from '../until-healthy.ts'
+import { whileDestinationRuns } from '../while-destination-runs.ts'
 import { destinationVmId } from './phase-facts.ts'
 
 /** The copied system must answer before anything is committed. */
@@ -9,7 +10,10 @@ export const healthCheck: Phase = {
   timeoutMs: 60 * 60_000,
   requestedMs: (request) => request.healthCheck.timeoutMs,
   async do(context) {
-    const answeringAt = await untilHealthy(context, destinationVmId(context), context.migration.request.healthCheck, context.signal)
+    const { healthCheck } = context.migration.request
+    const answeringAt = await whileDestinationRuns(context, (signal) =>
+      untilHealthy(context, destinationVmId(context), healthCheck, signal),
+    )
     return { outcome: 'DONE', result: { answeringAt } }
   },
   // It only asks.

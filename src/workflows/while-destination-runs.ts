@@ -1,0 +1,30 @@
+import { AgentError } from '../agent-gateway/agent-error.ts'
+import type { PhaseContext } from './phase.ts'
+import { isOff } from './phases/phase-facts.ts'
+
+const message = "The destination's virtual machine went off while the copy was made ready in it. What was copied and verified is kept."
+
+export function isDestinationOff(reason: unknown): boolean {
+  return reason instanceof AgentError && reason.message === message
+}
+
+/**
+ * Does the work while the copy's machine runs. One that is off neither answers nor starts by itself, and the source stands still meanwhile. Throws AgentError AGENT_UNREACHABLE
+ * as soon as its cloud says that it is off.
+ */
+export async function whileDestinationRuns<Result>(context: PhaseContext, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const off = new AbortController()
+  const look = async () => {
+    if (await isOff(context, 'DESTINATION')) off.abort(new AgentError('AGENT_UNREACHABLE', message, { retryable: true }))
+  }
+  const watch = setInterval(() => void look().catch(() => {}), context.settings.timings.powerLookMs)
+  try {
+    return await work(AbortSignal.any([context.signal, off.signal]))
+  } catch (error) {
+    context.signal.throwIfAborted()
+    await look()
+    throw off.signal.aborted ? off.signal.reason : error
+  } finally {
+    clearInterval(watch)
+  }
+}
