@@ -36,6 +36,12 @@ test('a thousand records are listed, each as it was put, however hostile its tex
   expect(found.map(({ key }) => key)).toEqual(found.map(({ key }) => key).toSorted((one, other) => one.localeCompare(other)))
 })
 
+test('virsh ends well after a command in the middle that failed: what it gives has to be counted', async () => {
+  const [known] = (await libvirt.virsh('secret-list')).trim().split(/\s+/)
+  const answer = await libvirt.virsh(`secret-dumpxml --secret ${randomUUID()}; secret-dumpxml --secret ${known}`)
+  expect(answer.match(/<uuid>/g)).toHaveLength(1)
+})
+
 function record(key: string, content: SiteRecord['content']): SiteRecord {
   return { key, writtenAt: '2026-11-23T12:00:00.000Z', content }
 }
