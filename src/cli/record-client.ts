@@ -13,13 +13,12 @@ export interface RecordClient {
 }
 
 const bodyBytes = 2048
-const pauseMs = 100
 const answerWithinMs = 5_000
 /** The guest answers at most so many records to one request. */
 const pageRecords = 5_000
 
-/** An ordinary client of the workload in the guest: posts records one after the other and keeps every acknowledgement. */
-export function startRecordClient(first: Endpoint): RecordClient {
+/** An ordinary client of the workload in the guest: posts records one after the other, with a pause in between, and keeps every acknowledgement. */
+export function startRecordClient(first: Endpoint, pauseMs = 100): RecordClient {
   let endpoint = first
   const stopping = new AbortController()
   const acknowledgements = new Map<number, string>()

@@ -72,15 +72,11 @@ function keep({ freezeId, session, leaseMs, sentAt, frozen, now }: Begun): Freez
 
   const vouched = () => !lapsed.signal.aborted && heldThroughSuspension(lastRenewalSent, now(), leaseMs)
 
-  async function renew(): Promise<boolean> {
+  async function renew(timeoutMs = leaseMs / 2): Promise<boolean> {
     const renewalSent = now()
     let answered = false
     try {
-      const { held } = await session.request(
-        'freeze.renew',
-        { freezeId, leaseMs },
-        { signal: stopped.signal, timeoutMs: leaseMs / renewalsPerLease },
-      )
+      const { held } = await session.request('freeze.renew', { freezeId, leaseMs }, { signal: stopped.signal, timeoutMs })
       answered = held
       if (!held) lapsed.abort()
       else if (renewalSent.monotonicMs > lastRenewalSent.monotonicMs) lastRenewalSent = renewalSent
@@ -91,7 +87,7 @@ function keep({ freezeId, session, leaseMs, sentAt, frozen, now }: Begun): Freez
     return answered && vouched()
   }
 
-  const timer = setInterval(() => void renew(), leaseMs / renewalsPerLease)
+  const timer = setInterval(() => void renew(leaseMs / renewalsPerLease), leaseMs / renewalsPerLease)
   const stop = () => {
     clearInterval(timer)
     stopped.abort()

@@ -10,7 +10,7 @@ import { startAgentPair, type AgentPair } from './agent-pair.ts'
 const diskBytes = 32 * 1024 * 1024
 const options = { timeoutMs: 20_000 }
 /** Longer than all that is looked at while it holds. */
-const lease = { freezeId: 'f', leaseMs: 8_000 }
+const lease = { freezeId: 'f', leaseMs: 12_000 }
 
 let pair: AgentPair
 let source: AgentSession

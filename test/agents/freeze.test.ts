@@ -62,6 +62,12 @@ describe('a freeze', { timeout: 30_000 }, () => {
     expect(await freezer.thaw('another')).toBe(true)
   })
 
+  test('that was given up before it began never begins', async () => {
+    expect(await freezer.thaw('f')).toBe(false)
+    await expect(freezer.freeze('f', [mountPoint], 5000)).rejects.toMatchObject({ code: 'FREEZE_VOID' })
+    expect(await writer('after').done).toBe(0)
+  })
+
   test('is void before anything is thawed', async () => {
     await freezer.freeze('f', [mountPoint], 500)
     await writer('blocked').done

@@ -15,7 +15,7 @@ export interface Freezer {
   freeze(freezeId: string, mounts: string[], leaseMs: number): Promise<{ frozen: string[]; freezeMs: number }>
   /** False once the freeze was void at any moment. True means that it holds for `leaseMs` from now on, whatever happens to the agent. */
   renew(freezeId: string, leaseMs: number): Promise<boolean>
-  /** Returns when everything is thawed; true when the freeze had held until now. */
+  /** Returns when everything is thawed; true when the freeze had held until now. What was thawed before it was frozen never is. */
   thaw(freezeId: string): Promise<boolean>
 }
 
@@ -35,6 +35,7 @@ const freezeWithinMs = 60_000
 /** `directory` is on tmpfs and belongs to the agent. Its file `frozen` lists what is frozen, for whoever cleans up after a killed agent. */
 export function createFreezer(directory: string): Freezer {
   const freezes = new Map<string, Promise<Freeze>>()
+  const thawedBefore = new Set<string>()
   mkdirSync(directory, { recursive: true, mode: 0o700 })
 
   async function begin(freezeId: string, mounts: string[], leaseMs: number): Promise<Freeze> {
@@ -72,7 +73,10 @@ export function createFreezer(directory: string): Freezer {
 
   async function thaw(freezeId: string): Promise<boolean> {
     const begun = freezes.get(freezeId)
-    if (!begun) return false
+    if (!begun) {
+      thawedBefore.add(freezeId)
+      return false
+    }
     const freeze = await begun.catch(() => null)
     if (!freeze) return false
     const held = !freeze.isVoid()
@@ -83,6 +87,8 @@ export function createFreezer(directory: string): Freezer {
 
   return {
     async freeze(freezeId, mounts, leaseMs) {
+      // Whoever gave up on it while the mounts were looked up has no use for it any more.
+      if (thawedBefore.has(freezeId)) throw voidFreeze(freezeId)
       let begun = freezes.get(freezeId)
       if (!begun) {
         begun = begin(freezeId, mounts, leaseMs)

@@ -28,6 +28,10 @@ recorded() {
   [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
 mounted() { grep -q " $dir " /proc/self/mounts; }
+thaw_all() {
+  [ -f "$dir/frozen" ] || return 0
+  while read -r target; do fsfreeze --unfreeze "$target" 2>/dev/null; done <"$dir/frozen"
+}
 ours() {
   recorded
   for entry in /proc/[0-9]*; do
@@ -96,15 +100,15 @@ for base in ${installBases.join(' ')}; do
   [ -z "$asked" ] || kill -TERM $asked 2>/dev/null
   round=0
   while [ $round -lt 25 ] && [ -n "$(ours)" ]; do pause; round=$((round + 1)); done
-  if [ -f "$dir/frozen" ]; then
-    while read -r target; do fsfreeze --unfreeze "$target" 2>/dev/null; done <"$dir/frozen"
-  fi
+  thaw_all
   for round in 1 2 3 4 5; do
     remaining=$(ours)
     [ -z "$remaining" ] && break
     kill -KILL $remaining 2>/dev/null
     pause
   done
+  # Of a freeze that was still waiting for writers.
+  thaw_all
   while mounted; do umount -n "$dir" || umount -n -l "$dir" || break; done
   rmdir "$dir" || left=1
 done

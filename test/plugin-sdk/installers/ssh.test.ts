@@ -155,7 +155,7 @@ describe('uninstall', () => {
     await guest.look(`mkdir ${files}; echo 99999999999 >${files}/lease`)
     const script = thawWatchdogScript.replaceAll("'", "'\\''")
     const ended = guest.look(`sh -c '${script}' portolan-thaw ${files} ${directory}/frozen; echo "ended with $?"`)
-    await expect.poll(() => guest.look(`cat ${files}/result`)).toBe('frozen')
+    await expect.poll(() => guest.look(`cat ${files}/result`), { timeout: 20_000 }).toBe('frozen')
     await guest.look(`read -r agent _ <${directory}/process && kill -9 "$agent"`)
     await uninstall()
     expect(await ended).toBe('ended with 0')
