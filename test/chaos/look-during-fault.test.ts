@@ -41,6 +41,12 @@ test('it is asked again, and a verdict that comes in time is one', async () => {
   expect(stage.seenDuringFaults).toEqual({ ...nothingSeen(), committed: true })
 })
 
+test('while it lasts it is asked again: a verdict that is wrong later on is seen', async () => {
+  const stage = stageWith(['MIGRATED', 'NOT_MIGRATED'])
+  await lookDuringFault(stage, 'a migration', { due: new AbortController().signal, over: new AbortController().signal })
+  expect(stage.seenDuringFaults.wrong).toHaveLength(1)
+})
+
 test('NOT_MIGRATED is wrong once a phase after the commit was seen, and right before; UNKNOWN is neither', async () => {
   expect((await seenBy(stageWith(['NOT_MIGRATED'], { phase: 'EXPOSE' }))).wrong).toHaveLength(1)
   expect((await seenBy(stageWith(['NOT_MIGRATED'], { phase: 'CLEAN_UP', state: 'COMPLETED' }))).wrong).toHaveLength(1)

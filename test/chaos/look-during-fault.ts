@@ -7,6 +7,8 @@ import type { Stage } from './stage.ts'
 /** For an answer with a verdict in it, where the control plane answers at all. */
 const verdictWithinMs = 20_000
 const askAgainMs = 1_000
+/** Each look reads records at a site. */
+const lookAgainMs = 3_000
 
 export interface Look {
   /** Aborted: what is away by the fault is not waited for any more. */
@@ -16,7 +18,7 @@ export interface Look {
   withinMs?: number
 }
 
-/** Asks for the verdict while something is broken: where anybody is there to answer there has to be one, whichever site is gone. */
+/** Asks for the verdict, again and again while something is broken: where anybody is there to answer there has to be one, whichever site is gone. */
 export async function lookDuringFault(stage: Stage, id: string, { due, over, withinMs = verdictWithinMs }: Look): Promise<void> {
   const seen = stage.seenDuringFaults
   let answeredSince: number | null = null
@@ -29,7 +31,10 @@ export async function lookDuringFault(stage: Stage, id: string, { due, over, wit
     if (typeof answer === 'string' && answer !== 'NOBODY_THERE') {
       seen.committed ||= answer === 'MIGRATED'
       if (answer === 'NOT_MIGRATED' && committedBefore) seen.wrong.push('During a fault the verdict was NOT_MIGRATED after the commit.')
-      return
+      if (due.aborted || seen.wrong.length > 0) return
+      answeredSince = null
+      await delay(lookAgainMs, undefined, { signal: AbortSignal.any([due, over]) }).catch(() => {})
+      continue
     }
     if (answer !== 'NOBODY_THERE') {
       answeredSince ??= performance.now()

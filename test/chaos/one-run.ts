@@ -25,6 +25,7 @@ const endsWithinMs = 240_000
 const fewestLooks = 10
 /** An agent that isn't heard of for so long is given up, and a round that gets nowhere: shorter than the longest fault. */
 const lostAfterMs = 30_000
+const recordPauseMs = 250
 
 /** Fills in the result, and answers with it. @throws Error when there is no stage to play on, or what was played on can't be removed. */
 export async function oneRun(result: RunResult, options: RunOptions): Promise<RunResult> {
@@ -33,7 +34,7 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
   const begun = performance.now()
   const before = await inventory(site)
   const runningBefore = await controlPlaneProcesses()
-  const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs } })
+  const scenario = await openScenario({ from: plan.from, site: site.demo, agents: { lostAfterMs }, recordPauseMs })
   const stage = createStage(scenario, site)
   const watch = watchLiveCopies(scenario)
   const over = new AbortController()

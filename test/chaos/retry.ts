@@ -22,7 +22,7 @@ interface Rounds {
 export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: number, result: RunResult): Promise<void> {
   const { scenario } = stage
   const earlier = await read(stage, id)
-  const verifiedBytes = sumOf(earlier, 'verifiedBytes')
+  const verifiedBytes = Math.max(0, ...fullRounds(earlier).map((round) => Number(round.verifiedBytes)))
   const measured = verifiedBytes >= worthMeasuringBytes
   if (measured && !earlier.copyKept) return unresolved(`${verifiedBytes} verified bytes were not kept.`)
   if (measured) await holdWriters(stage)
@@ -43,7 +43,7 @@ export async function retryUntilCompleted(stage: Stage, id: string, timeoutMs: n
     return unresolved(`The retry does not end: ${String(error)}`)
   }
   if (ended.state !== 'COMPLETED') return unresolved(`The retry is ${ended.state}: ${ended.error?.message}`)
-  if (kept) noteShare(recopiedShare({ verifiedBytes, changedBytes: sumOf(await read(stage, id), 'changedBytes'), ...kept }))
+  if (kept) noteShare(recopiedShare({ verifiedBytes, changedBytes: changedBytesOf(await read(stage, id)), ...kept }))
   const verdict = await verdictOf(stage, id)
   if (verdict !== 'MIGRATED') {
     result.wrongVerdicts++
@@ -66,9 +66,13 @@ async function read(stage: Stage, id: string): Promise<Rounds> {
   return (await stage.scenario.api().run<{ migration: Rounds }>(roundsDocument, { id })).migration
 }
 
-/** Of the rounds over whole disks: later ones send what has changed, which nobody could spare. */
-function sumOf({ rounds }: Rounds, figure: 'verifiedBytes' | 'changedBytes'): number {
-  return rounds.nodes.filter(({ mode }) => mode === 'FULL').reduce((sum, round) => sum + Number(round[figure]), 0)
+/** Those over whole disks, each of which verifies a block once: others send what has changed, which nobody could spare. */
+function fullRounds({ rounds }: Rounds): Rounds['rounds']['nodes'] {
+  return rounds.nodes.filter(({ mode }) => mode === 'FULL')
+}
+
+function changedBytesOf(rounds: Rounds): number {
+  return fullRounds(rounds).reduce((sum, round) => sum + Number(round.changedBytes), 0)
 }
 
 /** Neither clients nor the workload itself write while the two disks are compared and compared again by the retry's first round, or their blocks would count as sent again. */

@@ -56,6 +56,7 @@ export async function openScenario(
     from,
     image = artifacts().tinyImage,
     site: shared,
+    recordPauseMs,
     ...more
   }: Pick<ConfigurationInput, 'webhooks'> & {
     from: 'east' | 'west'
@@ -64,6 +65,8 @@ export async function openScenario(
     image?: string
     /** Used, and neither opened nor closed; its virtual machines are the caller's to delete. */
     site?: DemoSite
+    /** Between two records of a client: each costs an emulated guest some 20 ms of its CPU. */
+    recordPauseMs?: number
   } = { from: 'east' },
 ): Promise<ScenarioSite> {
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
@@ -88,7 +91,7 @@ export async function openScenario(
     const api = () => createGraphqlClient(controlPlane.url, token)
     for (const cloud of [site.east, site.west]) await connectCloud(api(), cloud)
     const clouds = await readClouds(api())
-    const records = startRecordClient(vm.workload)
+    const records = startRecordClient(vm.workload, recordPauseMs)
     closing.push(() => records.stop())
 
     const migration = async (id: string) => (await api().run<{ migration: ScenarioMigration }>(migrationDocument, { id })).migration
