@@ -1,5 +1,6 @@
 /** What operators may do with groups. Each writes what is wished, for the group and its members at once; the workflows see it within a moment. */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { and, eq, inArray, isNotNull } from 'drizzle-orm'
 import type { Change, Database, Transaction } from '../database/client.ts'
 import { migrationGroupMembers, migrationGroups } from '../database/tables/migration-group.ts'
@@ -15,7 +16,6 @@ import type { Idempotency } from './idempotency.ts'
 import type { MigrationCheck } from './migration-check.ts'
 import type { MigrationPatch, MigrationRow } from './migration-store.ts'
 import type { Actor, NewGroup, NewMember, Operations } from './operations.ts'
-import { wait } from './wait.ts'
 
 export type GroupOperations = Pick<
   Operations,
@@ -167,7 +167,7 @@ export function createGroupOperations(dependencies: {
         const going = await steerable(database, answer.migrationGroupId)
         if (going.length === 0) return answer
         if (performance.now() > until) throw notStopped(answer.migrationGroupId, going)
-        await wait(cancelPollMs, AbortSignal.timeout(cancelMs))
+        await delay(cancelPollMs)
       }
     },
   }

@@ -246,7 +246,7 @@ test('a member whose machine another migration moves says so, and is started onc
 
 test('a cancel answers once what it reaches has stopped, and says what has not', async () => {
   const id = await started({ members: [member(0), member(1)] })
-  const operations = operationsOn(stage.database, 1)
+  const operations = operationsOn(stage.database, 100)
   await runnerOn(stage.database).advance(id)
   const request = { migrationGroupId: id, ...key() }
   await expect(operations.cancelMigrationGroup(operator, request)).rejects.toMatchObject({
@@ -264,7 +264,7 @@ test('cancelling reaches members that were not started, and one past the point o
   await runner.advance(id)
   await becomes(id, 'm0', 'RUNNING', 'COMMIT')
   const cancelled = operationsOn(stage.database).cancelMigrationGroup(operator, { migrationGroupId: id, ...key() })
-  await expect.poll(async () => (await read(id)).group.desired).toBe('CANCEL')
+  await expect.poll(async () => (await read(id)).group.desired, { timeout: 20_000 }).toBe('CANCEL')
   await honourCancels()
   await cancelled
   await runner.advance(id)
