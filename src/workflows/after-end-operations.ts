@@ -69,7 +69,7 @@ export function createAfterEndOperations(dependencies: {
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
               .update(migrations)
-              .set({ ...freshRun(phaseLists, version(row), engineId), ...patchOf(row) })
+              .set({ ...freshRun(phaseLists, version(row), engineId), run: row.run + 1, ...patchOf(row) })
               .where(eq(migrations.id, migrationId))
             const revived = action === 'RETRY' ? await reviveGroup(tx, migrationId, engineId) : null
             if (revived) changed.push({ topic: 'MIGRATION_GROUP', subject: revived })

@@ -132,7 +132,7 @@ export async function createWorkflows(dependencies: {
   const submissions = new Set<Promise<void>>()
 
   async function submitMigration(migrationId: string): Promise<void> {
-    await submit(migrationWorkflowName, await runKey(database, await store.read(migrationId)))
+    await submit(migrationWorkflowName, runKey(await store.read(migrationId)))
   }
 
   /** Tries once for the caller, and goes on behind its back: the row is stored, so nothing is lost. */

@@ -27,8 +27,8 @@ export interface MigrationStore {
   write(migration: MigrationRow, what: { patch?: MigrationPatch; step?: StepPatch; round?: RoundRow; events?: NewEvent[] }): Promise<void>
   /** Moves on to `phase` unless the operator cancelled; false then, and nothing was written. */
   enter(migration: MigrationRow, phase: { name: MigrationPhase; timeoutMs: number | null }, events: NewEvent[]): Promise<boolean>
-  /** The final write: state, end and the lock's release. */
-  end(migration: MigrationRow, patch: MigrationPatch, event: NewEvent): Promise<void>
+  /** The final write: state, end and the lock's release. The step of a phase that was `refused` goes: whoever tries it again begins anew. */
+  end(migration: MigrationRow, patch: MigrationPatch, event: NewEvent, refused?: MigrationPhase): Promise<void>
   /** The newest round of the present attempt. */
   lastRound(migration: MigrationRow): Promise<RoundRow | null>
   /** How long the phase took the last time, of any migration between the same two clouds; null where none took it yet. */
@@ -89,12 +89,13 @@ export function createMigrationStore(database: Database): MigrationStore {
         changesOf(migration.id, events),
       )
     },
-    async end(migration, patch, event) {
+    async end(migration, patch, event, refused) {
       const now = new Date()
       await database.write(
         (orm) => [
           insertEvent(orm, migration, event),
           orm.delete(activeMigrations).where(eq(activeMigrations.migrationId, migration.id)),
+          ...(refused ? [deleteStep(orm, migration, refused)] : []),
           orm
             .update(migrations)
             .set({ ...patch, problem: null, activity: null, etaMs: null, endedAt: now, updatedAt: now })
@@ -149,6 +150,11 @@ function upsertStep(orm: Pick<Orm, 'insert'>, { id, attempt, switchover }: Migra
       target: [migrationSteps.migrationId, migrationSteps.attempt, migrationSteps.switchover, migrationSteps.phase],
       set: patch,
     })
+}
+
+function deleteStep(orm: Pick<Orm, 'delete'>, { id, attempt, switchover }: MigrationRow, phase: MigrationPhase) {
+  const { migrationId, attempt: ofAttempt, switchover: ofSwitchover, phase: name } = migrationSteps
+  return orm.delete(migrationSteps).where(and(eq(migrationId, id), eq(ofAttempt, attempt), eq(ofSwitchover, switchover), eq(name, phase)))
 }
 
 function upsertRound(orm: Pick<Orm, 'insert'>, round: RoundRow) {

@@ -111,7 +111,7 @@ export const newestDiscardVersion = 2001
 /** With which a rollback that carries writes back begins, and each retry of it. */
 export const newestCarryBackVersion = 3001
 
-export function beginsAfterEnd(version: number): boolean {
+function beginsAfterEnd(version: number): boolean {
   return version >= firstAfterEnd
 }
 

@@ -131,6 +131,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
       migration,
       { state: 'COMPLETED', endState: null, problem: null, ...errorPatch(error) },
       { kind: 'PHASE_FAILED', phase: phase.name, message: error.message },
+      phase.name,
     )
     return null
   }

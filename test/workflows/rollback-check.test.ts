@@ -1,27 +1,34 @@
 /** A plain rollback looks at both sides before it changes anything: once the destination is off, there has to be a source to start. */
 import { eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { migrations } from '../../src/database/tables/migration.ts'
+import { migrationEvents, migrations } from '../../src/database/tables/migration.ts'
 import { ProviderError, type ProviderErrorCode } from '../../src/plugin-sdk/index.ts'
 import { runKey } from '../../src/workflows/migration-workflow.ts'
 import type { MigrationRow } from '../../src/workflows/migration-store.ts'
+import type { CallHook } from './support/fake-clouds.ts'
 import type { WorldState } from './support/fake-world.ts'
 import { operator, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 let stage: MigrationStage
-let hook: (call: string, when: 'before' | 'after') => void
+let hook: CallHook
+let handedToEngine: string[]
 let keys = 0
 let id: string
 
 beforeEach(async () => {
   hook = () => {}
-  stage = await setMigrationStage({ hook: (call, when) => hook(call, when) })
+  handedToEngine = []
+  stage = await setMigrationStage({
+    hook: (call, when) => hook(call, when),
+    submit: async (migrationId) => void handedToEngine.push(runKey(await stage.store.read(migrationId))),
+  })
   id = await stage.start()
   expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
 })
 afterEach(() => stage.close())
 
-const rollBack = (migrationId = id) => stage.operations.rollbackMigration(operator, { idempotencyKey: `rollback-${keys++}`, migrationId })
+const rollBack = (idempotencyKey = `rollback-${keys++}`) =>
+  stage.operations.rollbackMigration(operator, { idempotencyKey, migrationId: id })
 const failing = (call: string, code: ProviderErrorCode) => (made: string) => {
   if (made === call) throw new ProviderError(code, 'No such luck.', { retryable: code === 'UNREACHABLE', remedy: 'None.' })
 }
@@ -82,16 +89,23 @@ describe.each(obstacles)('where %s,', (_, obstacle, refusal) => {
   })
 })
 
-test('after one that was refused another one goes through, as a run of its own', async () => {
-  await rollBack()
-  const first = await runKey(stage.database, await stage.store.read(id))
-  hook = failing('east.describe', 'UNREACHABLE')
+test('after one that was refused another one goes through, as a run and with a beginning of its own', async () => {
+  await rollBack('first')
+  hook = failing('east.describe', 'NOT_FOUND')
   await stage.drive(stage.runner(), id)
   hook = () => {}
-  await rollBack()
-  expect(await runKey(stage.database, await stage.store.read(id))).not.toBe(first)
+  // The engine takes a key once, and what is repeated after the end is handed to it too.
+  await rollBack('first')
+  const taken = [...handedToEngine]
+  await rollBack('second')
+  expect(taken).not.toContain(handedToEngine.at(-1))
+  const beganAt = Date.now()
   expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', errorCode: null })
   expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', fence: null })
+  const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.phase, 'STOP_DESTINATION'))
+  expect(events.filter(({ kind }) => kind === 'PHASE_STARTED')).toHaveLength(2)
+  const step = (await stage.store.steps(await stage.store.read(id))).find(({ phase }) => phase === 'STOP_DESTINATION')
+  expect(step?.startedAt.getTime()).toBeGreaterThanOrEqual(beganAt)
 })
 
 test('once it has begun it goes on, whatever is said of the source meanwhile', async () => {

@@ -18,6 +18,8 @@ export const migrations = sqliteTable(
     id: text().primaryKey(),
     /** Grows with each retry; records and events carry it. */
     attempt: integer().notNull(),
+    /** Grows with each retry, rollback and discard; the engine's key is made of it. */
+    run: integer().notNull().default(1),
     phaseListVersion: integer().notNull(),
     /** The engine that runs it (see src/engine): another control plane on this database leaves it alone. */
     engineId: text().notNull(),

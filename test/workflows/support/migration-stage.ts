@@ -75,6 +75,8 @@ export async function setMigrationStage(
     hook?: CallHook
     pendingMs?: (round: number) => number
     webhooks?: Webhooks
+    /** What hands a migration to the engine, of which there is none. */
+    submit?: (migrationId: string) => Promise<void>
     /** The machine came from west, where it has left one that is off. */
     leftAtWest?: boolean
   } = {},
@@ -102,7 +104,7 @@ export async function setMigrationStage(
   const tests = createMigrationTestStore(database)
   const attested = { dead: false }
   const idempotency = createIdempotency(database, sealKey)
-  const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: async () => {} }
+  const engineSide = { idempotency, phaseLists: releasedLists, engineId: 'none', submit: options.submit ?? (async () => {}) }
   const start = createMigrationStart({ check, ...engineSide })
   const carryBack = createCarryBack({ connections, start })
   const operations = {
