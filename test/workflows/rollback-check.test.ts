@@ -108,6 +108,16 @@ test('after one that was refused another one goes through, as a run and with a b
   expect(step?.startedAt.getTime()).toBeGreaterThanOrEqual(beganAt)
 })
 
+test.each(['UNREACHABLE', 'INTERNAL'] as const)('a cloud that fails once (%s) before it has begun does not end it', async (code) => {
+  await rollBack()
+  let failed = 0
+  hook = (call, when) => {
+    if (call === 'east.describe' && when === 'before' && failed++ === 0) failing(call, code)(call)
+  }
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', problem: null })
+  expect(failed).toBeGreaterThan(1)
+})
+
 test('once it has begun it goes on, whatever is said of the source meanwhile', async () => {
   await rollBack()
   let broken = 0

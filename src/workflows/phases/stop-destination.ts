@@ -3,6 +3,7 @@ import type { PortolanError } from '../../domain/errors.ts'
 import { failureOf } from '../failure.ts'
 import type { Phase, PhaseContext, PhaseOutcome, PhaseResults } from '../phase.ts'
 import { destinationPower, requireBothSides } from '../rollback-check.ts'
+import { wait } from '../wait.ts'
 import { fenceIdOf } from './arm-fence.ts'
 import { destinationVmId } from './phase-facts.ts'
 
@@ -48,14 +49,21 @@ async function stop(context: PhaseContext, { virtualMachines, fencing }: Provide
   await virtualMachines.stop({ operationId: context.operationId('stop'), vmId, force: true, signal })
 }
 
-/** Why the rollback can't begin; null where it can. */
+/** Why the rollback can't begin; null where it can. What may pass is waited for as long as lost agents are: the request was accepted. */
 async function refusalOf(context: PhaseContext): Promise<PortolanError | null> {
-  try {
-    await requireBothSides(context)
-    return null
-  } catch (error) {
-    context.signal.throwIfAborted()
-    return failureOf(error)
+  const { firstRetryMs, maxRetryMs, lostMs } = context.settings.timings
+  const until = performance.now() + lostMs
+  for (let delayMs = firstRetryMs; ; delayMs = Math.min(delayMs * 2, maxRetryMs)) {
+    try {
+      await requireBothSides(context)
+      return null
+    } catch (error) {
+      context.signal.throwIfAborted()
+      const failure = failureOf(error)
+      if (failure.code === 'CONFLICT' || failure.code === 'NOT_FOUND' || performance.now() >= until) return failure
+      await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
+      await wait(delayMs, context.signal)
+    }
   }
 }
 
