@@ -5,11 +5,13 @@ import { migrations } from '../database/tables/migration.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { attemptFenceId, isFenceOfAttempt } from '../domain/fence-id.ts'
+import { attemptKeyPrefix } from '../domain/migration-record.ts'
 import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
 import { failureOf, isOutOfReach } from './failure.ts'
 import type { MigrationRow } from './migration-store.ts'
 import type { PhaseResults } from './phase.ts'
 import { providerIdOf } from './row-ids.ts'
+import { attemptsIn } from './verdict-records.ts'
 
 export interface RollbackSides {
   migration: MigrationRow
@@ -27,10 +29,10 @@ export async function requireBothSides(sides: RollbackSides): Promise<void> {
 }
 
 /**
- * Null where its cloud answers that it has neither the machine nor another with its unique id: then there is nothing to be stopped. Throws CONFLICT for such another one,
- * which may be the live copy.
+ * Null where its cloud answers that it has neither the machine nor another with its unique id, and shows by the attempt's commit that it is the site that the machine went
+ * to: then there is nothing to be stopped. Throws CONFLICT for such another one, which may be the live copy, and for another site.
  */
-export async function destinationPower({ results, destination, signal }: Pick<RollbackSides, 'results' | 'destination' | 'signal'>) {
+export async function destinationPower({ migration, results, destination, signal }: Omit<RollbackSides, 'source'>) {
   const { uniqueId, vmId } = results.INSTANTIATE_DESTINATION ?? {}
   if (!vmId) throw new Error('The migration has no result of INSTANTIATE_DESTINATION.')
   const site = await destination()
@@ -40,8 +42,19 @@ export async function destinationPower({ results, destination, signal }: Pick<Ro
     if (!isAbsent(error)) throw error
     const other = (await site.discoverTopology({ signal })).virtualMachines.find((vm) => vm.uniqueId === uniqueId)
     if (other) throw conflict(`It is gone, and its cloud has another machine with its unique id, ${other.id}.`)
+    await requireCommittedThere(site, migration, signal)
     return null
   }
+}
+
+/** A plugin whose state is elsewhere, or another hypervisor at the same address, has no machine to show either, while the destination runs on. */
+async function requireCommittedThere({ records }: ProviderConnection, { id: migrationId, attempt }: MigrationRow, signal: AbortSignal) {
+  const [found] = attemptsIn(await records.list({ keyPrefix: attemptKeyPrefix({ migrationId, attempt }), signal }))
+  if (found?.records.outcome === 'COMMITTED') return
+  throw conflict(
+    'Neither the destination nor the record of its commit is there, so what answers is not the site that it went to.',
+    "See that its cloud's plugin has the state directory and the hypervisor that the migration went to, then roll it back.",
+  )
 }
 
 /** The fence in force there; `isOwn`: whichever switchover of the migration, or reconciliation, armed it. Null where there is none. */
@@ -80,8 +93,11 @@ async function requireSourceLeft({ migration, results, source, signal }: Rollbac
   const vmId = providerIdOf(migration.sourceCloudId, migration.sourceVirtualMachineId)
   const site = await source()
   const { power } = await site.virtualMachines.describe({ vmId, signal })
-  if (power !== 'STOPPED') throw conflict(`It is ${power}, not off.`)
   const fence = await fenceAt(site, vmId, migration, signal)
+  // Given up while it was suspended, and back since.
+  if (power === 'SUSPENDED' && fence?.isOwn)
+    throw conflict('It is SUSPENDED under its fence, not off.', 'Send reconcileMigrations for it, which powers it off, then roll it back.')
+  if (power !== 'STOPPED') throw conflict(`It is ${power}, not off.`)
   if (fence && !fence.isOwn) throw conflict(`It is under another migration's fence, ${fence.id}.`)
   if (!fence && site.fencing && results.ARM_FENCE?.strength)
     throw conflict('Its fence is gone, so it may have run since, beside the destination.')
@@ -119,6 +135,6 @@ function isAbsent(error: unknown): boolean {
   return error instanceof ProviderError && error.code === 'NOT_FOUND'
 }
 
-function conflict(message: string): ProviderError {
-  return new ProviderError('CONFLICT', message, { retryable: false, remedy: "See the migration's verdict for which copy is the live one." })
+function conflict(message: string, remedy = "See the migration's verdict for which copy is the live one."): ProviderError {
+  return new ProviderError('CONFLICT', message, { retryable: false, remedy })
 }

@@ -138,6 +138,42 @@ test('a destination that is gone from its cloud needs no shutdown, and leaves no
   expect(violations).toEqual([])
 })
 
+describe('a destination that is gone together with the records of its migration was not looked for where it went to:', () => {
+  const elsewhere = (state: WorldState) => {
+    state.machines = {}
+    state.records = {}
+  }
+
+  test('the rollback is refused', async () => {
+    stage.world.change('another site answers', elsewhere)
+    await expect(rollBack()).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringMatching(/not the site/) as string })
+  })
+
+  test('one that has begun waits for the site to be there again', async () => {
+    await rollBack()
+    let left: WorldState | null = null
+    let isBack = false
+    hook = async (call, when) => {
+      if (call === 'west.arm' && when === 'after' && !left) {
+        left = stage.world.look()
+        stage.world.change('another site answers', elsewhere)
+      }
+      if (!left || isBack) return
+      isBack = /not the site/.test((await stage.store.read(id)).problem ?? '')
+      const { machines, records } = left
+      if (isBack) stage.world.change('mounted again', (state) => Object.assign(state, { machines, records }))
+    }
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: true })
+    expect(isBack).toBe(true)
+    expect(stage.world.look().violations).toEqual([])
+  })
+})
+
+test('a source that was left suspended under its fence is retired by a reconciliation first', async () => {
+  stage.world.change('given up while suspended', ({ source }) => void (source.power = 'SUSPENDED'))
+  await expect(rollBack()).rejects.toMatchObject({ code: 'CONFLICT', remedy: expect.stringMatching(/reconcileMigrations/) as string })
+})
+
 test('a destination that its cloud knows under another id is not taken for gone', async () => {
   stage.world.change('made anew by somebody', ({ machines }) => {
     machines['other'] = machines[destinationId()]!
