@@ -1,7 +1,7 @@
 /** Records of this site: one file each, whole and durable once `put` returns. */
 import { createHash } from 'node:crypto'
 import { link, mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { parseSiteRecord, type ProviderConnection, ProviderError, type SiteRecord } from '../../src/plugin-sdk/index.ts'
 import { asRoomAllows, syncPath } from './durable-file.ts'
@@ -18,8 +18,10 @@ export async function openRecords(directory: string): Promise<ProviderConnection
     put: ({ operationId, record }) =>
       asRoomAllows(`the record ${record.key}`, async () => {
         const path = join(directory, fileName(record.key))
-        // Named by the operation: a repeat of an interrupted put writes over what that left.
+        // Named by the operation: a repeat of an interrupted put writes over what that left, or removes it.
         const partialPath = join(directory, `.${createHash('sha256').update(`${record.key}\0${operationId}`).digest('hex')}.partial`)
+        // Before anything is written: a full disk must not keep what is there already from being said again, or refused.
+        if (await atSite(stateDirectory, () => isThere(path, record))) return rm(partialPath, { force: true })
         const file = await atSite(stateDirectory, () => open(partialPath, 'w', 0o600))
         try {
           await file.writeFile(JSON.stringify(record))
@@ -31,13 +33,11 @@ export async function openRecords(directory: string): Promise<ProviderConnection
           // Unlike a rename, a link never replaces a record that is there.
           await link(partialPath, path)
         } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-          if (!isDeepStrictEqual((await readRecord(path)).content, record.content)) throw otherContent(record.key)
+          if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !(await isThere(path, record))) throw error
         } finally {
           await rm(partialPath, { force: true })
-          // Also where it is refused: whoever wrote the other one may have been killed before this, and what a refusal reveals is acted on.
-          await syncPath(directory)
         }
+        await syncPath(directory)
       }),
 
     async list({ keyPrefix }) {
@@ -61,6 +61,19 @@ function fileName(key: string): string {
       path: ['record', 'key'],
     },
   )
+}
+
+/** Durably, once this says so. Throws CONFLICT where other content is. */
+async function isThere(path: string, record: SiteRecord): Promise<boolean> {
+  const found = await readRecord(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
+  if (!found) return false
+  // Also where it is refused: whoever wrote it may have been killed before this, and what a refusal reveals is acted on. Its content was flushed before it had its name.
+  await syncPath(dirname(path))
+  if (!isDeepStrictEqual(found.content, record.content)) throw otherContent(record.key)
+  return true
 }
 
 async function readRecord(path: string): Promise<SiteRecord> {
