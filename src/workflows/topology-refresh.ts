@@ -3,12 +3,13 @@ import { and, eq, lt } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../database/tables/topology.ts'
+import { PortolanError } from '../domain/errors.ts'
 import type { Topology } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
 import { rowIdOf } from './row-ids.ts'
 
-/** Throws what the provider throws, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay, but nobody knows what runs now. */
+/** Throws what the provider throws, or TIMED_OUT where the signal is a time-out that has passed, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay, but nobody knows what runs now. */
 export async function refreshTopology(
   database: Database,
   connections: Pick<CloudConnections, 'connection'>,
@@ -22,8 +23,10 @@ export async function refreshTopology(
     const connection = await connections.connection(cloudId, signal)
     topology = await connection.discoverTopology({ signal })
   } catch (error) {
-    signal.throwIfAborted()
-    const problem = failureOf(error).message
+    const timedOut = signal.aborted && (signal.reason as Error).name === 'TimeoutError'
+    if (!timedOut) signal.throwIfAborted()
+    const failure = timedOut ? noAnswer() : error
+    const problem = failureOf(failure).message
     await database.write(
       (orm) => [
         orm.update(clouds).set({ state: 'UNREACHABLE', problem }).where(eq(clouds.id, cloudId)),
@@ -31,10 +34,17 @@ export async function refreshTopology(
       ],
       changed,
     )
-    throw error
+    throw failure
   }
   await database.write((orm) => [...topologyStatements(orm, cloudId, topology, readAt)], changed)
   return topology
+}
+
+function noAnswer(): PortolanError {
+  return new PortolanError('TIMED_OUT', 'The cloud did not say in time what it holds; what was known of it stays.', {
+    retryable: true,
+    remedy: 'See that the cloud answers, and that nothing on the way drops its packets, then ask again.',
+  })
 }
 
 type Orm = Parameters<Parameters<Database['write']>[0]>[0]
