@@ -25,17 +25,32 @@ const minLimitBytesPerSecond = 65_536
 const maxLimitBytesPerSecond = 125_000_000_000
 const maxWindows = 50
 const minutesADay = 24 * 60
+const quarterMs = 15 * 60_000
+const quartersAWeek = 7 * 24 * 4
 
 /** Bytes a second at that moment; null: no limit. Where clocks are set forward or back, what counts is what a clock on the wall shows. Pure. */
-export function bandwidthLimitAt({ limitBytesPerSecond, windows }: BandwidthSchedule, at: Date): number | null {
-  return windows.find((window) => holds(window, at))?.limitBytesPerSecond ?? limitBytesPerSecond ?? null
+export function bandwidthLimitAt(schedule: BandwidthSchedule, at: Date): number | null {
+  return limitBy(schedule, (timeZone) => wallClock(at, timeZone))
 }
 
-/** Whether a looser limit than at that moment, or none, comes within a week, as looked at hour by hour. Pure. */
+/** Whether a looser limit than at that moment, or none, comes within a week. Pure. */
 export function isLooserWithinAWeek(schedule: BandwidthSchedule, at: Date): boolean {
   const now = bandwidthLimitAt(schedule, at) ?? Infinity
-  const hours = Array.from({ length: 7 * 24 }, (_, hour) => new Date(at.getTime() + (hour + 1) * 3_600_000))
-  return hours.some((hour) => (bandwidthLimitAt(schedule, hour) ?? Infinity) > now)
+  // Time zones are whole quarters of an hour apart, so a limit changes only where a quarter begins, or as many minutes after one as a window begins or ends.
+  const minutes = new Set([0, ...schedule.windows.flatMap(({ from, to }) => [minutesOf(from) % 15, minutesOf(to) % 15])])
+  const thisQuarter = Math.floor(at.getTime() / quarterMs)
+  for (let quarter = thisQuarter; quarter <= thisQuarter + quartersAWeek; quarter++) {
+    const begins = new Date(quarter * quarterMs)
+    const clocks = new Map<string, WallClock>()
+    const clockAfter = (minutesLater: number) => (timeZone: string) => {
+      const clock = clocks.get(timeZone) ?? wallClock(begins, timeZone)
+      clocks.set(timeZone, clock)
+      return { ...clock, minute: clock.minute + minutesLater }
+    }
+    for (const minute of minutes)
+      if (begins.getTime() + minute * 60_000 > at.getTime() && (limitBy(schedule, clockAfter(minute)) ?? Infinity) > now) return true
+  }
+  return false
 }
 
 /** What is wrong with a schedule, as the end of a sentence; null when nothing is. */
@@ -54,8 +69,18 @@ export function faultInBandwidthSchedule({ limitBytesPerSecond, windows }: Bandw
   return null
 }
 
-function holds({ days, from, to, timeZone }: BandwidthWindow, at: Date): boolean {
-  const { day, minute } = wallClock(at, timeZone)
+interface WallClock {
+  /** From Monday, 0. */
+  day: number
+  /** Of the day. */
+  minute: number
+}
+
+function limitBy({ limitBytesPerSecond, windows }: BandwidthSchedule, clockIn: (timeZone: string) => WallClock): number | null {
+  return windows.find((window) => holds(window, clockIn(window.timeZone)))?.limitBytesPerSecond ?? limitBytesPerSecond ?? null
+}
+
+function holds({ days, from, to }: BandwidthWindow, { day, minute }: WallClock): boolean {
   const [start, end] = [minutesOf(from), minutesOf(to)]
   const beginsOn = (index: number) => days === undefined || days.includes(weekdays[(index + 7) % 7]!)
   if (start < end) return minute >= start && minute < end && beginsOn(day)
@@ -63,7 +88,7 @@ function holds({ days, from, to, timeZone }: BandwidthWindow, at: Date): boolean
   return (minute >= start && beginsOn(day)) || (minute < end && beginsOn(day - 1))
 }
 
-function wallClock(at: Date, timeZone: string): { day: number; minute: number } {
+function wallClock(at: Date, timeZone: string): WallClock {
   const format = new Intl.DateTimeFormat('en-GB', { timeZone, weekday: 'long', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' })
   const parts = new Map(format.formatToParts(at).map(({ type, value }) => [type, value]))
   const day = weekdays.findIndex((name) => name === parts.get('weekday')?.toUpperCase())

@@ -70,6 +70,16 @@ test('a limit is looser within a week where a window ends, or a wider one begins
   expect(looser({ windows: [] })).toBe(false)
 })
 
+test.each([
+  ['10:15', '10:45', 'UTC'],
+  ['09:01', '09:02', 'UTC'],
+  ['15:56', '15:59', 'Asia/Kathmandu'],
+])('a looser window is seen however short it is: from %s to %s in %s', (from, to, timeZone) => {
+  const days = ['THURSDAY' as const]
+  const schedule = { limitBytesPerSecond: slower, windows: [{ ...office, days, from, to, timeZone }] }
+  expect(isLooserWithinAWeek(schedule, new Date('2026-01-15T09:10:30Z'))).toBe(true)
+})
+
 describe('a schedule', () => {
   test('that makes sense is taken', () => {
     expect(faultInBandwidthSchedule({ windows: [] })).toBeNull()
