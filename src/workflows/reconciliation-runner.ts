@@ -105,15 +105,18 @@ export function createReconciliationRunner(dependencies: {
   }
 
   async function act(row: ReconciliationRow, verdict: MachineVerdict, actions: SafeAction[]): Promise<void> {
-    if (!(await reaffirmRecords(verdict, AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])))) return
+    let decided = verdict
     for (const action of actions) {
+      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])
+      if (!(await reaffirmRecords(decided, action, signal))) return
       try {
-        await note(row.id, await perform(action, verdict, AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])))
+        await note(row.id, await perform(action, verdict, signal))
       } catch (error) {
         // It was committed in between: what is read next says so.
         if (action === 'ABANDON' && error instanceof ProviderError && error.code === 'CONFLICT') return
         throw error
       }
+      if (action === 'ABANDON') decided = { ...verdict, standing: { ...verdict.standing, outcome: 'ABANDONED' } }
     }
   }
 

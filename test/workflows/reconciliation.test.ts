@@ -305,6 +305,44 @@ test.each([
   },
 )
 
+describe('at a destination that has no room to put a found record once more', () => {
+  beforeEach(() => {
+    stage.interrupt.before = (call) => {
+      if (call === 'west.putAgain')
+        throw new ProviderError('INSUFFICIENT_CAPACITY', 'The disk is full.', { retryable: false, remedy: 'Free room.' })
+    }
+  })
+
+  test('a source that returns while its machine has moved is fenced all the same', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+    stage.west.machines['copy'] = machine()
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+    expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+  })
+
+  test('a source is not let go on the word of a record that a power cut may take', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'ABANDONED'])
+    stage.west.machines['copy'] = machine({ exposed: false, power: 'STOPPED' })
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({ state: 'FAILED', problem: 'The disk is full. Free room.' })
+    expect(changing()).toEqual([])
+  })
+})
+
+test('the records are read before each deed: a rollback that goes on while the destination is started keeps it from its networks', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
+  stage.west.machines['copy'] = machine({ exposed: false, power: 'STOPPED' })
+  stage.east.machines['vm-1'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
+  stage.interrupt.before = (call) => void (call === 'west.start' && putRecords(stage.west, ['rolled-back']))
+  await ask()
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', row: 'ROLLED_BACK' })
+  expect(changing()).not.toContain('west.expose')
+  expect(stage.west.machines['copy']).toMatchObject({ power: 'STOPPED' })
+  expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+})
+
 describe('once, however often it is sent', () => {
   test.each([
     ['migrated', ['started', 'placeholder', 'COMMITTED'] as const],
