@@ -188,14 +188,20 @@ export function conclude(standing: VerdictStanding): Conclusion {
 }
 
 /**
- * Whether a source that answers again is put right without anybody's asking: it is fenced where its machine has moved; where it has not, and nothing runs at the destination, our fence is
- * taken away and it goes on. Where nothing of ours is left there, its owner may have wanted it as it is.
+ * Whether a source that answers again is put right without anybody's asking: it is fenced where its machine has moved, and retired where it was suspended under its
+ * fence; where it has not, and nothing runs at the destination, our fence is taken away and it goes on. Where nothing of ours is left there, its owner may have wanted it as it is.
  */
 export function isDueUnasked(standing: VerdictStanding): boolean {
   const conclusion = conclude(standing)
   if (conclusion.state !== 'WORK') return false
   const { does } = conclusion
-  return does.includes('FENCE_SOURCE') || does.includes('RELEASE_FENCE') || (standing.startOwed && restartsSource(does))
+  const retires = does.includes('RETIRE_SOURCE') && standing.source.fence === 'FENCED'
+  return retires || does.includes('FENCE_SOURCE') || does.includes('RELEASE_FENCE') || (standing.startOwed && restartsSource(does))
+}
+
+/** Whether a site that could not be read may make something due unasked once it can. */
+export function mayBecomeDue({ verdict, source, destination, disputed, siteUnread }: VerdictStanding): boolean {
+  return verdict === 'UNKNOWN' || source.power === 'UNKNOWN' || destination.power === 'UNKNOWN' || (disputed && siteUnread)
 }
 
 export function restartsSource(actions: readonly SafeAction[]): boolean {

@@ -10,7 +10,7 @@ import { clouds } from '../database/tables/cloud.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { reconciliations } from '../database/tables/reconciliation.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
-import { isDueUnasked } from '../domain/verdict-actions.ts'
+import { isDueUnasked, mayBecomeDue } from '../domain/verdict-actions.ts'
 import type { PluginLog } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { isOutOfReach } from './failure.ts'
@@ -34,6 +34,7 @@ const nobodysPrefix = 'is-anybody-there'
 interface Candidate {
   migrationId: string
   cloudId: string
+  sourceCloudId: string
 }
 
 export function startReconciliationWatch(dependencies: {
@@ -69,12 +70,13 @@ export function startReconciliationWatch(dependencies: {
     if (back.length === 0) return
     wake()
     const returned = back.filter((id) => wentSilent.has(id))
-    const unread = new Set<string | null>()
+    const unread = new Set<string>()
     const candidates = [...(await movedFrom(returned)), ...(await reconciledWithoutSource(back)), ...(await attestedDead(back))]
     for (const [cloudId, ofCloud] of Map.groupBy(candidates, (candidate) => candidate.cloudId)) {
       const migrationIds = [...new Set(ofCloud.map(({ migrationId }) => migrationId))]
       for (let first = 0; first < migrationIds.length; first += 50)
-        for (const id of await putRight(cloudId, migrationIds.slice(first, first + 50))) unread.add(id)
+        for (const id of await putRight(cloudId, migrationIds.slice(first, first + 50)))
+          for (const { migrationId, sourceCloudId } of ofCloud) if (migrationId === id) unread.add(sourceCloudId)
     }
     for (const id of back) if (!unread.has(id)) answering.add(id)
   }
@@ -93,7 +95,7 @@ export function startReconciliationWatch(dependencies: {
   /** Ours that are complete, and whose source the cloud shows. */
   async function movedFrom(cloudIds: string[]): Promise<Candidate[]> {
     return database
-      .select({ migrationId: migrations.id, cloudId: migrations.destinationCloudId })
+      .select({ migrationId: migrations.id, cloudId: migrations.destinationCloudId, sourceCloudId: migrations.sourceCloudId })
       .from(migrations)
       .innerJoin(virtualMachines, eq(virtualMachines.id, migrations.sourceVirtualMachineId))
       .where(and(eq(migrations.state, 'COMPLETED'), inArray(migrations.sourceCloudId, cloudIds), eq(virtualMachines.present, true)))
@@ -102,7 +104,7 @@ export function startReconciliationWatch(dependencies: {
   /** Those that ended while nobody could ask for the source, and whose unique id a cloud shows that isn't the destination. */
   async function reconciledWithoutSource(cloudIds: string[]): Promise<Candidate[]> {
     return database
-      .select({ migrationId: reconciliations.migrationId, cloudId: reconciliations.cloudId })
+      .select({ migrationId: reconciliations.migrationId, cloudId: reconciliations.cloudId, sourceCloudId: virtualMachines.cloudId })
       .from(reconciliations)
       .innerJoin(virtualMachines, shownElsewhere(reconciliations, cloudIds))
       .where(and(eq(reconciliations.state, 'DONE'), eq(reconciliations.verdict, 'MIGRATED'), eq(reconciliations.sourceFenced, false)))
@@ -111,7 +113,7 @@ export function startReconciliationWatch(dependencies: {
   /** Whatever became of them: they went live on that word, or were given up by their workflow or a reconciliation. */
   async function attestedDead(cloudIds: string[]): Promise<Candidate[]> {
     return database
-      .select({ migrationId: attestations.migrationId, cloudId: attestations.cloudId })
+      .select({ migrationId: attestations.migrationId, cloudId: attestations.cloudId, sourceCloudId: virtualMachines.cloudId })
       .from(attestations)
       .innerJoin(virtualMachines, shownElsewhere(attestations, cloudIds))
   }
@@ -125,14 +127,14 @@ export function startReconciliationWatch(dependencies: {
     )
   }
 
-  /** Answers with the clouds of sources of which nothing could be read after all. */
-  async function putRight(at: string, migrationIds: string[]): Promise<(string | null)[]> {
-    const found = (await verdicts.read({ migrationIds, at }, closing.signal)).filter(isReconcilable)
-    for (const verdict of found.filter(({ standing }) => isDueUnasked(standing))) {
+  /** Answers with those of which a site says too little: once it answers, they are looked at again as if their sources' clouds had only returned then. */
+  async function putRight(at: string, migrationIds: string[]): Promise<string[]> {
+    const found = await verdicts.read({ migrationIds, at }, closing.signal)
+    for (const verdict of found.filter(isReconcilable).filter(({ standing }) => isDueUnasked(standing))) {
       const row = await database.transaction((tx) => takeUp(tx, verdict, { engineId, actor: null }))
       await submit(runKeyOf(row))
     }
-    return found.filter(({ standing }) => standing.source.power === 'UNKNOWN').map(({ source }) => source.cloudId)
+    return found.filter(({ standing }) => mayBecomeDue(standing)).map(({ migrationId }) => migrationId)
   }
 
   async function lookAgainAndAgain(): Promise<void> {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import {
   conclude,
   isDueUnasked,
+  mayBecomeDue,
   copyFences,
   copyPowers,
   safeActions,
@@ -230,13 +231,38 @@ test('what is disputed waits while a site that could settle it is not read, and 
       expect(conclude(standing).state).toBe(standing.siteUnread ? 'WAIT' : 'STUCK')
 })
 
-test('unasked, a source is only fenced where its machine moved, or let go on where our fence or our debt keeps it; nothing that runs is stopped for it', () => {
+test('unasked, a source is only fenced or retired where its machine moved, or let go on where our fence or our debt keeps it; nothing that runs is stopped for it', () => {
   for (const standing of everyStanding()) {
     if (!isDueUnasked(standing)) continue
     const { verdict, disputed, workflowRuns, source, destination, startOwed } = standing
     const ours = source.fence === 'ARMED' || source.fence === 'FENCED'
-    const fits = verdict === 'MIGRATED' ? source.fence === 'NONE' || source.fence === 'ARMED' : ours || startOwed
+    const fits = verdict === 'MIGRATED' ? source.fence !== 'UNSUPPORTED' && source.fence !== 'FOREIGN' : ours || startOwed
+    if (verdict === 'MIGRATED' && source.fence === 'FENCED') expect(conclude(standing)).toEqual({ state: 'WORK', does: ['RETIRE_SOURCE'] })
     if (disputed || workflowRuns || !fits || (verdict !== 'MIGRATED' && destination.power === 'RUNNING'))
       expect.fail(JSON.stringify(standing))
+  }
+})
+
+test('what a site that was not read keeps from being due is looked at again once it is read', () => {
+  const due: VerdictStanding = {
+    ...settled,
+    verdict: 'MIGRATED',
+    row: 'COMPLETED',
+    outcome: 'COMMITTED',
+    source: { power: 'SUSPENDED', fence: 'FENCED' },
+    destination: { power: 'RUNNING', fence: 'NONE' },
+  }
+  const silent: CopyStanding = { power: 'UNKNOWN', fence: 'UNKNOWN' }
+  expect(isDueUnasked(due)).toBe(true)
+  expect(mayBecomeDue(due)).toBe(false)
+  const unread: Partial<VerdictStanding>[] = [
+    { verdict: 'UNKNOWN', row: 'UNREADABLE' },
+    { source: silent },
+    { destination: silent },
+    { disputed: true, siteUnread: true },
+  ]
+  for (const change of unread) {
+    expect(isDueUnasked({ ...due, ...change })).toBe(false)
+    expect(mayBecomeDue({ ...due, ...change })).toBe(true)
   }
 })

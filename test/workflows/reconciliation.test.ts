@@ -13,6 +13,7 @@ import type { Operations } from '../../src/workflows/operations.ts'
 import { createReconciliationOperations } from '../../src/workflows/reconciliation-operations.ts'
 import { createReconciliationRunner, type ReconciliationRow, type ReconciliationRunner } from '../../src/workflows/reconciliation-runner.ts'
 import { startReconciliationWatch } from '../../src/workflows/reconciliation-watch.ts'
+import { refreshTopology } from '../../src/workflows/topology-refresh.ts'
 import { createVerdictReader, type VerdictReader } from '../../src/workflows/verdict-reader.ts'
 import { migrationRequest, operator } from './support/migration-settings-for-tests.ts'
 import { isRead, machine, migrationId, putRecords, setVerdictStage, uniqueId, type VerdictStage } from './verdict-stage.ts'
@@ -462,6 +463,37 @@ test('a source that returns while its records can not be read is fenced once the
   expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
 })
 
+test('a source that returns before its destination is fenced once that is back as well', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+  stage.west.machines['copy'] = machine()
+  stage.east.machines['vm-1'] = machine({ power: 'STOPPED' })
+  stage.east.site = stage.west.site = 'DEAD'
+  await storeMigration('COMPLETED')
+  await seen('east', 'vm-1')
+  await watch(async (look) => {
+    await look()
+    stage.east.site = 'ALIVE'
+    await look()
+    expect(submitted).toEqual([])
+    stage.west.site = 'ALIVE'
+    await look()
+  })
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+  expect(stage.east.machines['vm-1']).toMatchObject({ fence: { closed: true } })
+})
+
+test('a source that was fenced and given up while it was suspended is retired when it returns', async () => {
+  putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+  stage.west.machines['copy'] = machine()
+  stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { ...armed, closed: true } })
+  await storeMigration('COMPLETED')
+  await seen('east', 'vm-1')
+  await setCloudState('UNREACHABLE')
+  await watchOnce()
+  expect(await runToItsEnd()).toMatchObject({ state: 'DONE', sourceFenced: true })
+  expect(stage.east.machines['vm-1']).toMatchObject({ power: 'STOPPED', fence: { closed: true } })
+})
+
 test('a cloud that dies after it answered is noticed, and its source is fenced when it returns', async () => {
   putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
   stage.west.machines['copy'] = machine()
@@ -586,10 +618,7 @@ async function watch(during: (look: () => Promise<void>) => Promise<void>): Prom
     engineId: 'engine',
     submit,
     wake: () => {},
-    refreshTopology: async () => {
-      await setCloudState(stage.east.site === 'DEAD' ? 'UNREACHABLE' : 'CONNECTED')
-      if (stage.east.site === 'DEAD') throw new Error('The cloud east does not answer.')
-    },
+    refreshTopology: async (cloudId, signal) => void (await refreshTopology(stage.database, stage.connections, cloudId, signal)),
     log: () => {},
   })
   await during(watching.look)
