@@ -199,8 +199,9 @@ export function isDueUnasked(standing: VerdictStanding): boolean {
   return retires || does.includes('FENCE_SOURCE') || does.includes('RELEASE_FENCE') || (standing.startOwed && restartsSource(does))
 }
 
-/** Whether a site that could not be read may make something due unasked once it can. */
-export function mayBecomeDue({ verdict, source, destination, disputed, siteUnread }: VerdictStanding): boolean {
+/** Whether something may become due unasked: once a site can be read that could not, or once a workflow has ended, which may leave a source that it couldn't reach. */
+export function mayBecomeDue({ verdict, source, destination, disputed, siteUnread, workflowRuns }: VerdictStanding): boolean {
+  if (workflowRuns) return true
   return verdict === 'UNKNOWN' || source.power === 'UNKNOWN' || destination.power === 'UNKNOWN' || (disputed && siteUnread)
 }
 

@@ -68,8 +68,11 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
   }
 }
 
-/** Repeats the undo until it succeeds. True: it turned out to be committed. */
-export async function undoPhase(dependencies: PhaseDependencies, run: Run & { step: StepRow }): Promise<boolean> {
+/** GIVEN_UP: what it did at the source is there still, since that is out of reach and attested dead. COMMITTED: nothing may be undone any more. */
+type Undone = 'UNDONE' | 'GIVEN_UP' | 'COMMITTED'
+
+/** Repeats the undo until it succeeds. */
+export async function undoPhase(dependencies: PhaseDependencies, run: Run & { step: StepRow }): Promise<Undone> {
   const { phase, migration, step } = run
   const { store, settings } = dependencies
   const mark = { phase: phase.name, switchover: step.switchover }
@@ -84,21 +87,22 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
     await stopHeartbeat()
   }
 
-  async function undoUntilDone(): Promise<boolean> {
+  async function undoUntilDone(): Promise<Undone> {
     for (let delayMs = settings.timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, settings.timings.maxRetryMs)) {
       const signal = AbortSignal.any([run.shutdown, AbortSignal.timeout(undoTimeoutMs)])
       try {
         const answer = await phase.undo?.(
           createPhaseContext(dependencies, { ...run, undoing: step, repeated: step.state === 'UNDOING', signal }),
         )
-        if (answer !== 'COMMITTED') await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
-        return answer === 'COMMITTED'
+        if (answer === 'COMMITTED') return answer
+        await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() } })
+        return 'UNDONE'
       } catch (thrown) {
         if (run.shutdown.aborted) throw new ShuttingDown()
         const error = signal.aborted ? timedOut(`Undoing ${phase.name}`, undoTimeoutMs, 'and is tried again') : thrown
         if (await isGivenUp(dependencies, migration, phase, error)) {
           await store.write(migration, { step: { ...mark, state: 'UNDONE', endedAt: new Date() }, events: [givenUp(phase)] })
-          return false
+          return 'GIVEN_UP'
         }
         const problem = `Undoing ${phase.name} did not work yet, and is tried again: ${failureOf(error).message}`
         await store.write(migration, { patch: { problem } })

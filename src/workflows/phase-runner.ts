@@ -8,7 +8,7 @@
  * What was done is in the database (migration_steps) before the next thing begins, so any process may go on from there. Within this process a
  * migration has at most one phase running: whoever asks again, the engine after a crash of its own for instance, joins it.
  */
-import type { PortolanError } from '../domain/errors.ts'
+import { PortolanError } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
 import { failureOf } from './failure.ts'
 import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts'
@@ -160,8 +160,11 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const phase = list[position]!
     const step = steps.findLast((candidate) => candidate.phase === phase.name)
     if (phase.undo && step && step.state !== 'UNDONE') {
-      const committed = await undoPhase(dependencies, { migration, steps, phase, step, shutdown: shutdown.signal })
-      if (committed) return goOnCommitted(migration, phase, list[position + 1])
+      const undone = await undoPhase(dependencies, { migration, steps, phase, step, shutdown: shutdown.signal })
+      if (undone === 'COMMITTED') return goOnCommitted(migration, phase, list[position + 1])
+      // There is no source to go on from: its fence keeps it off until its verdict is acted on, which waits for the end of this.
+      if (undone === 'GIVEN_UP' && migration.direction === 'BACK_TO_SYNC')
+        return (await store.read(migration.id)).desired === 'CANCEL' ? cancel(migration) : fail(migration, phase, sourceAttestedDead())
     }
     const previous = list[position - 1]
     if (!previous) return endUndone(migration)
@@ -205,10 +208,13 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const state = migration.endState ?? 'FAILED'
     await gateway.closeMigration(migration.id)
     const left = leftAtDestination(migration)
+    const source = (await settings.attestedDead(migration))
+      ? 'what becomes of the source, which was attested dead, its verdict says'
+      : 'the source is as it was'
     await store.end(
       migration,
       { state, endState: null },
-      { kind: 'STATE_CHANGED', message: `The migration is ${state}: the source is as it was, and ${left}.` },
+      { kind: 'STATE_CHANGED', message: `The migration is ${state}: ${source}, and ${left}.` },
     )
     return null
   }
@@ -253,6 +259,13 @@ function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): st
   return copyKept
     ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
     : 'nothing is left at the destination'
+}
+
+function sourceAttestedDead(): PortolanError {
+  return new PortolanError('CLOUD_UNREACHABLE', "The source can't be reached, and was attested dead, so the migration is undone.", {
+    retryable: true,
+    remedy: 'Should the source return, it goes on by its verdict; then retry the migration, or discard the copy.',
+  })
 }
 
 function errorPatch({ code, message, remedy, retryable }: PortolanError): MigrationPatch {

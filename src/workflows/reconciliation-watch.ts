@@ -22,6 +22,8 @@ import { wait } from './wait.ts'
 export interface ReconciliationWatch {
   /** One look, also what the timer does. */
   look(): Promise<void>
+  /** From the next look on each cloud counts as one that has only just answered: it may have been silent too shortly to be noticed. */
+  doubt(): void
   close(): Promise<void>
 }
 
@@ -51,8 +53,10 @@ export function startReconciliationWatch(dependencies: {
   const closing = new AbortController()
   const answering = new Set<string>()
   const wentSilent = new Set<string>()
+  let doubts = 0
 
   async function look(): Promise<void> {
+    const doubtsBefore = doubts
     const connected = () => database.select({ id: clouds.id, state: clouds.state }).from(clouds).where(ne(clouds.state, 'DISCONNECTED'))
     const silent = new Set<string>()
     await Promise.all(
@@ -78,7 +82,7 @@ export function startReconciliationWatch(dependencies: {
         for (const id of await putRight(cloudId, migrationIds.slice(first, first + 50)))
           for (const { migrationId, sourceCloudId } of ofCloud) if (migrationId === id) unread.add(sourceCloudId)
     }
-    for (const id of back) if (!unread.has(id)) answering.add(id)
+    if (doubts === doubtsBefore) for (const id of back) if (!unread.has(id)) answering.add(id)
   }
 
   async function answers(cloudId: string): Promise<boolean> {
@@ -127,7 +131,7 @@ export function startReconciliationWatch(dependencies: {
     )
   }
 
-  /** Answers with those of which a site says too little: once it answers, they are looked at again as if their sources' clouds had only returned then. */
+  /** Answers with those of which a site says too little, or whose workflow still runs: once it answers, or their workflow has ended, they are looked at again as if their sources' clouds had only returned then. */
   async function putRight(at: string, migrationIds: string[]): Promise<string[]> {
     const found = await verdicts.read({ migrationIds, at }, closing.signal)
     for (const verdict of found.filter(isReconcilable).filter(({ standing }) => isDueUnasked(standing))) {
@@ -146,6 +150,10 @@ export function startReconciliationWatch(dependencies: {
   const watching = lookAgainAndAgain().catch(() => {}) // ends with the abort
   return {
     look,
+    doubt() {
+      doubts++
+      answering.clear()
+    },
     async close() {
       closing.abort()
       await watching

@@ -49,7 +49,14 @@ export function createReconciliations(dependencies: {
       watch = startReconciliationWatch({ database, connections, verdicts, engineId, submit, wake, refreshTopology, log })
       return {
         ...createReconciliationOperations({ verdicts, idempotency, engineId, submit }),
-        ...createAttestationOperations({ verdicts, idempotency, wake }),
+        ...createAttestationOperations({
+          verdicts,
+          idempotency,
+          wake() {
+            wake()
+            watch?.doubt()
+          },
+        }),
       }
     },
     async close() {

@@ -243,7 +243,7 @@ test('unasked, a source is only fenced or retired where its machine moved, or le
   }
 })
 
-test('what a site that was not read keeps from being due is looked at again once it is read', () => {
+test('what a site that was not read, or a workflow that runs, keeps from being due is looked at again', () => {
   const due: VerdictStanding = {
     ...settled,
     verdict: 'MIGRATED',
@@ -260,6 +260,7 @@ test('what a site that was not read keeps from being due is looked at again once
     { source: silent },
     { destination: silent },
     { disputed: true, siteUnread: true },
+    { workflowRuns: true },
   ]
   for (const change of unread) {
     expect(isDueUnasked({ ...due, ...change })).toBe(false)

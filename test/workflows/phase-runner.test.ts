@@ -664,6 +664,29 @@ test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
   },
 )
 
+test('a source that is attested dead in a switchover that is void ends its migration: no round waits for it', async () => {
+  let gone = false
+  hook = (call) => {
+    if (call === 'SOURCE.freeze') gone = true
+    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
+      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+  stage.attested.dead = true
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({
+    state: 'FAILED',
+    switchover: 1,
+    copyKept: true,
+    errorMessage: "The source can't be reached, and was attested dead, so the migration is undone.",
+  })
+  expect(stage.world.look().source.fence).not.toBe(null)
+  const messages = (await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))).map(
+    ({ message }) => message,
+  )
+  expect(messages.some((message) => message.startsWith('This switchover is void'))).toBe(true)
+  expect(messages.at(-1)).toMatch(/^The migration is FAILED: what becomes of the source, which was attested dead, its verdict says/)
+})
+
 test('a destination that loses its power after the commit is started again, from its own disk', async () => {
   let losses = 0
   hook = (call, when) => {

@@ -514,13 +514,15 @@ test('a cloud that dies after it answered is noticed, and its source is fenced w
 })
 
 describe('a source that was attested dead, and is the one by its verdict', () => {
+  const dies = async () => {
+    stage.east.site = 'DEAD'
+    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { uniqueId, cloudId: 'west' }, statement: 'Burnt.' })
+  }
   beforeEach(async () => {
     putRecords(stage.west, ['started', 'placeholder', 'ABANDONED'])
     stage.west.machines['copy'] = machine({ power: 'STOPPED', exposed: false })
     stage.east.machines['vm-1'] = machine({ power: 'STOPPED', fence: { ...armed, closed: true } })
     await seen('east', 'vm-1')
-    stage.east.site = 'DEAD'
-    await operations.attestSourceDead(admin, { idempotencyKey: 'a', of: { uniqueId, cloudId: 'west' }, statement: 'Burnt.' })
   })
   const returns = () =>
     watch(async (look) => {
@@ -532,12 +534,42 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
 
   test.each(['FAILED', 'CANCELLED'] as const)('goes on, unasked, when its cloud answers again: its migration is %s', async (state) => {
     await storeMigration(state)
+    await dies()
     await returns()
     expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED', tokenId: null })
     expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
   })
 
+  test('goes on, unasked, once its migration has failed, though its cloud had returned before', async () => {
+    await storeMigration('RUNNING')
+    await dies()
+    await watch(async (look) => {
+      await look()
+      stage.east.site = 'ALIVE'
+      await look()
+      expect(submitted).toEqual([])
+      await setMigrationState('FAILED')
+      await look()
+    })
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('goes on, unasked, though its cloud was silent too shortly to be noticed: the word of its death has every cloud looked at', async () => {
+    await storeMigration('FAILED')
+    await watch(async (look, doubt) => {
+      await look()
+      await dies()
+      doubt()
+      stage.east.site = 'ALIVE'
+      await look()
+    })
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
   test('goes on, unasked, when its cloud answers again: it was reconciled from the records alone', async () => {
+    await dies()
     await ask()
     expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
     await returns()
@@ -547,6 +579,7 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
 
   test('stays under its fence while somebody runs the kept copy', async () => {
     await storeMigration('FAILED')
+    await dies()
     stage.west.machines['copy'] = machine()
     await returns()
     expect(submitted).toEqual([])
@@ -585,6 +618,10 @@ async function setCloudState(state: 'CONNECTED' | 'UNREACHABLE'): Promise<void> 
   await stage.database.write((orm) => [orm.update(clouds).set({ state }).where(eq(clouds.id, 'east'))])
 }
 
+async function setMigrationState(state: 'FAILED'): Promise<void> {
+  await stage.database.write((orm) => [orm.update(migrations).set({ state })])
+}
+
 function cutBefore(call: string): (present: string) => void {
   return (present) => {
     if (present === call) throw new Error('The process died.')
@@ -610,7 +647,7 @@ async function seen(cloudId: string, vmId: string): Promise<void> {
 
 const watchOnce = () => watch((look) => look())
 
-async function watch(during: (look: () => Promise<void>) => Promise<void>): Promise<void> {
+async function watch(during: (look: () => Promise<void>, doubt: () => void) => Promise<void>): Promise<void> {
   const submit = async (key: string) => void submitted.push(key)
   const watching = startReconciliationWatch({
     ...stage,
@@ -621,7 +658,7 @@ async function watch(during: (look: () => Promise<void>) => Promise<void>): Prom
     refreshTopology: async (cloudId, signal) => void (await refreshTopology(stage.database, stage.connections, cloudId, signal)),
     log: () => {},
   })
-  await during(watching.look)
+  await during(watching.look, watching.doubt)
   await watching.close()
 }
 
