@@ -2,12 +2,14 @@
  * One SSH connection into a guest: keys in memory only, the host key compared with the given ones, constant commands.
  * Every failure is a ProviderError that says whose fault it is.
  */
+import { connect, type Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { Client, type ServerHostKeyAlgorithm } from 'ssh2'
 import type { SshAccess } from '../contract.ts'
 import { ProviderError } from '../errors.ts'
 
 const handshakeTimeoutMs = 30_000
+const closesWithinMs = 2_000
 const keptOutputBytes = 64 * 1024
 
 export interface SshSession {
@@ -16,7 +18,7 @@ export interface SshSession {
    * Throws TIMED_OUT when it neither read nor wrote anything nor ended for `idleTimeoutMs`.
    */
   run(script: string, options?: { input?: Readable | Buffer; idleTimeoutMs?: number }): Promise<ScriptResult>
-  /** Ends when the connection is closed. */
+  /** Ends when the connection is closed, which a guest that stands still can't keep from happening. */
   close(): Promise<void>
 }
 
@@ -32,6 +34,7 @@ export async function openSshSession(access: SshAccess, signal: AbortSignal): Pr
   const where = `${access.endpoint.host}:${access.endpoint.port}`
   const known = access.hostKeys.map(parseHostKey)
   const client = new Client()
+  let socket: Socket | undefined
   let refusedHostKey = false
   let failure: ProviderError | undefined
   const closed = new Promise<void>((resolve) => client.once('close', () => resolve()))
@@ -47,16 +50,17 @@ export async function openSshSession(access: SshAccess, signal: AbortSignal): Pr
       remedy: 'Start it again when it is wanted.',
       cause: signal.reason,
     })
-    client.destroy()
+    socket?.destroy()
   }
 
   const ready = new Promise<void>((resolve) => client.once('ready', () => resolve()))
   try {
     if (signal.aborted) onAbort()
     if (failure) throw failure
+    // Of our own, since the client lets go of one that it has said goodbye on, and then can't cut it any more.
+    socket = connect(access.endpoint)
     client.connect({
-      host: access.endpoint.host,
-      port: access.endpoint.port,
+      sock: socket,
       username: access.user,
       privateKey: access.privateKey,
       readyTimeout: handshakeTimeoutMs,
@@ -76,7 +80,7 @@ export async function openSshSession(access: SshAccess, signal: AbortSignal): Pr
     await Promise.race([ready, lost])
   } catch (error) {
     signal.removeEventListener('abort', onAbort)
-    client.destroy()
+    socket?.destroy()
     throw error instanceof ProviderError ? error : unusableKey(access.user, error)
   }
 
@@ -86,7 +90,7 @@ export async function openSshSession(access: SshAccess, signal: AbortSignal): Pr
     async close() {
       signal.removeEventListener('abort', onAbort)
       client.end()
-      const forced = setTimeout(() => client.destroy(), 2_000)
+      const forced = setTimeout(() => socket?.destroy(), closesWithinMs)
       await closed
       clearTimeout(forced)
     },

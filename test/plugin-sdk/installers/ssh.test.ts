@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import ssh2 from 'ssh2'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -234,6 +236,23 @@ describe('the connection', () => {
   test('is UNREACHABLE, and worth a retry, where nobody listens', async () => {
     await guest.close()
     await expect(uninstall()).rejects.toMatchObject({ code: 'UNREACHABLE', retryable: true })
+  })
+
+  test('is closed also where the guest stands still by then, and never says goodbye', async () => {
+    const { endpoint } = guest.access
+    const ways: Socket[] = []
+    const standsStill = createServer({ allowHalfOpen: true }, (client) => {
+      const server = connect(endpoint)
+      server.pipe(client, { end: false })
+      client.pipe(server, { end: false })
+      client.on('error', () => {}) // it is cut
+      ways.push(client, server)
+    })
+    await once(standsStill.listen(0, '127.0.0.1'), 'listening')
+    guest.access.endpoint = { host: '127.0.0.1', port: (standsStill.address() as AddressInfo).port }
+    await uninstall()
+    for (const way of ways) way.destroy()
+    standsStill.close()
   })
 
   test('can be cancelled while the guest does not answer', async () => {
