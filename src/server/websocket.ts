@@ -25,7 +25,8 @@ export function serveWebSockets(server: Server, graphql: GraphqlHandler, session
   server.on('upgrade', (request, socket, head) => {
     // Nobody else listens any more: without this, a client that resets the connection ends the process.
     socket.on('error', () => socket.destroy())
-    if (pathOf(request) !== endpoint) return void socket.end('HTTP/1.1 404 Not Found\r\n\r\n')
+    // Nobody closes it either: a client that keeps its half would keep the server from stopping.
+    if (pathOf(request) !== endpoint) return void socket.once('finish', () => socket.destroy()).end('HTTP/1.1 404 Not Found\r\n\r\n')
     sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket, request))
   })
   const actors = new WeakMap<IncomingMessage, Actor>()

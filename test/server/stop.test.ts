@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
 import { idOf, seed } from './seed.ts'
@@ -29,6 +31,15 @@ test('at the stop streams are cut, a request under way is answered, and new ones
   release()
   expect(await underWay).toEqual({ data: { refreshTopology: { __typename: 'RefreshTopologySuccess' } } })
   await stopped
+})
+
+test('a client of another path that asks for a WebSocket and keeps its half of the connection does not keep it from stopping', async () => {
+  const client = connect({ port: Number(new URL(second.url).port), host: '127.0.0.1', allowHalfOpen: true })
+  client.write('GET /elsewhere HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
+  const [answer] = (await once(client, 'data')) as [Buffer]
+  expect(answer.toString()).toMatch(/^HTTP\/1.1 404 /)
+  await second.stop()
+  client.destroy()
 })
 
 test('readiness asks the rest of the control plane, and liveness does not', async () => {
