@@ -645,6 +645,21 @@ describe('a source that loses its power', () => {
   )
 })
 
+test('a source whose site takes a call, once it is suspended, and answers nothing, does not keep its copy from taking over', async () => {
+  let booted = false
+  let hung = false
+  hook = async (call) => {
+    booted ||= call === 'west.boot'
+    if (!booted || hung || call !== 'east.confirm') return
+    hung = true
+    await new Promise(() => {})
+  }
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 1 })
+  expect(hung).toBe(true)
+  await expectMoved(stage)
+})
+
 test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
   'a source that is dead for good (%s) keeps its migration waiting, visibly, until an administrator attests it',
   async (code) => {

@@ -24,9 +24,11 @@ const answeredWithinMs = 10_000
 export async function requireSourceOut(context: PhaseContext): Promise<void> {
   const silence = AbortSignal.timeout(answeredWithinMs)
   const signal = AbortSignal.any([context.signal, silence])
+  const over = new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true }))
+  over.catch(() => {})
   try {
-    if (isArmed(context)) await requireClosed(context, signal)
-    else await requireNotRunning(context, signal)
+    // Connecting to a site, and ending a call that it doesn't answer, have bounds of their own, which are longer.
+    await Promise.race([isArmed(context) ? requireClosed(context, signal) : requireNotRunning(context, signal), over])
   } catch (error) {
     context.signal.throwIfAborted()
     if (!silence.aborted && !isOutOfReach(error)) throw error
