@@ -7,13 +7,15 @@ import type { ConfigurationInput } from '../configuration.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
+const endsWithinMs = 90_000
+
 export interface ControlPlaneProcess {
   /** Of the GraphQL endpoint. */
   url: string
   /** The first administrator's token; empty when the data directory had one already. */
   token: string
   process: ChildProcess
-  /** SIGTERM, then waits for its end. */
+  /** SIGTERM, then waits for its end. @throws Error when it has to be killed. */
   stop(): Promise<void>
 }
 
@@ -41,7 +43,14 @@ export async function startControlPlane(directory: string, configuration: Config
     process: child,
     async stop() {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
+      let overdue = false
+      const patience = setTimeout(() => {
+        overdue = true
+        child.kill('SIGKILL')
+      }, endsWithinMs)
       await ended
+      clearTimeout(patience)
+      if (overdue) throw new Error(`The control plane did not end within ${endsWithinMs / 1000} s of SIGTERM, and was killed.`)
     },
   }
 }

@@ -50,13 +50,16 @@ export function createStage(scenario: ScenarioSite, site: ChaosSite): Stage {
   }
 }
 
+const connectsWithinMs = 240_000
+
 /** Its site may be out of reach at the moment, by the run's other fault. */
 async function untilConnected(scenario: ScenarioSite, cloud: ScenarioSite['source']): Promise<void> {
-  for (;;) {
+  for (const deadline = performance.now() + connectsWithinMs; ;) {
     try {
       return await connectCloud(scenario.api(), cloud)
     } catch (error) {
       if (/already/i.test(String(error))) return
+      if (performance.now() > deadline) throw error
       await new Promise((later) => setTimeout(later, 2_000))
     }
   }
