@@ -154,6 +154,10 @@ export function canBeAttested(source: CopyStanding): boolean {
   return source.power === 'ABSENT' || isUnreachable(source) || offUnfenced
 }
 
+function isOff({ power }: CopyStanding): boolean {
+  return power === 'STOPPED' || power === 'ABSENT'
+}
+
 function isUnreachable({ power, fence }: CopyStanding): boolean {
   return power === 'UNKNOWN' || fence === 'UNKNOWN'
 }
@@ -189,13 +193,16 @@ export function conclude(standing: VerdictStanding): Conclusion {
 
 /**
  * Whether a source that answers again is put right without anybody's asking: it is fenced where its machine has moved, and retired where it was suspended under its
- * fence; where it has not, and nothing runs at the destination, our fence is taken away and it goes on. Where nothing of ours is left there, its owner may have wanted it as it is.
+ * fence; where it has not, and nothing runs at the destination, our fence is taken away and it goes on, once a commit of our attempt has been made impossible. Where nothing of ours
+ * is left there, its owner may have wanted it as it is.
  */
 export function isDueUnasked(standing: VerdictStanding): boolean {
   const conclusion = conclude(standing)
   if (conclusion.state !== 'WORK') return false
   const { does } = conclusion
   const retires = does.includes('RETIRE_SOURCE') && standing.source.fence === 'FENCED'
+  // A full destination may have kept it from being recorded. What another control plane has begun is not ended by this one.
+  if (does.includes('ABANDON')) return standing.known && isOurs(standing.source) && isOff(standing.destination)
   return retires || does.includes('FENCE_SOURCE') || does.includes('RELEASE_FENCE') || (standing.startOwed && restartsSource(does))
 }
 

@@ -123,7 +123,9 @@ export function createReconciliationRunner(dependencies: {
   async function finish(row: ReconciliationRow, verdict: MachineVerdict): Promise<true> {
     const { standing } = verdict
     const didSomething = ((await read(row.id))?.done.length ?? 0) > 0
-    if (didSomething && !standing.known && standing.verdict === 'NOT_MIGRATED' && standing.source.power === 'RUNNING')
+    // Whoever knows the migration removed it at its end, unless the source had been given up.
+    const agentIsLeft = !standing.known || standing.sourceAttestedDead
+    if (didSomething && agentIsLeft && standing.verdict === 'NOT_MIGRATED' && standing.source.power === 'RUNNING')
       await note(row.id, await removeAgent(verdict, AbortSignal.any([shutdown.signal, AbortSignal.timeout(uninstallTimeoutMs)])))
     shutdown.signal.throwIfAborted()
     return end(row, 'DONE', null)

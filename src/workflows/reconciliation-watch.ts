@@ -131,14 +131,17 @@ export function startReconciliationWatch(dependencies: {
     )
   }
 
-  /** Answers with those of which a site says too little, or whose workflow still runs: once it answers, or their workflow has ended, they are looked at again as if their sources' clouds had only returned then. */
+  /**
+   * Answers with those that are not right yet: what was due may fail, a site may say too little, a workflow may still run. They are looked at again as if their sources' clouds had only
+   * returned then.
+   */
   async function putRight(at: string, migrationIds: string[]): Promise<string[]> {
     const found = await verdicts.read({ migrationIds, at }, closing.signal)
     for (const verdict of found.filter(isReconcilable).filter(({ standing }) => isDueUnasked(standing))) {
       const row = await database.transaction((tx) => takeUp(tx, verdict, { engineId, actor: null }))
       await submit(runKeyOf(row))
     }
-    return found.filter(({ standing }) => mayBecomeDue(standing)).map(({ migrationId }) => migrationId)
+    return found.filter(({ standing }) => isDueUnasked(standing) || mayBecomeDue(standing)).map(({ migrationId }) => migrationId)
   }
 
   async function lookAgainAndAgain(): Promise<void> {

@@ -577,6 +577,35 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
     expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
   })
 
+  test('goes on, unasked, also where a full destination had kept its attempt from being recorded as abandoned', async () => {
+    delete stage.west.records[outcomeKey]
+    await storeMigration('FAILED')
+    await dies()
+    await returns()
+    const ended = await runToItsEnd()
+    expect(ended).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED' })
+    expect(ended.done.at(-1)).toMatch(/^What the attempt had put into the source's guest was removed/)
+    expect(stage.west.records[outcomeKey]?.content).toMatchObject({ decision: 'ABANDONED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('is taken up again after it could not be put right', async () => {
+    await storeMigration('FAILED')
+    await dies()
+    stage.interrupt.before = (call) => {
+      if (call === 'east.release') throw new ProviderError('INSUFFICIENT_CAPACITY', 'No room.', { retryable: false, remedy: 'Make some.' })
+    }
+    await watch(async (look) => {
+      stage.east.site = 'ALIVE'
+      await look()
+      expect(await runToItsEnd()).toMatchObject({ state: 'FAILED' })
+      stage.interrupt.before = () => {}
+      await look()
+    })
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', run: 2 })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
   test('stays under its fence while somebody runs the kept copy', async () => {
     await storeMigration('FAILED')
     await dies()
