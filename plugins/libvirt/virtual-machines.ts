@@ -1,6 +1,6 @@
 /** `virtualMachines`: describing, starting, stopping and suspending any domain; making one from an image, for demos and tests. */
 import { stat } from 'node:fs/promises'
-import { ProviderError, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, testIdentity, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { readConsole } from './console.ts'
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
@@ -33,7 +33,14 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
       }),
 
     stop: (operation) =>
-      site.once(operation, () => (operation.force ? destroyMachine : shutDownMachine)(site, operation.vmId, operation.signal)),
+      site.once(operation, async () => {
+        const { vmId, signal } = operation
+        if (!operation.force) return shutDownMachine(site, vmId, signal)
+        const { test } = readMetadata(await site.domain(vmId, signal))
+        // First, since a caller that finds this VM off does not stop it again.
+        if (test !== undefined) await deleteMachine(site, { ...operation, vmId: testIdentity(vmId, test).uniqueId })
+        await destroyMachine(site, vmId, signal)
+      }),
 
     suspend: (operation) => site.once(operation, () => suspendMachine(site, operation.vmId, operation.signal)),
 

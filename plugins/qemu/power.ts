@@ -5,6 +5,7 @@ import { launch } from './launch.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, endProcess, findProcess, isGoneWithin, type QemuProcess } from './qemu-process.ts'
 import type { Site } from './site.ts'
+import { removeTestMachine } from './test-boot.ts'
 
 /** A guest may miss the power button while it boots. */
 const pressAgainAfterMs = 10_000
@@ -20,7 +21,11 @@ export function power(site: Site): Power {
 
     stop: (operation) =>
       site.store.change('stopped', operation, async ({ directory, machine }) => {
-        if (operation.force) return endProcess(directory, operation.signal)
+        if (operation.force) {
+          // First, since a caller that finds this VM off does not stop it again.
+          if (machine.test) await removeTestMachine(site, machine.vmId, machine.test.testId, operation.signal)
+          return endProcess(directory, operation.signal)
+        }
         const process = await findProcess(directory)
         if (process) await pressPowerButton(machine.vmId, process, site.options.gracefulStopTimeoutMs, operation.signal)
       }),

@@ -97,6 +97,18 @@ test('after a power cut in the middle of a test, the copy is taken up again with
   expect(await received(22, 3)).toBe(true)
 })
 
+test('stopped with force in the middle of a test, the test ends too, and the copy is taken up again with all that it had received', async () => {
+  await boot().start({ ...operation(), testId, inboundPorts: [] })
+  await receive(21, 2)
+  await cloud.connection.virtualMachines.stop({ ...operation(), force: true })
+  expect(await cloud.connection.virtualMachines.describe({ vmId })).toMatchObject({ power: 'STOPPED' })
+  expect(await machines()).toEqual([vmId])
+  await cloud.connection.destination.discardOverlay({ ...operation(), inject: [] })
+  expect(await received(21, 2)).toBe(true)
+  await receive(22, 3)
+  expect(await received(22, 3)).toBe(true)
+})
+
 test.each([0.1, 0.35, 0.6, 0.85])('killed at %f of each call, a repeated call tests, and ends the test, completely', async (point) => {
   const start = { ...operation(), testId, inboundPorts: [] }
   await killDuring(cloud.stateDirectory, 'destination.testBoot.start', start, 600 * point)
