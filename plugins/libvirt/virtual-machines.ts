@@ -1,10 +1,11 @@
 /** `virtualMachines`: describing, starting, stopping and suspending any domain; making one from an image, for demos and tests. */
 import { stat } from 'node:fs/promises'
-import { ProviderError, testIdentity, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
+import { ProviderError, testIdentity, type Operation, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { readConsole } from './console.ts'
 import { createMachine } from './create-machine.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { describeMachine, macOf } from './describe-machine.ts'
+import { describeMachine, macOf, powerOf } from './describe-machine.ts'
+import { factsOf } from './fencing.ts'
 import { hostName } from './host.ts'
 import { ensureIsolatedNetwork } from './isolated-network.ts'
 import { readMetadata } from './machine-metadata.ts'
@@ -15,6 +16,14 @@ import { poolFor } from './storages.ts'
 import { volumeNames } from './volume-names.ts'
 
 export function virtualMachines(site: Site): ProviderConnection['virtualMachines'] {
+  async function start({ vmId, signal }: Operation & { vmId: string }): Promise<void> {
+    const { stage, ownNics } = readMetadata(await site.domain(vmId, signal))
+    if (stage === 'creating') throw wrongState(vmId, 'not complete', 'Send the operation that creates it again.')
+    // The isolated network doesn't outlive a restart of the host.
+    if (ownNics.length > 0) await ensureIsolatedNetwork(site, vmId, ownNics.map(macOf), signal)
+    await startMachine(site, vmId, signal)
+  }
+
   return {
     nameRule,
 
@@ -22,15 +31,7 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
       return describeMachine(site, vmId, await hostName(site.client, signal), signal)
     },
 
-    start: (operation) =>
-      site.once(operation, async () => {
-        const { vmId, signal } = operation
-        const { stage, ownNics } = readMetadata(await site.domain(vmId, signal))
-        if (stage === 'creating') throw wrongState(vmId, 'not complete', 'Send the operation that creates it again.')
-        // The isolated network doesn't outlive a restart of the host.
-        if (ownNics.length > 0) await ensureIsolatedNetwork(site, vmId, ownNics.map(macOf), signal)
-        await startMachine(site, vmId, signal)
-      }),
+    start: (operation) => site.once(operation, () => start(operation)),
 
     stop: (operation) =>
       site.once(operation, async () => {
@@ -44,7 +45,13 @@ export function virtualMachines(site: Site): ProviderConnection['virtualMachines
 
     suspend: (operation) => site.once(operation, () => suspendMachine(site, operation.vmId, operation.signal)),
 
-    resume: (operation) => site.once(operation, () => resumeMachine(site, operation.vmId, operation.signal)),
+    resume: (operation) =>
+      site.once(operation, async () => {
+        const { vmId, signal } = operation
+        // Its memory waits in a file, from which libvirt starts it as it was: running, or suspended.
+        if ((await powerOf(site, vmId, signal)) === 'STOPPED' && (await factsOf(site, vmId, signal)).managedSave) await start(operation)
+        await resumeMachine(site, vmId, signal)
+      }),
 
     async create({ virtualMachine, imagePath, ...operation }) {
       const [boot] = virtualMachine.disks

@@ -108,3 +108,16 @@ test('fenced while it runs, a domain is powered off; memory that libvirt saved f
   await cloud.fencing!.fence(on())
   expect(await state()).toBe('shut off')
 })
+
+test('a suspended domain whose memory libvirt saved is not resumed while it is armed; released, it goes on from there', async () => {
+  await cloud.virtualMachines.suspend(on())
+  await cloud.fencing!.arm(on())
+  await libvirt.virsh('managedsave', vmId)
+  expect(await confirm()).toEqual({ fenceId, armed: true, fenced: false, power: 'SUSPENDED' })
+  await expect(cloud.virtualMachines.resume(on())).rejects.toMatchObject({ code: 'CONFLICT' })
+  await cloud.fencing!.release(on())
+  await cloud.virtualMachines.resume(on())
+  expect(await state()).toBe('running')
+  expect(await confirm()).toEqual({ fenceId: null, armed: false, fenced: false, power: 'RUNNING' })
+  expect(await libvirt.virsh('dominfo', vmId)).toMatch(/^Managed save:\s*no$/m)
+})

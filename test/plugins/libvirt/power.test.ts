@@ -13,6 +13,8 @@ import { testIdentity } from '../../../src/plugin-sdk/index.ts'
 interface Domain {
   state: 'running' | 'paused' | 'shut off'
   metadata?: Partial<MachineMetadata>
+  /** How it stood when libvirt saved its memory. */
+  managedSave?: 'running' | 'paused' | undefined
 }
 const vmId = randomUUID()
 const operation = () => ({ operationId: randomUUID(), vmId })
@@ -28,11 +30,15 @@ function fakeSite(domains: Record<string, Domain>) {
     if (command === 'net-destroy') throw virshFailure('look', 'error: Network not found')
     if (command === 'destroy') find(id).state = 'shut off'
     if (command === 'undefine') delete domains[id]
+    if (command === 'start') Object.assign(find(id), { state: find(id).managedSave ?? 'running', managedSave: undefined })
+    if (command === 'resume') find(id).state = 'running'
     return ''
   }
+  const look = async ([command = '', , id = '']: readonly string[]) =>
+    command === 'dominfo' ? `Managed save:   ${find(id).managedSave ? 'yes' : 'no'}` : find(id).state
   const site: Site = {
     ...openSite(libvirtOptions.parse({ uri: 'qemu:///session' }), () => undefined),
-    client: { call, look: async ([, , id = '']: readonly string[]) => find(id).state } as unknown as Site['client'],
+    client: { call, look } as unknown as Site['client'],
     pool: () => ({ ofMachine: async () => [] }) as unknown as ReturnType<Site['pool']>,
     async domain(id) {
       const tree = readXml('<domain/>')
@@ -52,4 +58,24 @@ test('stopping a copy with force removes the test that runs on it before the cop
   expect(domains).toMatchObject({ [vmId]: { state: 'shut off' } })
   expect(domains).not.toHaveProperty(testVmId)
   expect(changes.at(-1)).toEqual(['destroy', vmId])
+})
+
+test.each(['running', 'paused'] as const)(
+  'resuming a domain whose memory libvirt saved while it was %s starts it from there',
+  async (managedSave) => {
+    const domains: Record<string, Domain> = { [vmId]: { state: 'shut off', managedSave } }
+    const { machines } = fakeSite(domains)
+    await machines.resume(operation())
+    expect(domains[vmId]).toMatchObject({ state: 'running', managedSave: undefined })
+  },
+)
+
+test.each([
+  ['is armed', { managedSave: 'paused', metadata: { fence: { fenceId: 'f', fenced: false, autostart: false, disks: [] } } }],
+  ['is not complete', { managedSave: 'paused', metadata: { stage: 'creating' } }],
+  ['is off, with no saved memory,', {}],
+] as [string, Partial<Domain>][])('a domain that %s is not started by being resumed', async (_, domain) => {
+  const { changes, machines } = fakeSite({ [vmId]: { state: 'shut off', ...domain } })
+  await expect(machines.resume(operation())).rejects.toMatchObject({ code: 'CONFLICT', retryable: false })
+  expect(changes).toEqual([])
 })
