@@ -51,9 +51,16 @@ export function fencing(site: Site): NonNullable<ProviderConnection['fencing']> 
     },
 
     release: (operation) =>
-      site.store.change('released', operation, async ({ machine, save }) => {
-        if (machine.fence?.fenceId === operation.fenceId) await save({ fence: null })
-      }),
+      site.store
+        .change('released', operation, async ({ machine, save }) => {
+          if (machine.fence?.fenceId === operation.fenceId) await save({ fence: null })
+        })
+        .catch((error: unknown) => {
+          if (!(error instanceof ProviderError && error.code === 'INSUFFICIENT_CAPACITY')) throw error
+          // The VM may not run until then, here or anywhere, so its caller waits for room rather than giving up.
+          const { remedy, path } = error
+          throw new ProviderError(error.code, error.message, { retryable: true, remedy, path, cause: error })
+        }),
   }
 }
 

@@ -1,6 +1,6 @@
 /** A fence keeps a VM from running: from now on, over a power cut of its host, and wherever the plugin is killed meanwhile. */
 import { randomUUID } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bareLanding, bootDisk, counterOffset } from './support/bare-metal.ts'
@@ -136,4 +136,17 @@ test.each([0.1, 0.4, 0.7, 1])('killed at %f of each call, a repeated call fences
       }[act],
     )
   }
+})
+
+test('a fence that can not be released since the disk is full is released by the same call once there is room', async () => {
+  const vmId = await running()
+  await fencing().fence(on(vmId))
+  const partial = cloud.machineFile(vmId, '.vm.json.partial')
+  await symlink('/dev/full', partial)
+  const release = on(vmId)
+  await expect(fencing().release(release)).rejects.toMatchObject({ code: 'INSUFFICIENT_CAPACITY', retryable: true })
+  expect(await confirm(vmId)).toMatchObject({ fenceId, fenced: true })
+  await rm(partial)
+  await fencing().release(release)
+  expect(await confirm(vmId)).toMatchObject({ fenceId: null, armed: false })
 })
