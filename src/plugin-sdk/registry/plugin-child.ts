@@ -10,6 +10,10 @@ import type { Redact } from './redact.ts'
 
 /** A cancelled or overdue request may take so long to come to its end before the process is killed. */
 const graceMs = 10_000
+/** What the process wrote before its end is there at once; a process that it left behind may hold its output open for ever. */
+const lastOutputMs = 500
+/** A process that hangs in the kernel, as on storage that does not answer, ends only once the kernel lets go of it. */
+const killMs = 10_000
 const keptErrorOutputBytes = 4_096
 /** The control plane's own secrets and addresses are none of a plugin's business. */
 const withheldVariable = /^(PORTOLAN_(?!CACHE$)|DATABASE_|RESTATE_)/
@@ -28,7 +32,7 @@ export interface PluginChild {
   ): Promise<unknown>
   /** Not answered: see ToPlugin. */
   dieBeforeAnswering(path: string): void
-  /** Kills the process and waits for its end. */
+  /** Kills the process and waits for its end, but not for ever. */
   kill(): Promise<void>
   /** Told when the process has ended, before the requests under way reject; at once where it has ended already. */
   onEnd(listener: () => void): void
@@ -74,8 +78,10 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
     for (const { reject } of pending.values()) reject(fatal ?? crashed(name, how, errorOutput))
     pending.clear()
   }
+  const howItEnded = (code: number | null, signal: string | null) => (signal ? `was ended by ${signal}` : `ended with exit code ${code}`)
   // `close` comes after the last of its output, which tells why it ended.
-  child.once('close', (code, signal) => onEnd(signal ? `was ended by ${signal}` : `ended with exit code ${code}`))
+  child.once('close', (code, signal) => onEnd(howItEnded(code, signal)))
+  child.once('exit', (code, signal) => void setTimeout(() => onEnd(howItEnded(code, signal)), lastOutputMs).unref())
   child.once('error', (error) => onEnd(`could not run: ${error.message}`))
   child.on('message', (said) => {
     lastSignOfLife = performance.now()
@@ -89,10 +95,11 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
     if (message.kind === 'settled') request?.resolve(message.value)
     else request?.reject(errorFromRecord(redact(message.error)))
   })
-  const send = (message: ToPlugin) => child.send(message, (error) => error && child.kill('SIGKILL'))
+  const send = (message: ToPlugin) => child.send(message, (error) => error && kill())
   const kill = (why?: ProviderError) => {
     fatal ??= why
     child.kill('SIGKILL')
+    setTimeout(() => onEnd('did not end though it was killed'), killMs).unref()
   }
 
   return {

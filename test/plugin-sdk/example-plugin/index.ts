@@ -1,4 +1,5 @@
 /** A plugin for tests of the registry: it misbehaves in the way that the VM's id names. Its state, such as it is, is a file. */
+import { spawn } from 'node:child_process'
 import { appendFile, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -32,6 +33,7 @@ export default definePlugin({
 
     const misbehaviours: Record<string, (query: Query) => unknown> = {
       crash: () => process.exit(3),
+      'leave-a-process': () => ({ id: String(spawn('sleep', ['600'], { stdio: 'inherit' }).pid) }),
       'unhandled-rejection': () => {
         void Promise.reject(new Error('nobody caught me'))
         return delay(60_000)

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
+import { ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { PluginLog } from '../../../src/plugin-sdk/contract.ts'
 import { loadPlugin } from '../../../src/plugin-sdk/registry/load-plugin.ts'
 import type { CallLimits, PluginConnection } from '../../../src/plugin-sdk/registry/plugin-connection.ts'
@@ -165,6 +165,48 @@ describe('a plugin that dies', () => {
     await expect(put).rejects.toMatchObject({ code: 'PLUGIN_CRASHED' })
     expect(await connected.connection.records.list({ keyPrefix: '' })).toHaveLength(1)
   })
+})
+
+describe('a plugin that leaves a process behind which holds its output open', () => {
+  async function leaveProcess(connected: PluginConnection): Promise<void> {
+    const pid = Number((await describeVm(connected, 'leave-a-process')).id)
+    onTestFinished(() => void process.kill(pid, 'SIGKILL'))
+  }
+
+  test('is noticed when it dies, and the next call finds it started again', async () => {
+    const connected = await connect()
+    const before = await pidOf(connected)
+    await leaveProcess(connected)
+    await expect(describeVm(connected, 'crash')).rejects.toMatchObject({
+      code: 'PLUGIN_CRASHED',
+      message: expect.stringContaining('exit code 3'),
+    })
+    expect(await pidOf(connected)).not.toBe(before)
+  })
+
+  test('is closed all the same', async () => {
+    const connected = await connect()
+    await leaveProcess(connected)
+    await connected.connection.close()
+    expect(await readFile(join(directory, 'closed'), 'utf8')).toBe('yes')
+  })
+})
+
+test('a plugin whose process does not end though it was killed costs its calls an error, and the next call finds it started again', async () => {
+  const connected = await connect()
+  const before = await pidOf(connected)
+  const kill = vi.spyOn(ChildProcess.prototype, 'kill').mockReturnValue(true)
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const ended = Promise.allSettled([describeVm(connected, 'hang'), connected.crash.now()])
+  await vi.advanceTimersByTimeAsync(10_000)
+  vi.useRealTimers()
+  kill.mockRestore()
+  process.kill(Number(before), 'SIGKILL')
+  expect(await ended).toMatchObject([
+    { status: 'rejected', reason: { code: 'PLUGIN_CRASHED', message: expect.stringContaining('did not end though it was killed') } },
+    { status: 'fulfilled' },
+  ])
+  expect(await pidOf(connected)).not.toBe(before)
 })
 
 describe('a plugin that hangs', () => {
