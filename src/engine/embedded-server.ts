@@ -1,6 +1,6 @@
 /**
  * The Restate server as a child process on loopback. Its ports are found in its log; it dies with us, so that the lock on its data is free for the next start; when
- * it dies alone it is started again with back-off.
+ * it dies alone it is started again with back-off, and when it lives and stands still it is killed for that.
  *
  *   starting -> ready -> (died -> starting ...) -> stopped
  */
@@ -29,6 +29,9 @@ const startTimeoutMs = 60_000
 const stopTimeoutMs = 15_000
 const firstRestartDelayMs = 100
 const maxRestartDelayMs = 10_000
+const healthPeriodMs = 5_000
+const healthTimeoutMs = 4_000
+const maxUnansweredChecks = 6
 
 const settings = {
   RESTATE_NODE_NAME: 'embedded',
@@ -75,6 +78,7 @@ export async function startEmbeddedServer(options: {
     const mine = child
     const exit = once(mine, 'exit').then(([code, signal]) => `exit code ${code}, signal ${signal}`)
     exit.catch(() => {})
+    let watch: NodeJS.Timeout | undefined
     try {
       const addresses = await Promise.race([
         readAddresses(mine, options.log),
@@ -87,9 +91,11 @@ export async function startEmbeddedServer(options: {
       await options.onReady(addresses)
       current = addresses
       first.resolve()
+      watch = killWhenUnanswering(mine, addresses, options.log)
       await exit
       return true
     } finally {
+      clearInterval(watch)
       current = null
       child = null
       if (mine.exitCode === null && mine.signalCode === null) mine.kill('SIGKILL')
@@ -210,13 +216,29 @@ function parseLine(text: string): LogLine | null {
   }
 }
 
-async function waitForHealth({ ingressUrl, adminUrl }: EngineAddresses, signal: AbortSignal): Promise<void> {
+async function waitForHealth(addresses: EngineAddresses, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted()
-    const answers = await Promise.allSettled([fetch(`${ingressUrl}/restate/health`, { signal }), fetch(`${adminUrl}/health`, { signal })])
-    if (answers.every((answer) => answer.status === 'fulfilled' && answer.value.ok)) return
+    if (await isHealthy(addresses, signal)) return
     await sleep(50, signal)
   }
+}
+
+async function isHealthy({ ingressUrl, adminUrl }: EngineAddresses, signal: AbortSignal): Promise<boolean> {
+  const answers = await Promise.allSettled([fetch(`${ingressUrl}/restate/health`, { signal }), fetch(`${adminUrl}/health`, { signal })])
+  return answers.every((answer) => answer.status === 'fulfilled' && answer.value.ok)
+}
+
+/** Unanswered checks are counted, not time: a control plane that itself stood still has missed one check by that, however long it was. */
+function killWhenUnanswering(child: ChildProcess, addresses: EngineAddresses, log: EngineLog): NodeJS.Timeout {
+  let unanswered = 0
+  const check = async () => {
+    unanswered = (await isHealthy(addresses, AbortSignal.timeout(healthTimeoutMs))) ? 0 : unanswered + 1
+    // A process that has ended meanwhile takes no signal any more.
+    if (unanswered === maxUnansweredChecks && child.kill('SIGKILL'))
+      log('warn', `The embedded engine stood still: it left ${unanswered} health checks in a row unanswered, and was killed.`)
+  }
+  return setInterval(() => void check(), healthPeriodMs)
 }
 
 function lockHint(directory: string): string {

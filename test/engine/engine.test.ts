@@ -2,14 +2,15 @@ import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { DurableWorkflow } from '../../src/engine/durable-workflow.ts'
+import type { EngineLog } from '../../src/engine/engine-log.ts'
 import { openEngine, type Engine } from '../../src/engine/engine.ts'
 import { openServiceEndpoint } from '../../src/engine/service-endpoint.ts'
 
 let dataDirectory: string
 const opened: Engine[] = []
-const log = () => {}
+const log = vi.fn<EngineLog>()
 
 async function open(...workflows: DurableWorkflow[]): Promise<Engine> {
   const engine = await openEngine({ location: 'embedded', dataDirectory, workflows, log })
@@ -73,6 +74,31 @@ describe('the embedded engine', () => {
     mayEnd.resolve()
     await done.promise
     expect(ran.filter((step) => step === 'one')).toHaveLength(1)
+  })
+
+  test('goes on where it was after the engine stood still', { timeout: 240_000 }, async () => {
+    const ran: string[] = []
+    const atTwo = Promise.withResolvers<void>()
+    const mayEnd = Promise.withResolvers<void>()
+    const done = Promise.withResolvers<void>()
+    const engine = await open({
+      name: 'StandStill',
+      async run(_id, steps) {
+        await steps.run('one', async () => void ran.push('one'))
+        await steps.run('two', async () => {
+          atTwo.resolve()
+          await mayEnd.promise
+        })
+        done.resolve()
+      },
+    })
+    await engine.submit('StandStill', 'a', anyTime())
+    await atTwo.promise
+    process.kill(engine.processId!, 'SIGSTOP')
+    mayEnd.resolve()
+    await done.promise
+    expect(ran).toEqual(['one'])
+    expect(log).toHaveBeenCalledWith('warn', expect.stringContaining('stood still'))
   })
 
   test('goes on after control plane and engine were stopped and started again, on another service port', async () => {
