@@ -40,16 +40,25 @@ export interface Database {
 }
 
 const busyTimeoutMs = 10_000
+/** All writes wait behind the one under way: a server that takes a request and stands still must not hold them for as long as `fetch` would wait. */
+const requestTimeoutMs = 30_000
 const upgradesFolder = resolve(import.meta.dirname, 'upgrades')
 
 /**
  * Opens the database, creates it when it isn't there, and applies the upgrades. Give `url` (`libsql://…`, `http://…`, `file:…`; an `authToken` may
  * be part of its query), or `dataDirectory` for a file of our own in it.
  */
-export async function openDatabase(where: { url?: string | undefined; dataDirectory: string }): Promise<Database> {
+export async function openDatabase(
+  where: { url?: string | undefined; dataDirectory: string },
+  timeoutMs = requestTimeoutMs,
+): Promise<Database> {
   if (!where.url) mkdirSync(where.dataDirectory, { recursive: true, mode: 0o700 })
   const url = where.url ?? pathToFileURL(join(resolve(where.dataDirectory), 'portolan.db')).href
-  const client = createClient({ url, timeout: busyTimeoutMs })
+  const client = createClient({
+    url,
+    timeout: busyTimeoutMs,
+    fetch: (request: Request) => fetch(request, { signal: AbortSignal.timeout(timeoutMs) }),
+  })
   if (url.startsWith('file:')) await client.execute('PRAGMA journal_mode = WAL')
   const orm = drizzle({ client })
   await applyUpgrades(orm)

@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eq } from 'drizzle-orm'
@@ -95,4 +98,20 @@ describe('the database', () => {
     await database.write((orm) => [orm.delete(clouds)])
     expect(await database.$count(regions)).toBe(0)
   })
+})
+
+test('a database server that takes requests and answers none of them is given up', async () => {
+  let taken = 0
+  const server = createServer(() => taken++).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  try {
+    await expect(openDatabase({ url, dataDirectory }, 500)).rejects.toThrow(
+      expect.objectContaining({ cause: expect.objectContaining({ name: 'TimeoutError' }) }),
+    )
+    expect(taken).toBeGreaterThan(0)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
 })
