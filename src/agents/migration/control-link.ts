@@ -114,9 +114,11 @@ export function openControlLink(
   }
 
   async function serve(connection: tls.TLSSocket): Promise<void> {
-    const hello = await gatherHello()
-    socket = connection
+    // Before anything is awaited: a connection that ends meanwhile says so only once.
     const ended = new Promise<void>((resolve) => connection.once('close', () => resolve()))
+    const hello = await gatherHello()
+    if (connection.destroyed) return
+    socket = connection
     const broken = (reason: string) => void connection.destroy(new Error(reason))
     readJsonLines(
       connection,
