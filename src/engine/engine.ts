@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connect } from '@restatedev/restate-sdk-clients'
+import { connect, rpc } from '@restatedev/restate-sdk-clients'
 import { createAdminClient } from './admin-client.ts'
 import type { DurableWorkflow } from './durable-workflow.ts'
 import { startEmbeddedServer, type EngineAddresses } from './embedded-server.ts'
@@ -117,7 +117,8 @@ function ingressCalls(addresses: (signal: AbortSignal) => Promise<EngineAddresse
   return {
     async submit(workflow, id, signal) {
       const { ingressUrl } = await addresses(signal)
-      await connect({ url: ingressUrl }).workflowClient<{ run: () => Promise<void> }>({ name: workflow }, id).workflowSubmit()
+      const client = connect({ url: ingressUrl }).workflowClient<{ run: () => Promise<void> }>({ name: workflow }, id)
+      await client.workflowSubmit(rpc.sendOpts({ signal }))
     },
     async healthy(signal) {
       try {

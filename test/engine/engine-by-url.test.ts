@@ -1,7 +1,10 @@
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { startEmbeddedServer } from '../../src/engine/embedded-server.ts'
 import { openEngine } from '../../src/engine/engine.ts'
 import { ensureRequestIdentity } from '../../src/engine/request-identity.ts'
@@ -21,8 +24,8 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
-async function openByUrl(identityKeys: string[], ran: string[]) {
-  const { ingressUrl, adminUrl } = await server.addresses(AbortSignal.timeout(10_000))
+async function openByUrl(identityKeys: string[], ran: string[], override: { ingressUrl?: string } = {}) {
+  const { ingressUrl, adminUrl } = { ...(await server.addresses(AbortSignal.timeout(10_000))), ...override }
   const done = Promise.withResolvers<void>()
   const engine = await openEngine({
     location: { ingressUrl, adminUrl, serviceHost: '127.0.0.1', servicePort: 0, identityKeys },
@@ -55,4 +58,18 @@ test('a Restate server that is known by its URL runs workflows, each id once', a
 
 test('without its public key nothing is opened: unsigned requests must never be taken', async () => {
   await expect(openByUrl([], [])).rejects.toThrow('identityKeys')
+})
+
+test('handing over a workflow ends with its signal where the ingress takes the request and never answers', async () => {
+  const silent = createServer().listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  onTestFinished(() => silent.close().closeAllConnections())
+  const { port } = silent.address() as AddressInfo
+  const { engine } = await openByUrl([identityKey], [], { ingressUrl: `http://127.0.0.1:${port}` })
+  const cancel = new AbortController()
+  const submitted = Promise.allSettled([engine.submit('ByUrl', 'a', cancel.signal)])
+  await once(silent, 'request')
+  cancel.abort()
+  expect(await submitted).toMatchObject([{ status: 'rejected', reason: { name: 'AbortError' } }])
+  await engine.close()
 })
