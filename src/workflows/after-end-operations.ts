@@ -1,7 +1,9 @@
 /** What may begin with a migration that has ended: retry, rollback, discard of the kept copy. */
 import { eq } from 'drizzle-orm'
 import type { Change, Database, Transaction } from '../database/client.ts'
+import { clouds } from '../database/tables/cloud.ts'
 import { migrations } from '../database/tables/migration.ts'
+import { PortolanError } from '../domain/errors.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
 import { pendingActivity } from '../domain/phase-activity.ts'
 import type { CarryBack } from './carry-back.ts'
@@ -66,6 +68,7 @@ export function createAfterEndOperations(dependencies: {
             if (action === 'RETRY' && row.rollsBackMigrationId !== null)
               await requireRollBack(tx, await migrationIn(tx, row.rollsBackMigrationId))
             if (action === 'ROLL_BACK') await requireRollBack(tx, row)
+            if (action === 'DISCARD') await requireDestinationConnected(tx, row)
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
               .update(migrations)
@@ -161,6 +164,22 @@ export function createAfterEndOperations(dependencies: {
 async function requireRollBack(tx: Pick<Transaction, 'select'>, migration: MigrationRow): Promise<void> {
   requireAllowedAfterEnd('ROLL_BACK', migration)
   await requireNewestMove(tx, migration)
+}
+
+/** Once begun, a discard can't be cancelled, and without its cloud it would never end. A cloud that is connected and does not answer is waited for. */
+async function requireDestinationConnected(tx: Pick<Transaction, 'select'>, { id, destinationCloudId }: MigrationRow): Promise<void> {
+  const [cloud] = await tx.select({ name: clouds.name, state: clouds.state }).from(clouds).where(eq(clouds.id, destinationCloudId))
+  if (cloud && cloud.state !== 'DISCONNECTED') return
+  const name = cloud ? JSON.stringify(cloud.name) : destinationCloudId
+  throw new PortolanError(
+    'NOT_ALLOWED_NOW',
+    `DISCARD of migration ${id} was refused, since the cloud ${name}, which has the copy, is not connected; nothing was changed.`,
+    {
+      retryable: false,
+      remedy: `Connect the cloud again under the name ${name} and with the same plugin, then discard the copy.`,
+      path: ['input', 'migrationId'],
+    },
+  )
 }
 
 function errorOf({ errorCode, errorMessage, errorRemedy, errorRetryable }: MigrationRow): MigrationPatch {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { eq } from 'drizzle-orm'
 import { AgentError } from '../../src/agent-gateway/agent-error.ts'
+import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrationEvents } from '../../src/database/tables/migration.ts'
 import type { MigrationPhase } from '../../src/domain/migration.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
@@ -556,6 +557,26 @@ describe('a copy', () => {
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'CANCELLED', copyKept: false, destinationVirtualMachineId: null })
     expect(stage.world.look().machines).toEqual({})
     await expect(stage.operations.discardMigration(operator, key('again', id))).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+  })
+
+  test('whose cloud is not connected is not discarded, with what to do, until it is connected again', async () => {
+    stage.health.status = 500
+    const id = await stage.start()
+    const failed = await stage.drive(stage.runner(), id)
+    const setWest = (state: 'CONNECTED' | 'DISCONNECTED') =>
+      stage.database.write((orm) => [orm.update(clouds).set({ state }).where(eq(clouds.id, 'west'))])
+    await setWest('DISCONNECTED')
+    await expect(stage.operations.discardMigration(operator, key('refused', id))).rejects.toMatchObject({
+      code: 'NOT_ALLOWED_NOW',
+      message: expect.stringMatching(/the cloud "west".* is not connected; nothing was changed/) as string,
+      remedy: expect.stringMatching(/^Connect the cloud again under the name "west"/) as string,
+      path: ['input', 'migrationId'],
+    })
+    expect(await stage.isLocked()).toBe(false)
+    expect(await stage.store.read(id)).toEqual(failed)
+    await setWest('CONNECTED')
+    await stage.operations.discardMigration(operator, key('discard', id))
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', copyKept: false })
   })
 
   test('that somebody deleted meanwhile is made anew by a retry', async () => {
