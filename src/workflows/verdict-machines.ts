@@ -25,8 +25,8 @@ export function findDestination(site: SiteReading, { uniqueId, vmId }: Sought): 
 }
 
 /**
- * `known` is the cloud that our own rows, or the records, name. Without it (the database was lost) it is the other cloud that holds the very machine that the started record names. `elsewhere`:
- * the clouds that aren't the destination under another name, as far as their records could be read.
+ * `known` is the connected cloud that our own rows, or the records, name. Without it (the database was lost, or that cloud is connected under another id) it is the other cloud that holds the very
+ * machine that the started record names. `elsewhere`: the clouds that may have it, and aren't the destination under another name, as far as their records could be read.
  */
 export function findSource(known: string | null, elsewhere: SiteReading[], sought: Sought, now: Date): Found {
   const { uniqueId, sourceVmId } = sought
@@ -35,7 +35,7 @@ export function findSource(known: string | null, elsewhere: SiteReading[], sough
   const nowhere = (message: string): Found => ({ cloudId: known, connection: null, vm: null, power: 'UNKNOWN', message, readAt: now })
   // It may have been moved back there since, and be the live copy.
   if (site) return { ...nowhere(`Its site's records could not be read: ${site.records.problem}`), readAt: site.readAt }
-  if (known) return nowhere('Its cloud is not connected, so nobody can ask for it.')
+  if (known) return nowhere('Its cloud is the same place as the destination, so nobody can ask for it there.')
   const readable = elsewhere.filter(({ records, machines }) => records.problem === null && machines.problem === null)
   const [holder, another] = readable.filter(({ machines }) =>
     machines.value?.some((machine) => machine.uniqueId === uniqueId && (sourceVmId === null || machine.id === sourceVmId)),
@@ -44,7 +44,7 @@ export function findSource(known: string | null, elsewhere: SiteReading[], sough
   if (holder) return findIn(holder, uniqueId, sourceVmId)
   const silent = elsewhere.length - readable.length
   return nowhere(
-    `None of the connected clouds shows it${silent > 0 ? `, and ${silent} of them did not answer` : ''}; its own may not be connected.`,
+    `None of the connected clouds that may have it shows it${silent > 0 ? `, and ${silent} of them did not answer` : ''}; its own may not be connected.`,
   )
 }
 

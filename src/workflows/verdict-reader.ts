@@ -2,7 +2,7 @@
  * The verdict for each virtual machine after a fault (requirements D): what the destination's site holds decides, what the source's site says only tells what is safe
  * to do. Reads, and changes nothing anywhere; a site that is gone costs its time-out once.
  */
-import { and, eq, ne } from 'drizzle-orm'
+import { and, eq, gte, ne } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { attestations } from '../database/tables/attestation.ts'
 import { clouds } from '../database/tables/cloud.ts'
@@ -70,10 +70,12 @@ export function createVerdictReader(dependencies: {
     const running = row && (await runningFor(row))
     const decided = decideVerdict(site.records.problem === null ? judged.records : null)
     const fenceId = attemptFenceId({ id: judged.migrationId, attempt: judged.attempt })
-    const known = row?.sourceCloudId ?? (judged.sourceCloudId && sites.has(judged.sourceCloudId) ? judged.sourceCloudId : null)
+    const named = row?.sourceCloudId ?? judged.sourceCloudId
+    const known = named !== null && sites.has(named) ? named : null
+    const whereSource = row && known === null ? await connectedSince(row.createdAt, elsewhere) : elsewhere
     const limits = { signal, timeoutMs }
     const [source, destination] = await Promise.all([
-      withFence(findSource(known, elsewhere, judged, new Date()), fenceId, limits),
+      withFence(findSource(known, whereSource, judged, new Date()), fenceId, limits),
       withFence(findDestination(site, judged), fenceId, limits),
     ])
     const standing: VerdictStanding = {
@@ -105,6 +107,12 @@ export function createVerdictReader(dependencies: {
       destination,
       readAt: site.readAt,
     }
+  }
+
+  /** The source's cloud may be connected again under another id. What was connected before the migration began is another cloud, and may hold a copy of the machine. */
+  async function connectedSince(begin: Date, sites: ReadSite[]): Promise<ReadSite[]> {
+    const since = await database.select({ id: clouds.id }).from(clouds).where(gte(clouds.connectedAt, begin))
+    return sites.filter(({ cloudId }) => since.some(({ id }) => id === cloudId))
   }
 
   /** The migration that is at work on the machine: itself, or the one that carries its writes back. */

@@ -540,6 +540,24 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
     expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
   })
 
+  describe('whose cloud was disconnected, and connected again under another name,', () => {
+    const ofDisconnected = { sourceCloudId: 'east-before', sourceVirtualMachineId: 'east-before/vm-1' }
+
+    test('goes on, unasked, when that cloud answers', async () => {
+      await storeMigration('FAILED', { ...ofDisconnected, createdAt: new Date(0) })
+      await dies()
+      await returns()
+      expect(await runToItsEnd()).toMatchObject({ state: 'DONE', verdict: 'NOT_MIGRATED' })
+      expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+    })
+
+    test('is not taken to be at a cloud that was connected before the migration began, which may hold a copy', async () => {
+      await storeMigration('FAILED', { ...ofDisconnected, createdAt: new Date(Date.now() + 3_600_000) })
+      const [verdict] = await verdicts.read({ migrationIds: [migrationId] }, new AbortController().signal)
+      expect(verdict).toMatchObject({ source: { cloudId: null, vm: null, standing: { power: 'UNKNOWN' } } })
+    })
+  })
+
   test('goes on, unasked, once its migration has failed, though its cloud had returned before', async () => {
     await storeMigration('RUNNING')
     await dies()
@@ -691,7 +709,11 @@ async function watch(during: (look: () => Promise<void>, doubt: () => void) => P
   await watching.close()
 }
 
-async function storeMigration(state: 'RUNNING' | 'COMPLETED' | 'FAILED' | 'CANCELLED'): Promise<void> {
+/** `change`: such as another cloud, which has been disconnected since. */
+async function storeMigration(
+  state: 'RUNNING' | 'COMPLETED' | 'FAILED' | 'CANCELLED',
+  change: Partial<typeof migrations.$inferInsert> = {},
+): Promise<void> {
   const now = new Date()
   await stage.database.write((orm) => [
     orm.insert(migrations).values({
@@ -712,6 +734,7 @@ async function storeMigration(state: 'RUNNING' | 'COMPLETED' | 'FAILED' | 'CANCE
       findings: [],
       createdAt: now,
       updatedAt: now,
+      ...change,
     }),
   ])
 }
