@@ -53,7 +53,7 @@ export function subjectsOf(question: VerdictQuestion, own: OwnMigration[], sites
 
 function ofMigration(migrationId: string, at: string | undefined, own: OwnMigration[], sites: Map<string, ReadSite>): Subject {
   const ours = own.find(({ row }) => row.id === migrationId)
-  if (ours) return { siteCloudId: ours.row.destinationCloudId, uniqueId: ours.machine?.uniqueId ?? null, migrationId }
+  if (ours) return { siteCloudId: siteOf(ours, sites), uniqueId: ours.machine?.uniqueId ?? null, migrationId }
   for (const { cloudId, attempts } of sites.values()) {
     if (at !== undefined && at !== cloudId) continue
     const attempt = attempts.find((candidate) => candidate.migrationId === migrationId)
@@ -70,6 +70,15 @@ function ofMigration(migrationId: string, at: string | undefined, own: OwnMigrat
       path: ['migrationIds'],
     },
   )
+}
+
+/** The destination's cloud; where that is not connected, the one site that has the migration's records, which is that cloud under another id. */
+function siteOf({ row, machine }: OwnMigration, sites: Map<string, ReadSite>): string {
+  if (sites.has(row.destinationCloudId)) return row.destinationCloudId
+  const [site, another] = [...sites.values()].filter(({ attempts }) =>
+    attempts.some(({ migrationId, uniqueId }) => migrationId === row.id && uniqueId === machine?.uniqueId),
+  )
+  return site && !another ? site.cloudId : row.destinationCloudId
 }
 
 function ofCloud(cloudId: string, own: OwnMigration[], sites: Map<string, ReadSite>): Subject[] {
@@ -92,9 +101,11 @@ function ofCloud(cloudId: string, own: OwnMigration[], sites: Map<string, ReadSi
     for (const { uniqueId } of other.attempts)
       if (uniqueId && site.machines.value?.some((machine) => machine.uniqueId === uniqueId)) add(other.cloudId, uniqueId, null)
   }
-  for (const { row, machine } of own) {
-    const unread = (sites.get(row.destinationCloudId)?.records ?? { problem: '' }).problem !== null
-    if (unread || !isEnded(row.state)) add(row.destinationCloudId, machine?.uniqueId ?? null, row.id)
+  for (const ours of own) {
+    const { row, machine } = ours
+    const siteCloudId = siteOf(ours, sites)
+    const unread = (sites.get(siteCloudId)?.records ?? { problem: '' }).problem !== null
+    if (unread || !isEnded(row.state)) add(siteCloudId, machine?.uniqueId ?? null, row.id)
   }
   if (subjects.size === 0 && site.records.problem !== null)
     throw new PortolanError(

@@ -15,6 +15,7 @@ import { createReconciliationRunner, type ReconciliationRow, type Reconciliation
 import { startReconciliationWatch } from '../../src/workflows/reconciliation-watch.ts'
 import { refreshTopology } from '../../src/workflows/topology-refresh.ts'
 import { createVerdictReader, type VerdictReader } from '../../src/workflows/verdict-reader.ts'
+import type { VerdictQuestion } from '../../src/workflows/verdict-subjects.ts'
 import { migrationRequest, operator } from './support/migration-settings-for-tests.ts'
 import { isRead, machine, migrationId, putRecords, setVerdictStage, uniqueId, type VerdictStage } from './verdict-stage.ts'
 
@@ -631,6 +632,41 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
     await returns()
     expect(submitted).toEqual([])
     expect(changing()).toEqual([])
+  })
+})
+
+describe("a migration whose destination's cloud was disconnected, and connected again under another name,", () => {
+  const read = async (question: VerdictQuestion = { migrationIds: [migrationId] }) =>
+    (await verdicts.read(question, new AbortController().signal)).map(({ standing, destination }) => [
+      standing.verdict,
+      destination.cloudId,
+    ])
+  beforeEach(async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'])
+    await seen('east', 'vm-1')
+    await storeMigration('COMPLETED', { destinationCloudId: 'west-before' })
+  })
+
+  test('has the verdict of the records there', async () => {
+    expect(await read()).toEqual([['MIGRATED', 'west']])
+    expect(await read({ cloudId: 'east' })).toEqual([['MIGRATED', 'west']])
+  })
+
+  test('is UNKNOWN while they can not be read', async () => {
+    stage.west.site = 'RECORDS_DAMAGED'
+    expect(await read()).toEqual([['UNKNOWN', 'west-before']])
+  })
+
+  test('is UNKNOWN where they are of another machine', async () => {
+    stage.west.records = {}
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'], { uniqueId: 'another' })
+    expect(await read()).toEqual([['UNKNOWN', 'west-before']])
+  })
+
+  test('is UNKNOWN where two sites have them, since nothing tells which it went to', async () => {
+    stage.south.records = structuredClone(stage.west.records)
+    await stage.connect('south')
+    expect(await read()).toEqual([['UNKNOWN', 'west-before']])
   })
 })
 
