@@ -54,8 +54,10 @@ export interface MigrationTimings {
   lostMs: number
   /** For an answer of an agent that is at hand. */
   requestMs: number
-  /** A round without progress for this long is cut short. */
+  /** A round of which nothing is heard for this long is cut short. */
   stallMs: number
+  /** The same for a round that is heard of, and in which nothing moves any more, as where a disk hangs. Longer than a slow disk takes to flush all that it was sent. */
+  standstillMs: number
   /** The same while the source is frozen: a round in which nothing is looked at or verified for this long. */
   frozenStallMs: number
   /** How long the destination may be unreachable at the commit before it is asked to call it off. */
@@ -76,6 +78,7 @@ export const defaultTimings: MigrationTimings = {
   lostMs: 900_000,
   requestMs: 60_000,
   stallMs: 90_000,
+  standstillMs: 900_000,
   frozenStallMs: 15_000,
   commitMs: 60_000,
   healthPollMs: 500,

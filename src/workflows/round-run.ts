@@ -33,14 +33,21 @@ export async function runRound(
   const stop = new AbortController()
   let lastSign = performance.now()
   let lastMove = lastSign
+  let lastMoveOrLimit = lastSign
   let movedBytes = 0
   const reporter = createReporter(context, round)
   const stopListening = agents.onProgress('SOURCE', (progress) => {
     lastSign = performance.now()
     if (progress.round !== round.round) return
-    const { scannedBytes, verifiedBytes } = progress
+    const { scannedBytes, verifiedBytes, rateBytesPerSecond, bottleneck } = progress
     if (scannedBytes + verifiedBytes !== movedBytes) lastMove = lastSign
     movedBytes = scannedBytes + verifiedBytes
+    // Blocks that were read twice fill `scannedBytes` before the disk's end: from there on only the rate tells of unchanged ones.
+    const moves = lastMove === lastSign || rateBytesPerSecond > 0
+    // Before a round moves, the destination may read the whole of a kept disk.
+    if (moves || movedBytes === 0 || bottleneck === 'BANDWIDTH_LIMIT') lastMoveOrLimit = lastSign
+    // Judged by reports, not by the clock: a control plane that itself stood still first hears what moved meanwhile.
+    if (lastSign - lastMoveOrLimit > timings.standstillMs) stop.abort(stalled(round.round, timings.standstillMs))
     reporter.report(progress)
   })
   const watch = setInterval(() => {

@@ -17,6 +17,8 @@ export interface FakeGateway extends AgentGateway {
   closed: string[]
   /** As `kill -9` of it has it, in a landing image. */
   restartDestinationAgent(): void
+  /** As the source's agent does while a round runs. */
+  reportProgress(progress: RoundProgress): void
 }
 
 /** `pendingMs`: what the source's agent estimates for the rest after each round. */
@@ -127,6 +129,9 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
       world.change('DESTINATION.agent killed', (state) => (target(state).agentStarts = (target(state).agentStarts ?? 1) + 1))
       destinationEnds.resolve(new AgentError('AGENT_RESTARTED', 'The DESTINATION agent was started again.', { retryable: true }))
       destinationEnds = Promise.withResolvers()
+    },
+    reportProgress(progress) {
+      for (const listener of listeners) listener(progress)
     },
     addresses: [{ host: '127.0.0.1', port: 1 }],
     relayAddresses: [{ host: '127.0.0.1', port: 2 }],

@@ -16,6 +16,7 @@ export const quickTimings: MigrationTimings = {
   lostMs: 1_000,
   requestMs: 500,
   stallMs: 2_000,
+  standstillMs: 300,
   frozenStallMs: 500,
   healthPollMs: 5,
 }

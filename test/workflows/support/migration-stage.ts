@@ -12,6 +12,7 @@ import { migrationTests } from '../../../src/database/tables/migration-test.ts'
 import { activeMigrations } from '../../../src/database/tables/migration.ts'
 import type { MigrationRequest } from '../../../src/domain/migration-request.ts'
 import { sealKeyOf } from '../../../src/secrets/seal.ts'
+import type { RoundProgress } from '../../../src/transfer/control-protocol.ts'
 import { createAfterEndOperations, type AfterEndOperations } from '../../../src/workflows/after-end-operations.ts'
 import { createBandwidthOperations } from '../../../src/workflows/bandwidth-operations.ts'
 import { createAdmission } from '../../../src/workflows/admission.ts'
@@ -49,6 +50,7 @@ export interface MigrationStage {
   operations: MigrationOperations & AfterEndOperations & Pick<Operations, 'testMigration'> & ReturnType<typeof createBandwidthOperations>
   closedMigrations: string[]
   restartDestinationAgent(): void
+  reportProgress(progress: RoundProgress): void
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
   runner(lists?: PhaseLists): PhaseRunner
@@ -127,6 +129,7 @@ export async function setMigrationStage(
     operations,
     closedMigrations: gateway.closed,
     restartDestinationAgent: gateway.restartDestinationAgent,
+    reportProgress: gateway.reportProgress,
     health,
     runner(phaseLists = releasedLists) {
       const runner = createPhaseRunner({
