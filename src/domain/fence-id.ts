@@ -8,6 +8,16 @@ export function attemptFenceId({ id, attempt }: { id: string; attempt: number })
   return `${id}.${attempt}`
 }
 
+/** Whether any attempt of the migration armed it, or a reconciliation of it. */
+export function isFenceOfMigration(fenceId: string, migrationId: string): boolean {
+  return fenceId.startsWith(`${migrationId}.`)
+}
+
+/** An attempt begins only once the one before it has ended, so whatever is left of that one's fence guards nothing. */
+export function isFenceOfEarlierAttempt(fenceId: string, { id, attempt }: { id: string; attempt: number }): boolean {
+  return isFenceOfMigration(fenceId, id) && Number.parseInt(fenceId.slice(id.length + 1), 10) < attempt
+}
+
 /** Whether it is the fence of any switchover of the attempt that `attemptId` names. */
 export function isFenceOfAttempt(fenceId: string, attemptId: string): boolean {
   return fenceId === attemptId || fenceId.startsWith(`${attemptId}.`)

@@ -10,6 +10,8 @@ export interface SourceMachine {
   memoryBytes: number
   disks: readonly { sizeBytes: number }[]
   nics: readonly { mac: string; networkId: string }[]
+  /** The id of a fence that another migration armed. */
+  foreignFenceId?: string | null
 }
 
 /** What pre-flight knows about the destination's cloud. Free sizes are absent where its provider doesn't tell. */
@@ -50,6 +52,15 @@ function machineFindings(source: SourceMachine, plan: PreFlightPlan): Finding[] 
   if (source.power !== 'RUNNING')
     found.push(
       finding('BLOCKER', 'SOURCE_NOT_RUNNING', `${vm} is ${source.power}.`, 'Start it: its agent copies from inside the running guest.'),
+    )
+  if (source.foreignFenceId)
+    found.push(
+      finding(
+        'BLOCKER',
+        'FENCE_OF_ANOTHER_MIGRATION',
+        `${vm} is under the fence ${source.foreignFenceId} of another migration.`,
+        'Reconcile that migration by its verdict, then try again.',
+      ),
     )
   if (source.firmware !== 'BIOS')
     found.push(

@@ -107,7 +107,7 @@ export async function createWorkflows(dependencies: {
       agentEndpoints: gateway.addresses,
       relayEndpoints: gateway.relayAddresses,
       timings,
-      preFlight: (request, signal, ownCopyRowId) => check.findings(request, signal, ownCopyRowId),
+      preFlight: (request, signal, own) => check.findings(request, signal, own),
       fixedDowntime: (cloudId) => check.fixedDowntime(cloudId),
       refreshTopology: async (cloudId, signal) => void (await refreshTopology(database, connections, cloudId, signal)),
       admit: (migration) => admission.admit(migration),

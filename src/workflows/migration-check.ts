@@ -7,6 +7,7 @@ import { virtualMachines } from '../database/tables/topology.ts'
 import { faultInBandwidthSchedule } from '../domain/bandwidth-schedule.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { faultInExcludedDirectories } from '../domain/excluded-directories.ts'
+import { isFenceOfMigration } from '../domain/fence-id.ts'
 import type { Finding } from '../domain/finding.ts'
 import { fixedDowntimeFrom, type FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
@@ -17,11 +18,17 @@ import type { CloudConnections } from './cloud-connections.ts'
 import type { MigrationArtifacts } from './migration-settings.ts'
 import { providerIdOf, rowIdOf } from './row-ids.ts'
 
+export interface OwnTraces {
+  migrationId: string
+  /** The copy that an earlier attempt kept, or the machine that writes are carried back to. */
+  copyRowId: string | null
+}
+
 export interface MigrationCheck {
   /** Throws PortolanError NOT_FOUND and INVALID_INPUT for a request that names what isn't there or makes no sense. */
   resolve(request: MigrationRequest): Promise<{ sourceCloudId: string; sourceVmId: string; destinationName: string }>
-  /** Throws what the providers throw when they can't be asked. `ownCopyRowId`: the copy that an earlier attempt kept, or the machine that writes are carried back to: it doesn't stand in the way. */
-  findings(request: MigrationRequest, signal: AbortSignal, ownCopyRowId?: string | null): Promise<Finding[]>
+  /** Throws what the providers throw when they can't be asked. What is the migration's own doesn't stand in the way. */
+  findings(request: MigrationRequest, signal: AbortSignal, own?: OwnTraces): Promise<Finding[]>
   /** What the last cut-over into the cloud took beside copying. */
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
 }
@@ -65,19 +72,20 @@ export function createMigrationCheck(dependencies: {
   return {
     resolve,
     fixedDowntime,
-    async findings(request, signal, ownCopyRowId = null) {
+    async findings(request, signal, own) {
       const { sourceCloudId, sourceVmId, destinationName } = await resolve(request)
       const [source, destination] = await Promise.all([
         connections.connection(sourceCloudId, signal),
         connections.connection(request.destinationCloudId, signal),
       ])
-      const [vm, topology] = await Promise.all([
+      const [vm, fence, topology] = await Promise.all([
         source.virtualMachines.describe({ vmId: sourceVmId, signal }),
+        source.fencing?.confirm({ vmId: sourceVmId, signal }),
         destination.discoverTopology({ signal }),
       ])
       const { nameRule } = destination.virtualMachines
       const { freezeMs, bootMs, healthMs } = await fixedDowntime(request.destinationCloudId)
-      const isOwnCopy = ({ id }: { id: string }) => rowIdOf(request.destinationCloudId, id) === ownCopyRowId
+      const isOwnCopy = ({ id }: { id: string }) => rowIdOf(request.destinationCloudId, id) === own?.copyRowId
       const allHosts = topology.regions.flatMap(({ zones }) => zones.flatMap((zone) => zone.hosts))
       // What is there already has its room, and some providers count it as taken.
       const hosts = topology.virtualMachines.some(isOwnCopy) ? allHosts.map(withoutFreeDisk) : allHosts
@@ -95,8 +103,10 @@ export function createMigrationCheck(dependencies: {
           addressing: request.addressing ?? [],
         },
       )
+      const fenceId = fence?.fenceId ?? null
+      const isForeign = fenceId !== null && !(own && isFenceOfMigration(fenceId, own.migrationId))
       const found = preFlightFindings(
-        vm,
+        { ...vm, foreignFenceId: isForeign ? fenceId : null },
         {
           name: destinationName,
           hosts,

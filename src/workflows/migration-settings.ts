@@ -3,6 +3,7 @@ import type { MigrationRequest } from '../domain/migration-request.ts'
 import type { FixedDowntime } from '../domain/fixed-downtime.ts'
 import type { Endpoint, LandingImage } from '../plugin-sdk/index.ts'
 import type { GroupCutover } from './group-cutover.ts'
+import type { OwnTraces } from './migration-check.ts'
 import type { MigrationTestStore } from './migration-test-store.ts'
 import type { Webhooks } from './webhooks.ts'
 
@@ -20,7 +21,7 @@ export interface MigrationSettings {
   agentEndpoints: readonly Endpoint[]
   relayEndpoints: readonly Endpoint[]
   timings: MigrationTimings
-  preFlight(request: MigrationRequest, signal: AbortSignal, ownCopyRowId: string | null): Promise<Finding[]>
+  preFlight(request: MigrationRequest, signal: AbortSignal, own: OwnTraces): Promise<Finding[]>
   fixedDowntime(destinationCloudId: string): Promise<FixedDowntime>
   refreshTopology(cloudId: string, signal: AbortSignal): Promise<void>
   webhooks: Webhooks

@@ -34,6 +34,7 @@ test('a machine that can be moved has no finding', () => {
 describe('a blocker', () => {
   test.each([
     ['SOURCE_NOT_RUNNING', { power: 'STOPPED' }, {}, {}],
+    ['FENCE_OF_ANOTHER_MIGRATION', { foreignFenceId: 'other.1.1' }, {}, {}],
     ['FIRMWARE_UNSUPPORTED', { firmware: 'UEFI' }, {}, {}],
     ['DISK_COUNT_UNSUPPORTED', { disks: [{ sizeBytes: 1 }, { sizeBytes: 1 }] }, {}, {}],
     ['DISK_COUNT_UNSUPPORTED', { disks: [] }, {}, {}],

@@ -723,6 +723,38 @@ test('a source that is attested dead in a switchover that is void ends its migra
   expect(messages.at(-1)).toMatch(/^The migration is FAILED: what becomes of the source, which was attested dead, its verdict says/)
 })
 
+test('a source that was attested dead, and returns with its fence armed, moves in a retry that is sent before anything has released it', async () => {
+  let gone = false
+  hook = (call) => {
+    if (call === 'SOURCE.freeze') gone = true
+    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
+      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+  stage.attested.dead = true
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', attempt: 1 })
+  expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', fence: { id: `${id}.1.1` } })
+  hook = () => {}
+  stage.attested.dead = false
+  await stage.operations.retryMigration(operator, { idempotencyKey: 'retry', migrationId: id })
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', attempt: 2 })
+  expect(stage.world.look().source.fence?.id).toBe(`${id}.2.1`)
+  await expectMoved(stage)
+})
+
+test('a source under the fence of another migration is refused before anything is made at the destination', async () => {
+  const fence = { id: 'another.1.1', closed: false }
+  stage.world.change('left over', ({ source }) => void (source.fence = fence))
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({
+    state: 'FAILED',
+    errorCode: 'PRE_FLIGHT_FAILED',
+    errorMessage: expect.stringContaining('is under the fence another.1.1 of another migration'),
+    findings: [expect.objectContaining({ code: 'FENCE_OF_ANOTHER_MIGRATION', severity: 'BLOCKER' })],
+  })
+  expect(stage.world.look()).toMatchObject({ machines: {}, records: {}, source: { power: 'RUNNING', fence } })
+})
+
 test('a destination that loses its power after the commit is started again, from its own disk', async () => {
   let losses = 0
   hook = (call, when) => {

@@ -1,4 +1,5 @@
-import { switchoverFenceId } from '../../domain/fence-id.ts'
+import { isFenceOfEarlierAttempt, switchoverFenceId } from '../../domain/fence-id.ts'
+import type { ProviderConnection } from '../../plugin-sdk/index.ts'
 import { cutoverObstacle } from '../cutover-obstacle.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { sourceVmId } from './phase-facts.ts'
@@ -23,6 +24,7 @@ export const armFence: Phase = {
       )
       return { outcome: 'DONE', result: { strength: null } }
     }
+    await releaseLeftover(context, fencing)
     await fencing.arm({
       operationId: context.operationId('arm'),
       vmId: sourceVmId(context),
@@ -35,6 +37,16 @@ export const armFence: Phase = {
     await releaseSource(context)
     await startAfterPowerLoss(context)
   },
+}
+
+/** An earlier attempt whose way back gave up at a source that was attested dead leaves its fence, which would keep this one from being armed. */
+async function releaseLeftover(context: PhaseContext, fencing: NonNullable<ProviderConnection['fencing']>): Promise<void> {
+  const { signal } = context
+  const vmId = sourceVmId(context)
+  const { fenceId } = await fencing.confirm({ vmId, signal })
+  if (fenceId === null || !isFenceOfEarlierAttempt(fenceId, context.migration)) return
+  await context.note('An earlier attempt had left its fence at the source; it is released.')
+  await fencing.release({ operationId: context.operationId(`release.${fenceId}`), vmId, fenceId, signal })
 }
 
 export function fenceIdOf({ migration }: PhaseContext): string {

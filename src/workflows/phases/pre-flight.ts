@@ -6,9 +6,12 @@ export const preFlight: Phase = {
   control: 'PAUSABLE',
   timeoutMs: 5 * 60_000,
   async do(context) {
-    const { request, copyKept, rollsBackMigrationId, destinationVirtualMachineId } = context.migration
+    const { id, request, copyKept, rollsBackMigrationId, destinationVirtualMachineId } = context.migration
     const isThere = copyKept || rollsBackMigrationId !== null
-    const findings = await context.settings.preFlight(request, context.signal, isThere ? destinationVirtualMachineId : null)
+    const findings = await context.settings.preFlight(request, context.signal, {
+      migrationId: id,
+      copyRowId: isThere ? destinationVirtualMachineId : null,
+    })
     await context.store.write(context.migration, { patch: { findings } })
     const blockers = findings.filter(({ severity }) => severity === 'BLOCKER')
     if (blockers.length > 0)

@@ -52,6 +52,9 @@ export function createFakeClouds(
 
   const conflict = (message: string) => new ProviderError('CONFLICT', message, { retryable: false, remedy: 'None.' })
   const fenced = () => conflict('The machine is fenced.')
+  const requireNoOther = (fence: { id: string } | null | undefined, fenceId: string) => {
+    if (fence && fence.id !== fenceId) throw conflict(`The machine has a fence already, ${fence.id}.`)
+  }
 
   const machine = (state: WorldState, vmId: string) => {
     const found = state.machines[vmId]
@@ -117,7 +120,11 @@ export function createFakeClouds(
     records: records('east'),
     fencing: {
       strength: 'power',
-      arm: (operation) => once('east.arm', operation, ({ source }) => void (source.fence ??= { id: operation.fenceId, closed: false })),
+      arm: (operation) =>
+        once('east.arm', operation, ({ source }) => {
+          requireNoOther(source.fence, operation.fenceId)
+          source.fence ??= { id: operation.fenceId, closed: false }
+        }),
       fence: (operation) =>
         once('east.fence', operation, ({ source }) => {
           source.fence = { id: operation.fenceId, closed: true }
@@ -238,7 +245,11 @@ export function createFakeClouds(
     fencing: {
       strength: 'power',
       arm: (operation) =>
-        once('west.arm', operation, (state) => void (machine(state, operation.vmId).fence ??= { id: operation.fenceId, closed: false })),
+        once('west.arm', operation, (state) => {
+          const copy = machine(state, operation.vmId)
+          requireNoOther(copy.fence, operation.fenceId)
+          copy.fence ??= { id: operation.fenceId, closed: false }
+        }),
       fence: (operation) =>
         once('west.fence', operation, (state) => {
           const copy = machine(state, operation.vmId)

@@ -144,7 +144,7 @@ export async function setMigrationStage(
           agentEndpoints: gateway.addresses,
           relayEndpoints: gateway.relayAddresses,
           timings: quickTimings,
-          preFlight: (request, signal, ownCopyRowId) => check.findings(request, signal, ownCopyRowId),
+          preFlight: (request, signal, own) => check.findings(request, signal, own),
           fixedDowntime: async () => ({ freezeMs: 1, bootMs: 1, healthMs: 1 }),
           refreshTopology: refresh,
           admit: (migration) => admission.admit(migration),
