@@ -723,6 +723,43 @@ test('a source that is attested dead in a switchover that is void ends its migra
   expect(messages.at(-1)).toMatch(/^The migration is FAILED: what becomes of the source, which was attested dead, its verdict says/)
 })
 
+test('a source that was attested dead, and returns in the midst of the way back, is resumed though the undo of its suspension was given up', async () => {
+  stage.health.status = 503
+  stage.attested.dead = true
+  let gone = false
+  hook = (call) => {
+    if (call === 'west.boot') gone = true
+    if (gone && call.startsWith('east.')) throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+  const lists = changed('SUSPEND_SOURCE', (phase) => ({
+    undo: async (context) => {
+      try {
+        return await phase.undo!(context)
+      } finally {
+        gone = false
+      }
+    },
+  }))
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(lists), id)).toMatchObject({ state: 'FAILED' })
+  const messages = (await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))).map(
+    ({ message }) => message,
+  )
+  expect(messages).toContainEqual(expect.stringMatching(/^SUSPEND_SOURCE is left as it is at the source/))
+  await expectUndone(stage)
+})
+
+test('a source that its owner suspended before its fence was armed is left suspended by the way back', async () => {
+  const id = await stage.start()
+  hook = (call, when) => {
+    if (call !== 'east.arm' || when !== 'before') return
+    stage.world.change('its owner suspends it', ({ source }) => void (source.power = 'SUSPENDED'))
+    throw broken()
+  }
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorMessage: 'It broke.' })
+  expect(stage.world.look().source).toMatchObject({ power: 'SUSPENDED', fence: null })
+})
+
 test('a source that was attested dead, and returns with its fence armed, moves in a retry that is sent before anything has released it', async () => {
   let gone = false
   hook = (call) => {

@@ -35,7 +35,7 @@ export const armFence: Phase = {
   },
   async undo(context) {
     await releaseSource(context)
-    await startAfterPowerLoss(context)
+    await letRunAgain(context)
   },
 }
 
@@ -63,12 +63,23 @@ export async function releaseSource(context: PhaseContext): Promise<void> {
   })
 }
 
-/** It ran when the fence was armed, and while armed nothing but us may start it: what is off now lost its power, and nobody else starts it again. */
-async function startAfterPowerLoss(context: PhaseContext): Promise<void> {
+/**
+ * It ran when the fence was armed. What is off now lost its power, since while armed nothing but us may start it, and nobody else starts it again. What is suspended was
+ * suspended by us, and the undo of that was given up while the site was out of reach.
+ */
+async function letRunAgain(context: PhaseContext): Promise<void> {
   const { fencing, virtualMachines } = await context.source()
   if (!fencing) return
+  const { signal } = context
   const vmId = sourceVmId(context)
-  if ((await virtualMachines.describe({ vmId, signal: context.signal })).power !== 'STOPPED') return
-  await context.note('The source lost its power in the switchover; it is started again.')
-  await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal: context.signal })
+  const { power } = await virtualMachines.describe({ vmId, signal })
+  if (power === 'STOPPED') {
+    await context.note('The source lost its power in the switchover; it is started again.')
+    await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
+  }
+  // Before its fence was armed nobody suspended it but its owner.
+  if (power === 'SUSPENDED' && context.results.ARM_FENCE?.strength) {
+    await context.note('The source was still suspended from the switchover; it is resumed.')
+    await virtualMachines.resume({ operationId: context.operationId(`resume.${Date.now()}`), vmId, signal })
+  }
 }
