@@ -80,14 +80,20 @@ export function createPhaseContext(
     settings,
     note: (message) => store.write(migration, { events: [{ kind: 'NOTICE', phase: phase.name, message }] }),
     async holdWhilePaused() {
-      if ((await reread()).desired !== 'PAUSE') return false
-      await store.write(migration, {
-        patch: { state: 'PAUSED', etaMs: null, rateBytesPerSecond: null, bottleneck: null },
-        events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Paused by the operator; changes in the source are still tracked.' }],
-      })
-      await during(pausedOccupation, async () => {
-        while ((await reread()).desired === 'PAUSE') await wait(settings.timings.pollMs, signal)
-      })
+      const { desired, state } = await reread()
+      // One that is PAUSED all the same was resumed, or cancelled, while no control plane ran it.
+      if (desired !== 'PAUSE' && state !== 'PAUSED') return false
+      if (desired === 'PAUSE') {
+        await store.write(migration, {
+          patch: { state: 'PAUSED', etaMs: null, rateBytesPerSecond: null, bottleneck: null },
+          events: [
+            { kind: 'STATE_CHANGED', phase: phase.name, message: 'Paused by the operator; changes in the source are still tracked.' },
+          ],
+        })
+        await during(pausedOccupation, async () => {
+          while ((await reread()).desired === 'PAUSE') await wait(settings.timings.pollMs, signal)
+        })
+      }
       await store.write(migration, {
         patch: { state: 'RUNNING' },
         events: [{ kind: 'STATE_CHANGED', phase: phase.name, message: 'Goes on.' }],

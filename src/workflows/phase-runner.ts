@@ -116,6 +116,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   async function fail(migration: MigrationRow, phase: Phase, error: PortolanError): Promise<string> {
     await store.write(migration, {
       patch: {
+        // It may have been PAUSED.
+        state: 'RUNNING',
         direction: 'BACK_TO_START',
         endState: 'FAILED',
         ...errorPatch(error),
@@ -138,7 +140,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
 
   async function cancel(migration: MigrationRow): Promise<string> {
     await store.write(migration, {
-      patch: { direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null },
+      patch: { state: 'RUNNING', direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null },
       events: [{ kind: 'STATE_CHANGED', phase: migration.phase, message: 'Cancelled by the operator; what was done is undone.' }],
     })
     return `${migration.phase} undo`

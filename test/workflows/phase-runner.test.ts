@@ -379,6 +379,62 @@ describe('the operator', () => {
     await expectMoved(stage)
   })
 
+  test('resumes a migration that no control plane runs, and sees it RUNNING once one does', async () => {
+    const id = await stage.start({ cutoverPolicy: 'MANUAL' })
+    const first = stage.runner()
+    const cutShort = expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
+    await eventually(async () => expect((await stage.store.read(id)).phase).toBe('READY_TO_CUT_OVER'))
+    await stage.operations.pauseMigration(operator, key('pause', id))
+    await eventually(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'))
+    await first.close()
+    await cutShort
+    await stage.operations.resumeMigration(operator, key('resume', id))
+    const end = stage.drive(stage.runner(), id)
+    await eventually(async () => expect((await stage.store.read(id)).state).toBe('RUNNING'))
+    await stage.operations.cutOverMigration(operator, key('cut', id))
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+  })
+
+  test.each(['CANCELLED', 'FAILED'] as const)(
+    'sees a migration that is %s while it is paused as RUNNING until it is undone',
+    async (state) => {
+      const seen: string[] = []
+      const paused = Promise.withResolvers<void>()
+      const lists: PhaseLists = {
+        2: list.map((phase) => {
+          if (phase.name === 'INSTANTIATE_DESTINATION')
+            return {
+              ...phase,
+              undo: async (context) => {
+                seen.push((await context.reread()).state)
+                await phase.undo!(context)
+              },
+            }
+          if (phase.name !== 'SYNC') return phase
+          return {
+            ...phase,
+            // As a pause is left that is cut short.
+            do: async ({ store, migration, signal }) => {
+              await store.write(migration, { patch: { state: 'PAUSED' } })
+              if (state === 'FAILED') throw broken()
+              paused.resolve()
+              await new Promise<never>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)))
+              throw broken()
+            },
+          }
+        }),
+      }
+      const id = await stage.start()
+      const end = stage.drive(stage.runner(lists), id)
+      if (state === 'CANCELLED') {
+        await paused.promise
+        await stage.operations.cancelMigration(operator, key('cancel', id))
+      }
+      expect(await end).toMatchObject({ state })
+      expect(seen).toEqual(['RUNNING'])
+    },
+  )
+
   test.each([
     ['a pause', (id: string) => stage.operations.pauseMigration(operator, key('late', id))],
     [
