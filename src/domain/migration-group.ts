@@ -97,11 +97,12 @@ function memberState(
     return group.state === 'CREATED' ? 'PLANNED' : 'WAITING_FOR_SLOT'
   }
   const { phase, direction, endState } = migration
-  // A rollback or discard runs the row anew, forward; for the group it has ended.
-  const state = endState !== null && direction === 'FORWARD' ? endState : migration.state
+  const runsAnew = endState !== null && direction === 'FORWARD'
+  // A rollback or discard runs the row anew, forward; for the group it has ended, but for a rollback that can still be refused: the member is COMPLETED again then.
+  const state = runsAnew && phase !== 'STOP_DESTINATION' ? endState : migration.state
   if (state === 'CANCELLED' && stoppedBy !== null) return 'STOPPED_BY_DEPENDENCY'
   if (state === 'PENDING' || state === 'RUNNING') {
-    if (direction !== 'FORWARD') return 'RUNNING'
+    if (runsAnew || direction !== 'FORWARD') return 'RUNNING'
     if (state === 'PENDING' || phase === 'ADMISSION') return 'WAITING_FOR_SLOT'
     if (phase === 'READY_TO_CUT_OVER') return awaits.length > 0 ? 'WAITING_FOR_DEPENDENCY' : 'READY_TO_CUT_OVER'
     return 'RUNNING'

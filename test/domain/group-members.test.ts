@@ -121,6 +121,20 @@ describe('what a member is at', () => {
     expect(states(facts('a', { state: 'RUNNING', phase: 'CLEAN_UP', direction: 'FORWARD', endState: 'FAILED' }))).toEqual(['FAILED'])
   })
 
+  test.each(['PENDING', 'RUNNING'] as const)('one whose rollback is %s stops nobody as long as that may be refused', (state) => {
+    const rollback = (phase: MemberMigration['phase']): MemberMigration => ({ state, phase, direction: 'FORWARD', endState: 'ROLLED_BACK' })
+    const standingsIn = (phase: MemberMigration['phase']) => {
+      const members = [facts('a', rollback(phase)), facts('b', running('READY_TO_CUT_OVER'), ['a']), facts('c', null, ['a'])]
+      return memberStandings({ state: 'RUNNING', desired: 'RUN' }, members)
+    }
+    const asked = standingsIn('STOP_DESTINATION')
+    expect([...asked.values()].map(({ state }) => state)).toEqual(['RUNNING', 'WAITING_FOR_DEPENDENCY', 'WAITING_FOR_SLOT'])
+    expect(asked.get('b')!.stoppedBy).toBe(null)
+    const begun = standingsIn('RECORD_ROLLBACK')
+    expect(begun.get('a')!.state).toBe('ROLLED_BACK')
+    expect(begun.get('b')!.stoppedBy).toBe('a')
+  })
+
   test('whatever happens in a random graph: exactly those that a failure leads to are stopped, and the group ends with its last member', () => {
     const random = randomNumbers()
     for (let graph = 0; graph < 300; graph++) {
