@@ -142,7 +142,7 @@ async function withRetries(
         await context.store.write(context.migration, { events: [givenUp(phase)] })
         return done
       }
-      if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true }
+      if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true, code: failure.code }
       if (phase.ownRetries || isDestinationOff(error) || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
       offSince = phase.needsSourceGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
       if (offSince !== null && performance.now() - offSince >= timings.lostMs) throw sourceIsOff()

@@ -8,14 +8,13 @@
  * What was done is in the database (migration_steps) before the next thing begins, so any process may go on from there. Within this process a
  * migration has at most one phase running: whoever asks again, the engine after a crash of its own for instance, joins it.
  */
-import { PortolanError } from '../domain/errors.ts'
+import { PortolanError, type ErrorCode } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
-import { failureOf } from './failure.ts'
 import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts'
 import { runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
 import { phaseList } from './phase-lists.ts'
-import { givenUpAfterMs, type Phase } from './phase.ts'
+import { givenUpAfterMs, type Phase, type PhaseOutcome } from './phase.ts'
 import { wait } from './wait.ts'
 
 export interface PhaseRunner {
@@ -90,18 +89,13 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   async function voidSwitchover(
     migration: MigrationRow,
     phase: Phase,
-    { reason, ownFault, result }: { reason: string; ownFault: boolean; result?: unknown },
+    { reason, ownFault, code, result }: Extract<PhaseOutcome, { outcome: 'VOID' }>,
   ): Promise<string> {
     const voidedSwitchovers = migration.voidedSwitchovers + (ownFault ? 1 : 0)
-    if (voidedSwitchovers > maxVoidedSwitchovers)
-      return fail(
-        migration,
-        phase,
-        failureOf(new Error(`The switchover was voided ${voidedSwitchovers} times, the last time since ${reason}`)),
-      )
+    if (voidedSwitchovers > maxVoidedSwitchovers) return fail(migration, phase, voidedTooOften(voidedSwitchovers, reason, code))
     await store.write(migration, {
       patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason },
-      ...(result === undefined ? {} : { step: { phase: phase.name, result: result as Record<string, unknown> } }),
+      ...(result === undefined ? {} : { step: { phase: phase.name, result: { ...result } } }),
       events: [
         {
           kind: 'PHASE_FAILED',
@@ -267,6 +261,13 @@ function sourceAttestedDead(): PortolanError {
   return new PortolanError('CLOUD_UNREACHABLE', "The source can't be reached, and was attested dead, so the migration is undone.", {
     retryable: true,
     remedy: 'Should the source return, it goes on by its verdict; then retry the migration, or discard the copy.',
+  })
+}
+
+function voidedTooOften(times: number, reason: string, code: ErrorCode = 'LEASE_LAPSED'): PortolanError {
+  return new PortolanError(code, `The switchover was voided ${times} times, the last time since ${reason}`, {
+    retryable: true,
+    remedy: "See the migration's events for why each one was void and mend that, then retry it: it goes on from what was copied.",
   })
 }
 

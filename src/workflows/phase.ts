@@ -1,7 +1,7 @@
 /** What a phase is, and what it gets. A phase is repeated after any crash: whatever it does must be safe to do again under the same operation ids. */
 import type { MigrationAgents } from '../agent-gateway/gateway.ts'
 import type { ExcludedPlace } from '../transfer/control-protocol.ts'
-import type { PortolanError } from '../domain/errors.ts'
+import type { ErrorCode, PortolanError } from '../domain/errors.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import type { Occupation } from '../domain/phase-activity.ts'
@@ -43,11 +43,11 @@ export interface AgentLink {
 /**
  * DONE goes on with the next phase. VOID ends this try to switch over: its phases are undone back to SYNC, which goes on. `ownFault` counts against the limit
  * of voided switchovers; a restart of the control plane doesn't. REFUSED: only of a rollback that has changed nothing yet; the migration is COMPLETED again, with the reason
- * to be read.
+ * to be read. `code` tells more than that the freeze did not last, where the last VOID that is allowed fails the migration.
  */
 export type PhaseOutcome =
   | { outcome: 'DONE'; result?: PhaseResults[keyof PhaseResults] }
-  | { outcome: 'VOID'; reason: string; ownFault: boolean; result?: PhaseResults[keyof PhaseResults] }
+  | { outcome: 'VOID'; reason: string; ownFault: boolean; code?: ErrorCode; result?: PhaseResults[keyof PhaseResults] }
   | { outcome: 'REFUSED'; error: PortolanError }
 
 export const done: PhaseOutcome = { outcome: 'DONE' }

@@ -298,14 +298,35 @@ describe('a switchover', () => {
     await expectMoved(stage)
   })
 
-  test('that is voided again and again fails the migration', async () => {
-    hook = (call, when) => {
-      if (call === 'SOURCE.root' && when === 'before') stage.world.change('write', (state) => void state.content++)
-    }
-    const id = await stage.start()
-    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED' })
-    await expectUndone(stage)
-  })
+  const lapse = () => stage.world.change('lapse', ({ source }) => source.freeze && void (source.freeze.void = true))
+  test.each([
+    ['ROOTS_DIFFER', 'SOURCE.root', () => stage.world.change('write', (state) => void state.content++)],
+    ['LEASE_LAPSED', 'SOURCE.round.run', lapse],
+    [
+      'AGENT_UNREACHABLE',
+      'SOURCE.root',
+      () => {
+        throw new AgentError('TIMED_OUT', 'No answer.', { retryable: true })
+      },
+    ],
+  ])(
+    'that is voided again and again fails the migration, with %s where %s met that, and says to retry it',
+    async (errorCode, at, spoil) => {
+      hook = (call, when) => {
+        if (call === at && when === 'before') spoil()
+      }
+      const id = await stage.start()
+      expect(await stage.drive(stage.runner(), id)).toMatchObject({
+        state: 'FAILED',
+        errorCode,
+        errorRetryable: true,
+        errorMessage: expect.stringMatching(/voided 6 times, the last time since/) as string,
+        errorRemedy: expect.stringMatching(/events.*retry/) as string,
+        copyKept: true,
+      })
+      await expectUndone(stage)
+    },
+  )
 })
 
 describe('the operator', () => {

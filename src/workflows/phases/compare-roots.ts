@@ -22,6 +22,7 @@ export const compareRoots: Phase = {
         outcome: 'VOID',
         reason: 'the roots of the two disks differ; everything is compared again.',
         ownFault: true,
+        code: 'ROOTS_DIFFER',
         result: { equal: false },
       }
     }),

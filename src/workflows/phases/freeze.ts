@@ -17,7 +17,7 @@ export const freeze: Phase = {
     const agents = await bothAgents(context)
     const { source } = agents
     if (!areJoined(context, agents))
-      return { outcome: 'VOID', reason: 'an agent was started again just before the freeze.', ownFault: true }
+      return { outcome: 'VOID', reason: 'an agent was started again just before the freeze.', ownFault: true, code: 'AGENT_UNREACHABLE' }
     const { signal, settings, leases } = context
     // Asked before the freeze: once suspended, the source can't answer.
     const { nics } = await source.request('interfaces', {}, { signal, timeoutMs: settings.timings.requestMs })
