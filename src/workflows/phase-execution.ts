@@ -1,5 +1,6 @@
 /** Runs one phase, or its undo: time-out, cancellation, retries. Whatever happens, it returns or throws only after the phase's own code has ended. */
 import { PortolanError } from '../domain/errors.ts'
+import { ProviderError } from '../plugin-sdk/index.ts'
 import { failureOf, isOutOfReach } from './failure.ts'
 import type { MigrationRow, NewEvent, StepRow } from './migration-store.ts'
 import { runHooks } from './hooks.ts'
@@ -68,7 +69,7 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
   }
 }
 
-/** GIVEN_UP: what it did at the source is there still, since that is out of reach and attested dead. COMMITTED: nothing may be undone any more. */
+/** GIVEN_UP: what it did at the source was left there, since that is out of reach or gone, and attested dead. COMMITTED: nothing may be undone any more. */
 type Undone = 'UNDONE' | 'GIVEN_UP' | 'COMMITTED'
 
 /** Repeats the undo until it succeeds. */
@@ -114,13 +115,14 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
 
 const undoTimeoutMs = 5 * 60_000
 
-/** The source is attested dead and can't be reached: its fence stays armed there, and what it finds when it returns is decided by its verdict. */
+/** The source is attested dead, and can't be reached or is gone: what was done to it stays, and what it finds should it return is decided by its verdict. */
 async function isGivenUp({ settings }: PhaseDependencies, migration: MigrationRow, phase: Phase, error: unknown): Promise<boolean> {
-  return phase.atSource === true && isOutOfReach(error) && (await settings.attestedDead(migration))
+  const isGone = error instanceof ProviderError && error.code === 'NOT_FOUND'
+  return phase.atSource === true && (isGone || isOutOfReach(error)) && (await settings.attestedDead(migration))
 }
 
 function givenUp(phase: Phase): NewEvent {
-  const message = `${phase.name} is left as it is at the source, which can't be reached and was attested dead. Should it return, its verdict says what is to be done.`
+  const message = `${phase.name} is left as it is at the source, which can't be reached or is gone, and was attested dead. Should it return, its verdict says what is to be done.`
   return { kind: 'NOTICE', phase: phase.name, message }
 }
 

@@ -258,10 +258,14 @@ function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): st
 }
 
 function sourceAttestedDead(): PortolanError {
-  return new PortolanError('CLOUD_UNREACHABLE', "The source can't be reached, and was attested dead, so the migration is undone.", {
-    retryable: true,
-    remedy: 'Should the source return, it goes on by its verdict; then retry the migration, or discard the copy.',
-  })
+  return new PortolanError(
+    'CLOUD_UNREACHABLE',
+    "The source can't be reached or is gone, and was attested dead, so the migration is undone.",
+    {
+      retryable: true,
+      remedy: 'Should the source return, it goes on by its verdict; then retry the migration, or discard the copy.',
+    },
+  )
 }
 
 function voidedTooOften(times: number, reason: string, code: ErrorCode = 'LEASE_LAPSED'): PortolanError {

@@ -94,7 +94,7 @@ export interface Phase {
   requestedMs?(request: MigrationRequest): number
   /** UNDER_LEASE: the source is frozen meanwhile, so a failure that may pass voids the switchover instead of being retried in place. */
   underLease?: true
-  /** Its undo, or a forward-only phase itself, needs nothing but the source's site. Where an administrator attested that the source is dead, and it can't be reached, it counts as done. */
+  /** Its undo, or a forward-only phase itself, needs nothing but the source's site. Where an administrator attested that the source is dead, and it can't be reached or is gone, it counts as done. */
   atSource?: true
   /** One that is off is waited for as long as an agent that is lost, since somebody may start it; then the phase fails. */
   needsSourceGuest?: true

@@ -777,6 +777,46 @@ test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
   },
 )
 
+describe('a source whose site answers that there is no such machine', () => {
+  let gone: boolean
+  beforeEach(() => {
+    gone = false
+  })
+  const notFound = (call: string) => {
+    if (gone && call.startsWith('east.')) throw new ProviderError('NOT_FOUND', 'No such machine.', { retryable: false, remedy: 'None.' })
+  }
+
+  test('keeps the way back waiting, visibly, until an administrator attests it', async () => {
+    hook = (call) => {
+      notFound(call)
+      if (call !== 'west.boot') return
+      gone = true
+      throw broken()
+    }
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(), id)
+    await eventually(async () =>
+      expect((await stage.store.read(id)).problem).toMatch(/^Undoing SUSPEND_SOURCE .* tried again: No such machine/),
+    )
+    stage.attested.dead = true
+    expect(await end).toMatchObject({ state: 'FAILED', errorMessage: 'It broke.', copyKept: true })
+  })
+
+  test('keeps a committed migration waiting, visibly, until an administrator attests it', async () => {
+    hook = (call) => {
+      notFound(call)
+      if (call === 'west.expose') gone = true
+    }
+    const id = await stage.start()
+    const end = stage.drive(stage.runner(), id)
+    await eventually(async () =>
+      expect(await stage.store.read(id)).toMatchObject({ phase: 'RETIRE_SOURCE', problem: expect.stringMatching(/^No such machine/) }),
+    )
+    stage.attested.dead = true
+    expect(await end).toMatchObject({ state: 'COMPLETED' })
+  })
+})
+
 test('a source that is attested dead in a switchover that is void ends its migration: no round waits for it', async () => {
   let gone = false
   hook = (call) => {
@@ -790,7 +830,7 @@ test('a source that is attested dead in a switchover that is void ends its migra
     state: 'FAILED',
     switchover: 1,
     copyKept: true,
-    errorMessage: "The source can't be reached, and was attested dead, so the migration is undone.",
+    errorMessage: "The source can't be reached or is gone, and was attested dead, so the migration is undone.",
   })
   expect(stage.world.look().source.fence).not.toBe(null)
   const messages = (await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))).map(
