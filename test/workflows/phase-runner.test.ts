@@ -892,7 +892,7 @@ test('a source that was attested dead, and returns with its fence armed, moves i
   stage.attested.dead = false
   await stage.operations.retryMigration(operator, { idempotencyKey: 'retry', migrationId: id })
   expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', attempt: 2 })
-  expect(stage.world.look().source.fence?.id).toBe(`${id}.2.1`)
+  expect(stage.world.look().source.fence?.id).toMatch(new RegExp(`^${id}.2.`))
   await expectMoved(stage)
 })
 
