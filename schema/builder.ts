@@ -4,7 +4,7 @@ import dataloader from '@pothos/plugin-dataloader'
 import errors from '@pothos/plugin-errors'
 import relay from '@pothos/plugin-relay'
 import scopeAuth from '@pothos/plugin-scope-auth'
-import { GraphQLError } from 'graphql'
+import { GraphQLError, isObjectType, type GraphQLSchema } from 'graphql'
 import type { ByteCount } from './scalars.ts'
 import type { Context } from './context.ts'
 import { fieldRules } from './field-rules.ts'
@@ -52,12 +52,20 @@ export const builder = new SchemaBuilder<SchemaTypes>({
       description: 'The object with this id, or null where there is none.',
       authScopes: { viewer: true },
       args: { id: { description: 'An `id` that this API gave out.' } },
+      resolve: (_root, { id }, _context, { schema }, read) => (isNode(schema, id) ? read(id) : null),
     },
     nodesQueryOptions: {
       description: 'The objects with these ids, in their order; null where there is none.',
       authScopes: { viewer: true },
       args: { ids: { description: 'Ids that this API gave out.' } },
       complexity: ({ ids }) => ({ field: 1, multiplier: ids.length }),
+      async resolve(_root, args, _context, { schema }, read) {
+        const asked = args.ids
+        // The plugin reads these, whatever it is called with.
+        args.ids = asked.filter((id) => isNode(schema, id))
+        const found = (await read(args.ids)).values()
+        return asked.map((id) => (isNode(schema, id) ? found.next().value : null))
+      },
     },
     pageInfoFieldOptions: { description: 'Where this page begins and ends.' },
     pageInfoTypeOptions: { description: 'Where a page of a connection begins and ends.' },
@@ -78,6 +86,12 @@ export const builder = new SchemaBuilder<SchemaTypes>({
     beforeArgOptions: { description: 'End before this cursor.' },
   },
 })
+
+/** Of what is no type, or none that can be read by an id, nothing has that id. */
+function isNode(schema: GraphQLSchema, { typename }: { typename: string }): boolean {
+  const type = schema.getType(typename)
+  return isObjectType(type) && type.getInterfaces().some(({ name }) => name === 'Node')
+}
 
 /** SchemaTypes with Pothos's defaults filled in, as refs and field builders carry them. */
 export type ResolvedTypes = typeof builder.$inferSchemaTypes

@@ -141,6 +141,22 @@ test('every object with an id is found again by node, and what is not there is n
   expect(data.node).toBeNull()
 })
 
+test('of a type that can not be read by an id, or that does not exist, nothing has that id', async () => {
+  const ids = [
+    idOf('Cloud', 'east'),
+    ...['Query', 'Node', 'PageInfo', 'Nothing'].map((type) => idOf(type, 'east')),
+    idOf('Host', 'east/h1'),
+  ]
+  const { data, errors } = await api.run<{ nodes: ({ id: string } | null)[]; node: unknown }>(
+    viewer,
+    `query ($ids: [ID!]!, $id: ID!) { nodes(ids: $ids) { id } node(id: $id) { id } }`,
+    { ids, id: ids[4] },
+  )
+  expect(errors).toBeUndefined()
+  expect(data.nodes.map((node) => node?.id ?? null)).toEqual([ids[0], null, null, null, null, ids[5]])
+  expect(data.node).toBeNull()
+})
+
 test('no field, filter or order leads to the sealed options', () => {
   expect(printSchema(schema)).not.toMatch(/sealed\w+:/)
 })
