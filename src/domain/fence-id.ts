@@ -18,6 +18,11 @@ export function isFenceOfEarlierAttempt(fenceId: string, { id, attempt }: { id: 
   return isFenceOfMigration(fenceId, id) && Number.parseInt(fenceId.slice(id.length + 1), 10) < attempt
 }
 
+/** The attempt's own, or what an earlier one left that nobody has released yet. */
+export function isFenceUpToAttempt(fenceId: string, of: { id: string; attempt: number }): boolean {
+  return isFenceOfAttempt(fenceId, attemptFenceId(of)) || isFenceOfEarlierAttempt(fenceId, of)
+}
+
 /** Whether it is the fence of any switchover of the attempt that `attemptId` names. */
 export function isFenceOfAttempt(fenceId: string, attemptId: string): boolean {
   return fenceId === attemptId || fenceId.startsWith(`${attemptId}.`)

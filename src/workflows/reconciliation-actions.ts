@@ -1,6 +1,6 @@
 /** What a reconciliation does at the clouds, one action at a time. Each may be repeated; each says in a sentence what it did. */
 import { randomUUID } from 'node:crypto'
-import { attemptFenceId, isFenceOfAttempt } from '../domain/fence-id.ts'
+import { attemptFenceId, isFenceUpToAttempt } from '../domain/fence-id.ts'
 import { recordKey, type RecordKind } from '../domain/migration-record.ts'
 import type { SafeAction } from '../domain/verdict-actions.ts'
 import { ProviderError, type ProviderConnection, type SiteRecord } from '../plugin-sdk/index.ts'
@@ -20,10 +20,10 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
   const source = () => copyOf(verdict.source)
   const destination = () => copyOf(verdict.destination)
 
-  /** The one of the attempt that is armed there, whichever switchover armed it. */
+  /** The one of the attempt, or of an earlier one, that is armed there, whichever switchover armed it. */
   const fenceIdAt = async (connection: ProviderConnection, vmId: string) => {
     const armed = (await connection.fencing?.confirm({ vmId, signal }))?.fenceId
-    return armed && isFenceOfAttempt(armed, attemptId) ? armed : attemptId
+    return armed && isFenceUpToAttempt(armed, { id: migrationId, attempt }) ? armed : attemptId
   }
 
   switch (action) {

@@ -51,13 +51,13 @@ export function findSource(known: string | null, elsewhere: SiteReading[], sough
 /** Asks for the fence, whose answer is newer than the list that the machine was found in. */
 export async function withFence(
   found: Found,
-  fenceId: string,
+  of: { id: string; attempt: number },
   limits: { signal: AbortSignal; timeoutMs: number },
 ): Promise<LocatedMachine> {
   const { power, ...machine } = found
   if (!found.vm || !found.connection)
     return { ...machine, fence: null, standing: { power, fence: power === 'ABSENT' ? 'NONE' : 'UNKNOWN' } }
-  const fence = await readFence(found.connection, found.vm.id, fenceId, limits)
+  const fence = await readFence(found.connection, found.vm.id, of, limits)
   return { ...machine, fence, standing: { power: fence.power ?? power, fence: fence.fence } }
 }
 

@@ -69,14 +69,15 @@ export function createVerdictReader(dependencies: {
     const row = (await database.select().from(migrations).where(eq(migrations.id, judged.migrationId)))[0]
     const running = row && (await runningFor(row))
     const decided = decideVerdict(site.records.problem === null ? judged.records : null)
-    const fenceId = attemptFenceId({ id: judged.migrationId, attempt: judged.attempt })
+    const of = { id: judged.migrationId, attempt: judged.attempt }
+    const fenceId = attemptFenceId(of)
     const named = row?.sourceCloudId ?? judged.sourceCloudId
     const known = named !== null && sites.has(named) ? named : null
     const whereSource = row && known === null ? await connectedSince(row.createdAt, elsewhere) : elsewhere
     const limits = { signal, timeoutMs }
     const [source, destination] = await Promise.all([
-      withFence(findSource(known, whereSource, judged, new Date()), fenceId, limits),
-      withFence(findDestination(site, judged), fenceId, limits),
+      withFence(findSource(known, whereSource, judged, new Date()), of, limits),
+      withFence(findDestination(site, judged), of, limits),
     ])
     const standing: VerdictStanding = {
       ...decided,

@@ -1,5 +1,5 @@
 /** Asks sites what they hold, changing nothing. A site that doesn't answer in time costs its time-out, and keeps no other one waiting. */
-import { isFenceOfAttempt } from '../domain/fence-id.ts'
+import { isFenceUpToAttempt } from '../domain/fence-id.ts'
 import { recordKeyPrefix } from '../domain/migration-record.ts'
 import type { CopyFence, CopyPower } from '../domain/verdict-actions.ts'
 import { ProviderError, type ProviderConnection, type SiteRecord, type VirtualMachineDescription } from '../plugin-sdk/index.ts'
@@ -48,11 +48,11 @@ export async function readSites(
   return new Map(readings.map((reading) => [reading.cloudId, reading]))
 }
 
-/** Whether the machine is fenced, and whose the fence is: `fenceId` is this attempt's. */
+/** Whether the machine is fenced, and whose the fence is: that of the attempt, or one that an earlier attempt of the same migration left, counts as ours. */
 export async function readFence(
   connection: ProviderConnection,
   vmId: string,
-  fenceId: string,
+  of: { id: string; attempt: number },
   { signal, timeoutMs }: { signal: AbortSignal; timeoutMs: number },
 ): Promise<FenceReading> {
   const readAt = new Date()
@@ -72,8 +72,13 @@ export async function readFence(
   if (!state) return { fence: 'NONE', power: 'ABSENT', readAt, message: 'The provider answers that there is no such machine.' }
   const { power } = state
   if (state.fenceId === null || !state.armed) return { fence: 'NONE', power, readAt, message: `No fence is armed; its power is ${power}.` }
-  if (!isFenceOfAttempt(state.fenceId, fenceId))
-    return { fence: 'FOREIGN', power, readAt, message: `The fence ${state.fenceId} of another attempt is armed; its power is ${power}.` }
+  if (!isFenceUpToAttempt(state.fenceId, of))
+    return {
+      fence: 'FOREIGN',
+      power,
+      readAt,
+      message: `The fence ${state.fenceId} of another migration, or of a later attempt, is armed; its power is ${power}.`,
+    }
   return state.fenced
     ? { fence: 'FENCED', power, readAt, message: `This attempt's fence is in force; its power is ${power}.` }
     : { fence: 'ARMED', power, readAt, message: `This attempt's fence is armed, so nothing starts it anew; its power is ${power}.` }

@@ -608,6 +608,20 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
     expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
   })
 
+  test('goes on, unasked, though a retry that never came to arm a fence of its own decides by now', async () => {
+    await storeMigration('FAILED')
+    await dies()
+    await watch(async (look) => {
+      await look()
+      putRecords(stage.west, ['started', 'placeholder', 'ABANDONED'], { attempt: 2, writtenAt: new Date().toISOString() })
+      await stage.database.write((orm) => [orm.update(migrations).set({ attempt: 2 })])
+      stage.east.site = 'ALIVE'
+      await look()
+    })
+    expect(await runToItsEnd()).toMatchObject({ state: 'DONE', attempt: 2, verdict: 'NOT_MIGRATED' })
+    expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
   test('is taken up again after it could not be put right', async () => {
     await storeMigration('FAILED')
     await dies()
