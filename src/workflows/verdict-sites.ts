@@ -80,8 +80,8 @@ export async function readFence(
       message: `The fence ${state.fenceId} of another migration, or of a later attempt, is armed; its power is ${power}.`,
     }
   return state.fenced
-    ? { fence: 'FENCED', power, readAt, message: `This attempt's fence is in force; its power is ${power}.` }
-    : { fence: 'ARMED', power, readAt, message: `This attempt's fence is armed, so nothing starts it anew; its power is ${power}.` }
+    ? { fence: 'FENCED', power, readAt, message: `This migration's fence is in force; its power is ${power}.` }
+    : { fence: 'ARMED', power, readAt, message: `This migration's fence is armed, so nothing starts it anew; its power is ${power}.` }
 }
 
 /** At most `atOnce` of them at a time, answers in the order of the items. */

@@ -88,7 +88,10 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
     result.recordsAcknowledged = scenario.records.acknowledged()
     checkAcknowledged(result)
     if (result.findings.length > 0 && !options.signal?.aborted) await keepTraces(stage, plan, say)
-    await scenario.close()
+    await scenario.close().catch((error: unknown) => {
+      result.unresolved++
+      result.findings.push(String(error))
+    })
     // A failure that the database outlived is retried until it moves.
     const copyKept = stage.databaseWasLost() && result.verdict === 'NOT_MIGRATED'
     checkRemains(before, await inventory(site), copyKept, result)

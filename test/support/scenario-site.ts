@@ -72,7 +72,10 @@ export async function openScenario(
   const directory = await mkdtemp(join(tmpdir(), 'scenario-'))
   const closing: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
   const close = async () => {
-    for (const step of closing.splice(0).toReversed()) await step()
+    const failures: unknown[] = []
+    // What can't be ended in order keeps nothing else from being removed.
+    for (const step of closing.splice(0).toReversed()) await step().catch((error: unknown) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
   }
   try {
     const site = shared ?? (await openDemoSite(join(directory, 'site'), null))

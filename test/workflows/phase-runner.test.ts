@@ -37,6 +37,15 @@ function changed(name: MigrationPhase, change: (phase: Phase) => Partial<Phase>)
 /** As patient as a busy machine asks for. */
 const eventually = (condition: () => unknown) => vi.waitFor(condition, 20_000)
 
+function sourceGoesSilentAtTheFreeze(code: 'UNREACHABLE' | 'TIMED_OUT' = 'UNREACHABLE'): void {
+  let gone = false
+  hook = (call) => {
+    if (call === 'SOURCE.freeze') gone = true
+    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
+      throw new ProviderError(code, 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+}
+
 const broken = () => new ProviderError('INTERNAL', 'It broke.', { retryable: false, remedy: 'None.' })
 
 test('a machine moves: one live copy, everything in it, the source off and kept', async () => {
@@ -761,12 +770,7 @@ test('a source whose site takes a call, once it is suspended, and answers nothin
 test.each(['UNREACHABLE', 'TIMED_OUT'] as const)(
   'a source that is dead for good (%s) keeps its migration waiting, visibly, until an administrator attests it',
   async (code) => {
-    let gone = false
-    hook = (call) => {
-      if (call === 'SOURCE.freeze') gone = true
-      if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
-        throw new ProviderError(code, 'No answer.', { retryable: true, remedy: 'Wait.' })
-    }
+    sourceGoesSilentAtTheFreeze(code)
     const id = await stage.start()
     const end = stage.drive(stage.runner(), id)
     await eventually(async () => expect((await stage.store.read(id)).problem).toMatch(/tried again: No answer/))
@@ -818,12 +822,7 @@ describe('a source whose site answers that there is no such machine', () => {
 })
 
 test('a source that is attested dead in a switchover that is void ends its migration: no round waits for it', async () => {
-  let gone = false
-  hook = (call) => {
-    if (call === 'SOURCE.freeze') gone = true
-    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
-      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
-  }
+  sourceGoesSilentAtTheFreeze()
   stage.attested.dead = true
   const id = await stage.start()
   expect(await stage.drive(stage.runner(), id)).toMatchObject({
@@ -878,12 +877,7 @@ test('a source that its owner suspended before its fence was armed is left suspe
 })
 
 test('a source that was attested dead, and returns with its fence armed, moves in a retry that is sent before anything has released it', async () => {
-  let gone = false
-  hook = (call) => {
-    if (call === 'SOURCE.freeze') gone = true
-    if (gone && (call.startsWith('east.') || call.startsWith('SOURCE.')))
-      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
-  }
+  sourceGoesSilentAtTheFreeze()
   stage.attested.dead = true
   const id = await stage.start()
   expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', attempt: 1 })
