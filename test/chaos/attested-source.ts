@@ -35,7 +35,7 @@ async function attested({ scenario }: Stage, migrationId: string, say: (line: st
 
 async function untilEnded({ scenario }: Stage, migrationId: string): Promise<void> {
   for (const deadline = performance.now() + returnsWithinMs; performance.now() < deadline; await delay(500)) {
-    const present = await scenario.migration(migrationId).catch(() => null)
+    const present = await scenario.progress(migrationId).catch(() => null)
     if (present && hasEnded(present)) return
   }
 }

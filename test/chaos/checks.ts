@@ -10,7 +10,7 @@ import type { RunResult } from './result.ts'
 import type { Stage } from './stage.ts'
 
 const leaksGoWithinMs = 60_000
-/** The workload acknowledges up to ten a second from before the migration begins. */
+/** The workload acknowledges up to two a second from before the migration begins. */
 const fewestRecords = 3
 
 export async function verdictOf({ scenario }: Stage, id: string): Promise<documents.Verdict['verdict'] | null> {

@@ -26,13 +26,13 @@ export async function injectAndHeal(
   const at = phases.indexOf(planned.phase)
   for (const deadline = performance.now() + timeoutMs; ;) {
     if (performance.now() > deadline) throw new Error(`The migration did not come to ${planned.phase} within ${timeoutMs} ms.`)
-    const present = await stage.scenario.migration(id).catch(() => null)
+    const present = await stage.scenario.progress(id).catch(() => null)
     if (stage.databaseWasLost() || (present && hasEnded(present))) return
     if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
     await delay(100, undefined, { signal })
   }
   await delay(planned.delayMs, undefined, { signal })
-  const present = await stage.scenario.migration(id).catch(() => null)
+  const present = await stage.scenario.progress(id).catch(() => null)
   stage.seenDuringFaults.committed ||= isCommitted(present)
   const phase = present?.phase ?? 'an unknown phase'
   const heal = await fault.inject(stage, { ...planned, migrationId: id, say })
@@ -61,7 +61,7 @@ async function untilItIsTimeToHeal(stage: Stage, id: string, healAfterMs: number
 async function untilEnded(stage: Stage, id: string, healAfterMs: number, signal: AbortSignal): Promise<void> {
   for (const deadline = performance.now() + healAfterMs; performance.now() < deadline;) {
     await delay(Math.min(500, deadline - performance.now()), undefined, { signal })
-    const present = stage.databaseWasLost() ? null : await stage.scenario.migration(id).catch(() => null)
+    const present = stage.databaseWasLost() ? null : await stage.scenario.progress(id).catch(() => null)
     if (present && hasEnded(present)) return
   }
 }

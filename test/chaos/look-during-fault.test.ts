@@ -19,7 +19,7 @@ function stageWith(answers: Answer[], { phase = 'SYNC', state = 'RUNNING', lost 
       return { migrationVerdicts: answer === null ? [] : [{ verdict: answer }] }
     },
   }
-  const scenario = { migration: async () => ({ phase, state }), api: () => api }
+  const scenario = { progress: async () => ({ phase, state }), api: () => api }
   return { scenario, seenDuringFaults: nothingSeen(), databaseWasLost: () => lost } as unknown as Stage
 }
 

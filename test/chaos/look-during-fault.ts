@@ -23,7 +23,7 @@ export async function lookDuringFault(stage: Stage, id: string, { due, over, wit
   const seen = stage.seenDuringFaults
   let answeredSince: number | null = null
   while (!over.aborted) {
-    seen.committed ||= isCommitted(await stage.scenario.migration(id).catch(() => null))
+    seen.committed ||= isCommitted(await stage.scenario.progress(id).catch(() => null))
     const committedBefore = seen.committed
     const answer = await verdictOf(stage, id).catch((error: unknown) => (error instanceof ApiError ? error : 'NOBODY_THERE'))
     // Whoever has an empty database knows no such migration.

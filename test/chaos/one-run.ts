@@ -25,7 +25,7 @@ const endsWithinMs = 240_000
 const fewestLooks = 10
 /** An agent that isn't heard of for so long is given up, and a round that gets nowhere: shorter than the longest fault. */
 const lostAfterMs = 30_000
-const recordPauseMs = 250
+const recordPauseMs = 500
 
 /** Fills in the result, and answers with it. @throws Error when there is no stage to play on, or what was played on can't be removed. */
 export async function oneRun(result: RunResult, options: RunOptions): Promise<RunResult> {

@@ -26,6 +26,8 @@ export interface ScenarioSite {
   /** startMigration for the scenario's VM; answers with the payload, success or typed error. */
   start(request?: Record<string, unknown>): Promise<StartPayload>
   migration(id: string): Promise<ScenarioMigration>
+  /** What it is at, for who asks all the time. */
+  progress(id: string): Promise<Pick<ScenarioMigration, 'state' | 'phase'>>
   /** See until. */
   until(id: string, condition: (migration: ScenarioMigration) => boolean, timeoutMs?: number): Promise<ScenarioMigration>
   close(): Promise<void>
@@ -48,6 +50,7 @@ export interface StartPayload {
 }
 
 const startDocument = `mutation Start($input: StartMigrationInput!) { startMigration(input: $input) { ... on StartMigrationSuccess { migration { id } } ... on Error { code message remedy } } }`
+const progressDocument = `query Progress($id: ID!) { migration(id: $id) { state phase } }`
 const migrationDocument = `query Migration($id: ID!) { migration(id: $id) { ${migrationFields} sourceRoot destinationRoot switchover error { code } currentRound { state } rounds(first: 100) { nodes { state mode } } } }`
 
 /** Two real clouds, a real VM that writes without end, a control plane of its own: for one test file. */
@@ -126,6 +129,8 @@ export async function openScenario(
         return (await api().run<{ startMigration: StartPayload }>(startDocument, { input })).startMigration
       },
       migration,
+      progress: async (id) =>
+        (await api().run<{ migration: Pick<ScenarioMigration, 'state' | 'phase'> }>(progressDocument, { id })).migration,
       until: (id, condition, timeoutMs = 400_000) => until(() => migration(id), condition, timeoutMs),
       close,
     }
