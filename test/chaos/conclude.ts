@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { readClouds } from '../../src/cli/demo-migration.ts'
 import { hasEnded } from '../support/scenario-site.ts'
+import { until } from '../support/until.ts'
 import * as documents from './campaign-documents.ts'
 import { checkCopies, verdictOf } from './checks.ts'
 import type { RunResult } from './result.ts'
@@ -12,7 +13,9 @@ import type { Stage } from './stage.ts'
 
 /** @throws Error when the migration does not end in time. */
 export async function conclude(stage: Stage, id: string, timeoutMs: number, result: RunResult): Promise<void> {
-  const ended = await stage.scenario.until(id, hasEnded, timeoutMs)
+  const { scenario } = stage
+  await until(() => scenario.progress(id), hasEnded, timeoutMs)
+  const ended = await scenario.migration(id)
   result.outcome = ended.error ? `${ended.state}: ${ended.error.message}` : ended.state
   const completed = ended.state === 'COMPLETED'
   result.verdict = await verdictOf(stage, id)
@@ -21,7 +24,7 @@ export async function conclude(stage: Stage, id: string, timeoutMs: number, resu
     result.findings.push(`The verdict is ${result.verdict}, and the migration ${result.outcome}.`)
   }
   judgeSeen(stage.seenDuringFaults, completed, result)
-  await checkCopies(stage.scenario, completed, timeoutMs, result)
+  await checkCopies(scenario, completed, timeoutMs, result)
   if (!completed && result.noneRecoverable === 0) await retryUntilCompleted(stage, id, timeoutMs, result)
 }
 

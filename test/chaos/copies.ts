@@ -7,6 +7,8 @@ import type { ScenarioSite } from '../support/scenario-site.ts'
 
 const answerWithinMs = 3_000
 const askWithinMs = 60_000
+/** Of a copy that comes up it takes longer until its workload answers. Each description costs a host with libvirt some 100 ms of its CPU. */
+const describeEveryMs = 2_000
 
 /** Null where the cloud has none. @throws ProviderError while it can't be asked. */
 export async function copyAt(cloud: DemoCloud, uniqueId: string): Promise<VirtualMachineDescription | null> {
@@ -23,15 +25,23 @@ async function publicEndpoint(cloud: DemoCloud, uniqueId: string): Promise<Endpo
 /** The same of one copy, looked for until it is there: a description costs a fraction of a whole topology. */
 function publicEndpointWatch(cloud: DemoCloud, uniqueId: string): () => Promise<Endpoint | null> {
   let vmId: string | undefined
+  let described: { endpoint: Endpoint | null; at: number } | undefined
   return async () => {
+    if (described && performance.now() - described.at < describeEveryMs) return described.endpoint
+    described = undefined
+    const at = performance.now()
     vmId ??= (await copyAt(cloud, uniqueId))?.id
-    if (vmId === undefined) return null
+    if (vmId === undefined) {
+      described = { endpoint: null, at }
+      return null
+    }
     const signal = AbortSignal.timeout(askWithinMs)
     const vm = await cloud.connection.virtualMachines.describe({ vmId, signal }).catch((error: unknown) => {
       if (error instanceof ProviderError && error.code === 'NOT_FOUND') vmId = undefined
       throw error
     })
-    return endpointOf(vm, await subnetsOf(cloud))
+    described = { endpoint: endpointOf(vm, await subnetsOf(cloud)), at }
+    return described.endpoint
   }
 }
 

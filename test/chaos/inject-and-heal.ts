@@ -29,7 +29,7 @@ export async function injectAndHeal(
     const present = await stage.scenario.progress(id).catch(() => null)
     if (stage.databaseWasLost() || (present && hasEnded(present))) return
     if (present && phases.indexOf(present.phase as (typeof phases)[number]) >= at) break
-    await delay(100, undefined, { signal })
+    await delay(200, undefined, { signal })
   }
   await delay(planned.delayMs, undefined, { signal })
   const present = await stage.scenario.progress(id).catch(() => null)
