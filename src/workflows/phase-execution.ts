@@ -10,7 +10,7 @@ import { done, givenUpAfterMs, type Phase, type PhaseContext, type PhaseOutcome 
 import { isOff } from './phases/phase-facts.ts'
 import { sourceIsOff } from './source-off.ts'
 import { wait } from './wait.ts'
-import { isDestinationOff } from './while-destination-runs.ts'
+import { isDestinationOff } from './while-machine-runs.ts'
 
 /** The control plane ends: the phase stops where it is, and is repeated by whoever comes next. */
 export class ShuttingDown extends Error {

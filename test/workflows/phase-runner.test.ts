@@ -714,6 +714,24 @@ describe('a source that loses its power', () => {
     await expectMoved(stage)
   })
 
+  test('in the middle of the freeze is started again at once: nothing in it answers, or has to be thawed', async () => {
+    const silence = new Promise<void>(() => {})
+    let lost = false
+    hook = (call, when) => {
+      if (call !== 'SOURCE.freeze' || when !== 'before' || lost) return
+      lost = true
+      losePower()
+      return silence
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2 })
+    const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+    const messages = events.map(({ message }) => message)
+    expect(messages.filter((message) => message.includes('thaw'))).toEqual([])
+    expect(messages).toContainEqual(expect.stringContaining('void: The source virtual machine is off'))
+    await expectMoved(stage)
+  })
+
   test('once it is suspended does not keep its copy from taking over', async () => {
     hook = (call, when) => {
       if (call === 'west.boot' && when === 'before') losePower()

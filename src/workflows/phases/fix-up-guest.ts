@@ -2,7 +2,7 @@ import { PortolanError } from '../../domain/errors.ts'
 import type { ControlRequests } from '../../transfer/control-protocol.ts'
 import { targetSerial } from '../agent-link.ts'
 import { done, type Phase, type PhaseContext, type PhaseResults } from '../phase.ts'
-import { whileDestinationRuns } from '../while-destination-runs.ts'
+import { whileMachineRuns } from '../while-machine-runs.ts'
 import { resultOf } from './phase-facts.ts'
 
 /** What the copied system needs to come up in its new place: interface names, fstab. Written to the overlay by the landing image's agent. */
@@ -11,7 +11,7 @@ export const fixUpGuest: Phase = {
   control: 'CANCELLABLE',
   timeoutMs: 5 * 60_000,
   async do(context) {
-    const steps = await whileDestinationRuns(context, (signal) => fixUp(context, signal))
+    const steps = await whileMachineRuns(context, 'DESTINATION', (signal) => fixUp(context, signal))
     const changed = steps.filter((step) => step.changed)
     await context.note(
       changed.length === 0 ? 'The guest needed no fix-up.' : changed.map(({ step, detail }) => `${step}: ${detail}`).join(' '),

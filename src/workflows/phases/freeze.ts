@@ -1,7 +1,9 @@
 import { AgentError } from '../../agent-gateway/agent-error.ts'
 import { areJoined, bothAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
+import { isSourceOff } from '../source-off.ts'
 import { wait } from '../wait.ts'
+import { whileMachineRuns } from '../while-machine-runs.ts'
 import { freezeIdOf } from './phase-facts.ts'
 import { voidAfterRestart } from './under-lease.ts'
 
@@ -22,7 +24,9 @@ export const freeze: Phase = {
     // Asked before the freeze: once suspended, the source can't answer.
     const { nics } = await source.request('interfaces', {}, { signal, timeoutMs: settings.timings.requestMs })
     const freezingAt = Date.now()
-    const { frozen } = await leases.begin(freezeIdOf(context), source, settings.timings.leaseMs, signal)
+    const { frozen } = await whileMachineRuns(context, 'SOURCE', (running) =>
+      leases.begin(freezeIdOf(context), source, settings.timings.leaseMs, running),
+    )
     await context.note(`Frozen: ${frozen.join(', ')}.`)
     return { outcome: 'DONE', result: { freezingAt, frozenAt: Date.now(), interfaces: nics } }
   },
@@ -32,9 +36,13 @@ export const freeze: Phase = {
     context.leases.drop(freezeId)
     const unrenewedSince = performance.now()
     try {
-      const source = await (await context.agents()).agent('SOURCE', { signal: context.signal, timeoutMs: Math.min(leaseMs, agentMs) })
-      await source.request('thaw', { freezeId }, { signal: context.signal, timeoutMs: leaseMs })
+      await whileMachineRuns(context, 'SOURCE', async (signal) => {
+        const source = await (await context.agents()).agent('SOURCE', { signal, timeoutMs: Math.min(leaseMs, agentMs) })
+        await source.request('thaw', { freezeId }, { signal, timeoutMs: leaseMs })
+      })
     } catch (error) {
+      // Nothing of it is frozen any more, and the sooner it is started again the better.
+      if (isSourceOff(error)) return
       if (!(error instanceof AgentError) || context.signal.aborted) throw error
       await thawsByItself(context, error, unrenewedSince)
     }

@@ -1,6 +1,6 @@
 import type { Phase } from '../phase.ts'
 import { untilHealthy } from '../until-healthy.ts'
-import { whileDestinationRuns } from '../while-destination-runs.ts'
+import { whileMachineRuns } from '../while-machine-runs.ts'
 import { destinationVmId } from './phase-facts.ts'
 
 /** The copied system must answer before anything is committed. */
@@ -11,7 +11,7 @@ export const healthCheck: Phase = {
   requestedMs: (request) => request.healthCheck.timeoutMs,
   async do(context) {
     const { healthCheck } = context.migration.request
-    const answeringAt = await whileDestinationRuns(context, (signal) =>
+    const answeringAt = await whileMachineRuns(context, 'DESTINATION', (signal) =>
       untilHealthy(context, destinationVmId(context), healthCheck, signal),
     )
     return { outcome: 'DONE', result: { answeringAt } }
