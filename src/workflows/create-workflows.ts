@@ -132,12 +132,17 @@ export async function createWorkflows(dependencies: {
   const submissions = new Set<Promise<void>>()
 
   async function submitMigration(migrationId: string): Promise<void> {
-    await submit(migrationWorkflowName, runKey(await store.read(migrationId)))
+    const migration = await store.read(migrationId)
+    await submit(migrationWorkflowName, runKey(migration), migration)
   }
 
-  /** Tries once for the caller, and goes on behind its back: the row is stored, so nothing is lost. */
-  async function submit(workflow: string, key: string): Promise<void> {
-    const { submit: hand } = await opened.promise
+  /**
+   * Tries once for the caller, and goes on behind its back: the row is stored, so nothing is lost. What the engine of another control plane on this database took, it runs:
+   * a request that is repeated here must not run it a second time.
+   */
+  async function submit(workflow: string, key: string, taken: { engineId: string | null }): Promise<void> {
+    const { id, submit: hand } = await opened.promise
+    if (taken.engineId !== id) return
     const attempt = () => hand(workflow, key, AbortSignal.any([closing.signal, AbortSignal.timeout(10_000)]))
     try {
       await attempt()
@@ -153,7 +158,13 @@ export async function createWorkflows(dependencies: {
     .from(migrations)
     .where(and(eq(migrations.engineId, engine.id), inArray(migrations.state, ['PENDING', 'RUNNING', 'PAUSED'])))
   for (const { id } of orphans) await submitMigration(id)
-  const submitGroup = async (groupId: string) => submit(groupWorkflowName, await groupRunKey(database, groupId))
+  const submitGroup = async (groupId: string) => {
+    const [group] = await database
+      .select({ engineId: migrationGroups.engineId })
+      .from(migrationGroups)
+      .where(eq(migrationGroups.id, groupId))
+    if (group) await submit(groupWorkflowName, await groupRunKey(database, groupId), group)
+  }
   const orphanedGroups = await database
     .select({ id: migrationGroups.id })
     .from(migrationGroups)

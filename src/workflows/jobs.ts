@@ -27,7 +27,7 @@ export interface Jobs {
 interface EngineAccess {
   id: string
   /** Must not throw. */
-  submit: (workflow: string, key: string) => Promise<void>
+  submit: (workflow: string, key: string, taken: { engineId: string }) => Promise<void>
   idempotency: Idempotency
 }
 
@@ -47,10 +47,13 @@ export function createJobs(dependencies: {
   return {
     workflows: [createParentVmWorkflow(parentVmRunner), createJobWorkflow(jobRunner)],
     async begin({ id, submit, idempotency }) {
-      const submitJob = (jobId: string) => submit(jobWorkflowName, jobId)
+      const submitJob = async (jobId: string) => {
+        const [job] = await database.select({ engineId: jobs.engineId }).from(jobs).where(eq(jobs.id, jobId))
+        if (job) await submit(jobWorkflowName, jobId, job)
+      }
       const submitParent = async (parentVmId: string) => {
-        const [parent] = await database.select({ id: parentVms.id, run: parentVms.run }).from(parentVms).where(eq(parentVms.id, parentVmId))
-        if (parent) await submit(parentVmWorkflowName, parentVmRunKey(parent))
+        const [parent] = await database.select().from(parentVms).where(eq(parentVms.id, parentVmId))
+        if (parent) await submit(parentVmWorkflowName, parentVmRunKey(parent), parent)
       }
       const orphanedParents = await database
         .select({ id: parentVms.id })

@@ -7,7 +7,7 @@ import { conclude } from '../domain/verdict-actions.ts'
 import { translated } from './failure.ts'
 import type { Idempotency } from './idempotency.ts'
 import type { Actor, Operations } from './operations.ts'
-import { runKeyOf, type ReconciliationRow } from './reconciliation-runner.ts'
+import { idOf, runKeyOf, type ReconciliationRow } from './reconciliation-runner.ts'
 import type { MachineVerdict, VerdictReader } from './verdict-reader.ts'
 
 export type ReconciliationOperations = Pick<Operations, 'migrationVerdicts' | 'reconcileMigrations'>
@@ -44,12 +44,15 @@ export function createReconciliationOperations(dependencies: {
         })
         const runKeys = answer.reconciliations.split(' ')
         for (const runKey of runKeys) await submit(runKey)
-        return { reconciliationIds: runKeys.map((runKey) => runKey.slice(0, runKey.lastIndexOf('.'))) }
+        return { reconciliationIds: runKeys.map(idOf) }
       }),
   }
 }
 
-/** One row an attempt, however often it is asked for. One that has ended is taken up again, as another run, where there is something to do; one that hasn't goes on. */
+/**
+ * One row an attempt, however often it is asked for. One that has ended is taken up again, as another run, where there is something to do; one that hasn't goes on, here where a person
+ * asks here: the control plane that took it may be gone, and stops where it isn't.
+ */
 export async function takeUp(
   tx: Transaction,
   verdict: Reconcilable,
@@ -73,7 +76,8 @@ export async function takeUp(
     updatedAt: now,
   }
   const [there] = await tx.select().from(reconciliations).where(where)
-  if (there && there.state !== 'DONE' && there.state !== 'FAILED') return there
+  const goesOn = there?.state === 'PENDING' || there?.state === 'WAITING'
+  if (goesOn && (actor === null || there.engineId === engineId)) return there
   if (there?.state === 'DONE' && conclude(standing).state === 'DONE') return there
   const [row] = there
     ? await tx

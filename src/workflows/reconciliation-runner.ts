@@ -43,6 +43,10 @@ export function runKeyOf({ id, run }: Pick<ReconciliationRow, 'id' | 'run'>): st
   return `${id}.${run}`
 }
 
+export function idOf(runKey: string): string {
+  return runKey.slice(0, runKey.lastIndexOf('.'))
+}
+
 export function createReconciliationRunner(dependencies: {
   database: Database
   verdicts: VerdictReader
@@ -145,7 +149,7 @@ export function createReconciliationRunner(dependencies: {
   async function slice(key: string): Promise<string | null> {
     const deadline = performance.now() + timings.sliceMs
     for (let delayMs = timings.firstLookMs; ; delayMs = Math.min(delayMs * 2, timings.maxLookMs)) {
-      const row = await read(key.slice(0, key.lastIndexOf('.')))
+      const row = await read(idOf(key))
       if (!row || row.state === 'DONE' || row.state === 'FAILED' || runKeyOf(row) !== key) return null
       const { signal } = woken
       try {

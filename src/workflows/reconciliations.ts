@@ -8,7 +8,7 @@ import { createAttestationOperations, type AttestationOperations } from './attes
 import type { CloudConnections } from './cloud-connections.ts'
 import type { Idempotency } from './idempotency.ts'
 import { createReconciliationOperations, type ReconciliationOperations } from './reconciliation-operations.ts'
-import { createReconciliationRunner, runKeyOf } from './reconciliation-runner.ts'
+import { createReconciliationRunner, idOf, runKeyOf } from './reconciliation-runner.ts'
 import { startReconciliationWatch, type ReconciliationWatch } from './reconciliation-watch.ts'
 import { createReconciliationWorkflow, reconciliationWorkflowName } from './reconciliation-workflow.ts'
 import { createVerdictReader } from './verdict-reader.ts'
@@ -18,7 +18,7 @@ export interface Reconciliations {
   /** Hands the engine those of an earlier run that haven't ended, and begins to watch for clouds that return. */
   begin(engine: {
     id: string
-    submit: (workflow: string, key: string) => Promise<void>
+    submit: (workflow: string, key: string, taken: { engineId: string }) => Promise<void>
     idempotency: Idempotency
     refreshTopology: (cloudId: string, signal: AbortSignal) => Promise<void>
   }): Promise<ReconciliationOperations & AttestationOperations>
@@ -40,7 +40,13 @@ export function createReconciliations(dependencies: {
   return {
     workflow: createReconciliationWorkflow(runner),
     async begin({ id: engineId, submit: hand, idempotency, refreshTopology }) {
-      const submit = (runKey: string) => hand(reconciliationWorkflowName, runKey)
+      const submit = async (runKey: string) => {
+        const [row] = await database
+          .select()
+          .from(reconciliations)
+          .where(eq(reconciliations.id, idOf(runKey)))
+        if (row) await hand(reconciliationWorkflowName, runKey, row)
+      }
       const orphans = await database
         .select()
         .from(reconciliations)

@@ -1,4 +1,7 @@
 /** Groups on the real engine: order of cutovers, limits, failures, and what operators may do. The phases of the migrations only say what they do. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { PortolanError } from '../../src/domain/errors.ts'
 import type { MemberState } from '../../src/domain/migration-group.ts'
@@ -245,4 +248,33 @@ describe('a member that is retried after the end', () => {
     await retry(id, 'm0')
     expect((await until(id, inState('m0', 'COMPLETED'))).group).toMatchObject({ state: 'CANCELLED', endedAt })
   })
+})
+
+test('a request that is repeated at another control plane on this database starts nothing there', async () => {
+  const elsewhere = await mkdtemp(join(tmpdir(), 'portolan-group-'))
+  const toldElsewhere: string[] = []
+  const other = await openControlPlane(stage.database, elsewhere, {
+    copy: async (machine) => void toldElsewhere.push(`copy ${machine}`),
+    cutOver: async (machine) => void toldElsewhere.push(`cut over ${machine}`),
+  })
+  try {
+    failing.add(0)
+    const id = await begin({ members: [member(0)] })
+    const migrationId = (await ended(id)).members[0]!.migrationId!
+    failing.clear()
+    held.add(0)
+    const retry = { migrationId, ...key() }
+    await workflows.operations.retryMigration(operator, retry)
+    await until(id, () => told.length === 2)
+    // Its answer was lost, and a balancer sends the same request there.
+    expect(await other.operations.retryMigration(operator, retry)).toEqual({ migrationId })
+    await wait(1_000, AbortSignal.timeout(10_000))
+    held.clear()
+    await until(id, ({ group }) => group.state === 'COMPLETED')
+    expect(toldElsewhere).toEqual([])
+    expect(told).toEqual(['copy 0', 'copy 0', 'cut over 0'])
+  } finally {
+    await other.close()
+    await rm(elsewhere, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  }
 })
