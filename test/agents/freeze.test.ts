@@ -1,6 +1,6 @@
 /** Freezing for real: an ext4 on a loop device, mounted in a temporary directory. A write that hangs is what a freeze looks like from outside. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -41,14 +41,14 @@ const soon = (milliseconds: number) => new Promise<'still waiting'>((resolve) =>
 describe('a freeze', { timeout: 30_000 }, () => {
   test('holds writers while its lease is renewed, and lets them go when it is thawed', async () => {
     expect(await freezer.freeze('f', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
-    expect(readFileSync(join(directory, 'agent', 'frozen'), 'utf8')).toBe(`${mountPoint}\n`)
+    expect(readFileSync(join(directory, 'agent', 'freeze-0', 'frozen'), 'utf8')).toBe(`${mountPoint}\n`)
     const blocked = writer('during')
     expect(await Promise.race([blocked.done, soon(300)])).toBe('still waiting')
     expect(await freezer.renew('f', 5000)).toBe(true)
     expect(await freezer.freeze('f', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
     expect(await freezer.thaw('f')).toBe(true)
     expect(await blocked.done).toBe(0)
-    expect(readFileSync(join(directory, 'agent', 'frozen'), 'utf8')).toBe('')
+    expect(readFileSync(join(directory, 'agent', 'freeze-0', 'frozen'), 'utf8')).toBe('')
   })
 
   test('ends by itself when nobody renews its lease, and is void for ever after', async () => {
@@ -86,5 +86,48 @@ describe('a freeze', { timeout: 30_000 }, () => {
       code: 'FREEZE_FAILED',
     })
     expect(existsSync('/tmp/portolan-hostile')).toBe(false)
+  })
+})
+
+describe('a file system that waits for its writers to be frozen', { timeout: 30_000 }, () => {
+  const path = process.env['PATH']
+  const tools = () => join(directory, 'tools')
+  const asked = () => readFileSync(join(directory, 'asked'), 'utf8').trim().split('\n')
+  beforeEach(() => {
+    // As the kernel does, it neither answers nor dies before the writers are done.
+    mkdirSync(tools())
+    const script = `#!/bin/sh
+echo "$*" >>'${join(directory, 'asked')}'
+[ "$*" != '--freeze /slow' ] || until [ -e '${join(directory, 'written')}' ]; do sleep 0.05; done
+`
+    writeFileSync(join(tools(), 'fsfreeze'), script, { mode: 0o755 })
+    process.env['PATH'] = `${tools()}:${path}`
+  })
+  afterEach(() => {
+    writeFileSync(join(directory, 'written'), '')
+    process.env['PATH'] = path
+  })
+
+  test('keeps none that is frozen already past the lease, and is thawed as soon as it is frozen', async () => {
+    const freezing = expect(freezer.freeze('f', ['/quick', '/slow'], 700)).rejects.toMatchObject({ code: 'FREEZE_FAILED' })
+    await expect.poll(asked, { timeout: 10_000 }).toContain('--unfreeze /quick')
+    expect(asked()).not.toContain('--unfreeze /slow')
+    await expect(freezer.freeze('another', ['/quick'], 5_000)).rejects.toMatchObject({ code: 'FREEZE_FAILED', retryable: true })
+    const thawed = freezer.thaw('f')
+    expect(await Promise.race([thawed, soon(300)])).toBe('still waiting')
+    writeFileSync(join(directory, 'written'), '')
+    expect(await thawed).toBe(false)
+    expect(asked()).toEqual(['--freeze /quick', '--freeze /slow', '--unfreeze /quick', '--unfreeze /slow'])
+    await freezing
+    expect(await freezer.freeze('another', ['/quick'], 5_000)).toMatchObject({ frozen: ['/quick'] })
+  })
+
+  test('does not keep a thaw that is asked for from the others', async () => {
+    const freezing = expect(freezer.freeze('f', ['/quick', '/slow'], 20_000)).rejects.toMatchObject({ code: 'FREEZE_FAILED' })
+    await expect.poll(asked, { timeout: 10_000 }).toContain('--freeze /slow')
+    void freezer.thaw('f')
+    await expect.poll(asked, { timeout: 10_000 }).toContain('--unfreeze /quick')
+    writeFileSync(join(directory, 'written'), '')
+    await freezing
   })
 })

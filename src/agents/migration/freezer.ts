@@ -20,31 +20,31 @@ export interface Freezer {
 }
 
 interface Freeze {
-  freezeId: string
   directory: string
-  result: { frozen: string[]; freezeMs: number }
+  /** When all is frozen. Throws TransferError FREEZE_FAILED once nothing is any more. */
+  begun: Promise<{ frozen: string[]; freezeMs: number }>
+  isFrozen(): boolean
   /** True from the first moment at which it may not have held. */
   isVoid(): boolean
+  isOver(): boolean
   exited: Promise<void>
 }
 
 const pollMs = 20
-/** fsfreeze writes back all that is dirty first. */
-const freezeWithinMs = 60_000
 
-/** `directory` is on tmpfs and belongs to the agent. Its file `frozen` lists what is frozen, for whoever cleans up after a killed agent. */
+/** `directory` is on tmpfs and belongs to the agent. Each freeze has a directory of its own in it, which tells what is frozen, for whoever cleans up after a killed agent. */
 export function createFreezer(directory: string): Freezer {
-  const freezes = new Map<string, Promise<Freeze>>()
+  const freezes = new Map<string, Freeze>()
   const thawedBefore = new Set<string>()
   mkdirSync(directory, { recursive: true, mode: 0o700 })
 
-  async function begin(freezeId: string, mounts: string[], leaseMs: number): Promise<Freeze> {
+  function begin(mounts: string[], leaseMs: number): Freeze {
     const startedAt = performance.now()
     const own = join(directory, `freeze-${freezes.size}`)
     rmSync(own, { recursive: true, force: true })
     mkdirSync(own, { mode: 0o700 })
     writeLease(own, leaseMs)
-    const watchdog = spawn('sh', ['-c', thawWatchdogScript, 'portolan-thaw', own, join(directory, 'frozen'), ...mounts], {
+    const watchdog = spawn('sh', ['-c', thawWatchdogScript, 'portolan-thaw', own, ...mounts], {
       detached: true,
       stdio: 'ignore',
       cwd: own,
@@ -58,28 +58,32 @@ export function createFreezer(directory: string): Freezer {
       watchdog.once('exit', done).once('error', done)
     })
     watchdog.unref()
-    const isVoid = () => existsSync(join(own, 'void')) || !running
-    const until = performance.now() + freezeWithinMs
     const result = () => readOr(join(own, 'result'), '').trim()
-    const waits = () => running && result() === '' && performance.now() < until
-    while (waits()) await sleep(pollMs)
-    if (result() !== 'frozen') {
-      writeFileSync(join(own, 'thaw'), '')
+    const untilFrozen = async () => {
+      while (running && result() === '') await sleep(pollMs)
+      if (result() === 'frozen') return { frozen: mounts, freezeMs: Math.round(performance.now() - startedAt) }
       await exited
       throw notFrozen(result(), readOr(join(own, 'errors'), ''))
     }
-    return { freezeId, directory: own, result: { frozen: mounts, freezeMs: Math.round(performance.now() - startedAt) }, isVoid, exited }
+    const begun = untilFrozen()
+    begun.catch(() => {})
+    return {
+      directory: own,
+      begun,
+      isFrozen: () => result() === 'frozen',
+      isVoid: () => existsSync(join(own, 'void')) || !running,
+      isOver: () => !running,
+      exited,
+    }
   }
 
   async function thaw(freezeId: string): Promise<boolean> {
-    const begun = freezes.get(freezeId)
-    if (!begun) {
+    const freeze = freezes.get(freezeId)
+    if (!freeze) {
       thawedBefore.add(freezeId)
       return false
     }
-    const freeze = await begun.catch(() => null)
-    if (!freeze) return false
-    const held = !freeze.isVoid()
+    const held = freeze.isFrozen() && !freeze.isVoid()
     writeFileSync(join(freeze.directory, 'thaw'), '')
     await freeze.exited
     return held
@@ -89,18 +93,20 @@ export function createFreezer(directory: string): Freezer {
     async freeze(freezeId, mounts, leaseMs) {
       // Whoever gave up on it while the mounts were looked up has no use for it any more.
       if (thawedBefore.has(freezeId)) throw voidFreeze(freezeId)
-      let begun = freezes.get(freezeId)
-      if (!begun) {
-        begun = begin(freezeId, mounts, leaseMs)
-        freezes.set(freezeId, begun)
+      let freeze = freezes.get(freezeId)
+      if (!freeze) {
+        // Of what it is still freezing nobody else could tell whether it is frozen.
+        if ([...freezes.values()].some((earlier) => !earlier.isOver())) throw stillThawing()
+        freeze = begin(mounts, leaseMs)
+        freezes.set(freezeId, freeze)
       }
-      const freeze = await begun
+      const result = await freeze.begun
       if (freeze.isVoid()) throw voidFreeze(freezeId)
-      return freeze.result
+      return result
     },
     async renew(freezeId, leaseMs) {
-      const freeze = await freezes.get(freezeId)?.catch(() => null)
-      if (!freeze || freeze.isVoid()) return false
+      const freeze = freezes.get(freezeId)
+      if (!freeze?.isFrozen() || freeze.isVoid()) return false
       const lease = writeLease(freeze.directory, leaseMs)
       // Held only once the watchdog has taken the new lease: before that it may be about to thaw.
       while (!freeze.isVoid()) {
@@ -138,6 +144,12 @@ function readOr(path: string, otherwise: string): string {
 }
 
 function notFrozen(result: string, errors: string): TransferError {
+  if (result === 'failed lease')
+    return new TransferError(
+      'FREEZE_FAILED',
+      "The source's file systems could not all be frozen while the lease held: one waited for its writers. They are thawed, and the guest goes on.",
+      { retryable: true },
+    )
   const where = result.startsWith('failed ') ? result.slice('failed '.length) : 'the watchdog did not run'
   return new TransferError(
     'FREEZE_FAILED',
@@ -145,6 +157,14 @@ function notFrozen(result: string, errors: string): TransferError {
     {
       retryable: true,
     },
+  )
+}
+
+function stillThawing(): TransferError {
+  return new TransferError(
+    'FREEZE_FAILED',
+    'An earlier freeze of the source is not over yet: a file system waits for its writers to be frozen, and is thawed as soon as it is. Nothing else was frozen.',
+    { retryable: true },
   )
 }
 

@@ -4,48 +4,70 @@
  *
  * The agent's death is no reason to thaw before the lease lapses: the control plane, which doesn't see it at once, may suspend and commit on the strength of that lease.
  *
- * Arguments: directory for its files (tmpfs), file of what is frozen, mount points innermost first. The second file lists mount points frozen
- * so far, one a line: what a clean-up must thaw if both the agent and this were killed. Files in the directory:
+ * The kernel may take long to freeze a file system: it first writes back what is dirty, and waits for its writers. Nobody can break that off, and ending who asked leaves it frozen once
+ * it is done. So a child asks, and the script looks at lease and thaw meanwhile: it thaws at once what is frozen already, and the last one as soon as the kernel lets go.
+ *
+ * Arguments: directory for its files (tmpfs), mount points innermost first. Files in the directory:
  *   lease   by the agent: the uptime, in hundredths of a second, until which the freeze is wanted
  *   thaw    by the agent, or by whoever removes it: asks to thaw now
  *   ack     the lease that it has read: until then it will not thaw by itself
  *   result  `frozen`, or `failed <mount point>`
  *   void    written BEFORE anything is thawed, with the reason; never removed while the freeze's directory is there
+ *   frozen  mount points that are frozen, one a line, in the order in which they are to be thawed
+ *   making  the mount point that the kernel is freezing: what a clean-up must thaw too, once it is done, if this was killed
  */
 export const thawWatchdogScript = `
 cd "$1" || exit 1
-frozen=$2
-shift 2
+shift
 echo -1000 >/proc/self/oom_score_adj 2>/dev/null
 trap '' HUP INT TERM PIPE
 uptime() { read -r now _ </proc/uptime; now=\${now%.*}\${now#*.}; }
 wanted() { lease=0; read -r lease 2>/dev/null <lease; uptime; [ "$now" -lt "$lease" ]; }
+over() { if [ -e thaw ]; then why='thawed on request'; elif wanted; then return 1; else why='the lease lapsed'; fi; }
+say() { echo "$1" >result.new && mv result.new result; }
 thaw() {
   echo "$1" >void.new && mv void.new void
-  order=
-  while read -r line; do order="$line
-$order"; done <"$frozen"
-  echo "$order" | while read -r mount; do
-    [ -n "$mount" ] && fsfreeze --unfreeze "$mount" 2>>errors
-  done
-  : >"$frozen"
+  # Side by side: an inner one, whose disk is a file of an outer one, may have to wait for that.
+  while read -r mount; do
+    [ -n "$mount" ] && fsfreeze --unfreeze "$mount" 2>>errors &
+  done <frozen
+  if [ -n "$making" ]; then
+    until [ -s ended ]; do sleep 0.1; done
+    read -r code <ended
+    # One that another froze is that one's; of an asker that was killed nobody knows.
+    { [ "$code" -eq 0 ] || [ "$code" -gt 128 ]; } && fsfreeze --unfreeze "$making" 2>>errors
+  fi
+  wait
+  : >frozen
+  rm -f making
   exit 0
 }
 sleep 0
-: >"$frozen"
+making=
+order=
+: >frozen
 for mount in "$@"; do
-  wanted || { echo "failed lease" >result.new; mv result.new result; thaw "the lease lapsed while freezing"; }
-  echo "$mount" >>"$frozen"
-  fsfreeze --freeze "$mount" 2>>errors || {
-    echo "failed $mount" >result.new; mv result.new result
-    thaw "freezing failed"
-  }
+  over && { say "failed lease"; thaw "$why while freezing"; }
+  making=$mount
+  printf '%s\\n' "$making" >making
+  rm -f ended
+  { fsfreeze --freeze "$making" 2>>errors; echo $? >ended; } &
+  until [ -s ended ]; do
+    over && { say "failed lease"; thaw "$why while freezing"; }
+    sleep 0.05
+  done
+  read -r code <ended
+  [ "$code" = 0 ] || { say "failed $making"; thaw "freezing failed"; }
+  order="$making
+$order"
+  printf '%s' "$order" >frozen.new && mv frozen.new frozen
+  making=
+  rm -f making
 done
-echo frozen >result.new && mv result.new result
+say frozen
 acked=
 while :; do
-  [ -e thaw ] && thaw "thawed on request"
-  wanted || thaw "the lease lapsed"
+  over && thaw "$why"
   [ "$lease" = "$acked" ] || { echo "$lease" >ack.new && mv ack.new ack && acked=$lease; }
   sleep 0.1
 done

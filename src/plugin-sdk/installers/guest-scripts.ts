@@ -7,7 +7,7 @@
  *   bootstrap.json …             injected files, 0600
  *   agent.log                    standard output and error of the agent
  *   process                      "<pid> <start time in ticks since boot>"
- *   frozen                       written by the agent: mount points it has frozen, one a line
+ *   freeze-0 …                   a freeze of the agent's: thaw-watchdog.ts says what is in it
  *   operation                    digest of the operation's id, written last
  */
 
@@ -28,9 +28,18 @@ recorded() {
   [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
 mounted() { grep -q " $dir " /proc/self/mounts; }
+freezing() {
+  for making in "$dir"/freeze-*/making; do
+    [ -f "$making" ] || continue
+    for entry in /proc/[0-9]*; do [ "$(readlink "$entry/cwd" 2>/dev/null)" = "\${making%/making}" ] && return 0; done
+  done
+  return 1
+}
 thaw_all() {
-  [ -f "$dir/frozen" ] || return 0
-  while read -r target; do fsfreeze --unfreeze "$target" 2>/dev/null; done <"$dir/frozen"
+  for list in "$dir"/freeze-*/frozen "$dir"/freeze-*/making; do
+    [ -f "$list" ] || continue
+    while read -r target; do [ -z "$target" ] || fsfreeze --unfreeze "$target" 2>/dev/null; done <"$list"
+  done
 }
 ours() {
   recorded
@@ -88,7 +97,8 @@ echo ${operationDigest} >operation`
 
 /**
  * Ends the agent, thaws what it had frozen, and removes tmpfs and mount point, whatever is there of them. The agent and the watchdogs of its freezes, which
- * outlive it, are asked first and have 5 s; only then is the rest killed. Fails where something is left.
+ * outlive it, are asked first and have 5 s; only then is the rest killed. Fails where something is left, and while the kernel still freezes a file system: it would stay frozen once
+ * nobody is there who thaws it.
  */
 export const removeScript = `${functions}
 left=0
@@ -100,6 +110,11 @@ for base in ${installBases.join(' ')}; do
   [ -z "$asked" ] || kill -TERM $asked 2>/dev/null
   round=0
   while [ $round -lt 25 ] && [ -n "$(ours)" ]; do pause; round=$((round + 1)); done
+  if freezing; then
+    echo "the guest's kernel is still freezing $(cat "$making"), which waits for its writers, and is thawed as soon as it is frozen" >&2
+    left=1
+    continue
+  fi
   thaw_all
   for round in 1 2 3 4 5; do
     remaining=$(ours)
@@ -107,8 +122,6 @@ for base in ${installBases.join(' ')}; do
     kill -KILL $remaining 2>/dev/null
     pause
   done
-  # Of a freeze that was still waiting for writers.
-  thaw_all
   while mounted; do umount -n "$dir" || umount -n -l "$dir" || break; done
   rmdir "$dir" || left=1
 done

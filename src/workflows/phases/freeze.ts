@@ -1,4 +1,5 @@
 import { AgentError } from '../../agent-gateway/agent-error.ts'
+import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import { areJoined, bothAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { isSourceOff } from '../source-off.ts'
@@ -35,15 +36,18 @@ export const freeze: Phase = {
     const { leaseMs, agentMs } = context.settings.timings
     context.leases.drop(freezeId)
     const unrenewedSince = performance.now()
+    let source: AgentSession | undefined
     try {
       await whileMachineRuns(context, 'SOURCE', async (signal) => {
-        const source = await (await context.agents()).agent('SOURCE', { signal, timeoutMs: Math.min(leaseMs, agentMs) })
+        source = await (await context.agents()).agent('SOURCE', { signal, timeoutMs: Math.min(leaseMs, agentMs) })
         await source.request('thaw', { freezeId }, { signal, timeoutMs: leaseMs })
       })
     } catch (error) {
       // Nothing of it is frozen any more, and the sooner it is started again the better.
       if (isSourceOff(error)) return
       if (!(error instanceof AgentError) || context.signal.aborted) throw error
+      // It is there, and what it thaws is not thawed yet: a file system that waits for its writers to be frozen.
+      if (source?.connected) throw error
       await thawsByItself(context, error, unrenewedSince)
     }
   },

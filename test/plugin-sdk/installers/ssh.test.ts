@@ -156,12 +156,24 @@ describe('uninstall', () => {
     const files = `${directory}/freeze-0`
     await guest.look(`mkdir ${files}; echo 99999999999 >${files}/lease`)
     const script = thawWatchdogScript.replaceAll("'", "'\\''")
-    const ended = guest.look(`sh -c '${script}' portolan-thaw ${files} ${directory}/frozen; echo "ended with $?"`)
+    const ended = guest.look(`sh -c '${script}' portolan-thaw ${files}; echo "ended with $?"`)
     await expect.poll(() => guest.look(`cat ${files}/result`), { timeout: 20_000 }).toBe('frozen')
     await guest.look(`read -r agent _ <${directory}/process && kill -9 "$agent"`)
     await uninstall()
     expect(await ended).toBe('ended with 0')
     expect(await guest.look('ps -eo args | grep -c "[p]ortolan-thaw"')).toBe('0')
+    await nothingLeft()
+  })
+
+  test('does not end a freeze that the kernel is still making, which would leave the guest frozen, and says so', async () => {
+    await install()
+    const files = `${directory}/freeze-0`
+    await guest.look(`mkdir ${files}; echo / >${files}/making`)
+    await guest.look(`cd ${files}; (trap '' TERM; until [ -e /tmp/written ]; do sleep 0.1; done; rm making) >/dev/null 2>&1 &`)
+    await expect(uninstall()).rejects.toMatchObject({ retryable: true, message: expect.stringContaining('still freezing /') })
+    expect(await guest.look(`cat ${files}/making`)).toBe('/')
+    await guest.look('touch /tmp/written')
+    await uninstall()
     await nothingLeft()
   })
 
