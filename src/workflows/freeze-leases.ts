@@ -5,6 +5,7 @@
 import { uptime } from 'node:os'
 import type { AgentSession } from '../agent-gateway/agent-session.ts'
 import { heldThroughSuspension, type Moment } from '../domain/freeze-lease.ts'
+import { isFreezeOf } from './phases/phase-facts.ts'
 
 export interface FreezeLease {
   /** Aborted once the lease can't be vouched for any more. */
@@ -22,6 +23,8 @@ export interface FreezeLeases {
   find(freezeId: string): FreezeLease | undefined
   /** Ends the renewals without a word to the guest. */
   drop(freezeId: string): void
+  /** The same for all of a migration. */
+  dropAllOf(migrationId: string): void
   close(): void
 }
 
@@ -49,6 +52,9 @@ export function createFreezeLeases(now: LeaseClock = clockOfThisMachine): Freeze
     },
     find: (freezeId) => leases.get(freezeId),
     drop,
+    dropAllOf(migrationId) {
+      for (const freezeId of [...leases.keys()]) if (isFreezeOf(freezeId, migrationId)) drop(freezeId)
+    },
     close() {
       for (const lease of leases.values()) lease.stop()
       leases.clear()

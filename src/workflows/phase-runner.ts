@@ -31,7 +31,7 @@ export interface PhaseRunner {
 const maxVoidedSwitchovers = 5
 
 export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner {
-  const { store, gateway, settings } = dependencies
+  const { store, gateway, leases, settings } = dependencies
   const running = new Map<string, Promise<string | null>>()
   const shutdown = new AbortController()
 
@@ -220,7 +220,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
       let mine = running.get(id)
       if (!mine) {
         mine = transition(id).finally(() => running.delete(id))
-        mine.catch(() => {})
+        // The database is away, so nothing can be undone: whoever renews the lease meanwhile would hold the source's writes for as long.
+        mine.catch(() => leases.dropAllOf(id))
         running.set(id, mine)
       }
       const slice = new AbortController()

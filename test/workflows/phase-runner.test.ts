@@ -697,6 +697,32 @@ describe('a cancel', () => {
   })
 })
 
+test('a database that fails in the freeze does not hold the source: it is thawed within its lease, and moves in another switchover once that is back', async () => {
+  let away = false
+  hook = (call, when) => {
+    if (call === 'SOURCE.freeze' && when === 'after' && stage.world.look().calls.filter((made) => made === call).length === 1) away = true
+  }
+  const { write } = stage.store
+  stage.store.write = (...asked) => (away ? Promise.reject(new Error('The disk is full.')) : write(...asked))
+  const runner = stage.runner()
+  const id = await stage.start()
+  await expect(stage.drive(runner, id)).rejects.toThrow('The disk is full.')
+  // The engine asks again and again.
+  await expect
+    .poll(
+      async () => {
+        await runner.advance(id).catch(() => {})
+        stage.world.change('time goes by', () => {})
+        return stage.world.look().source.freeze?.void
+      },
+      { timeout: 8_000 },
+    )
+    .toBe(true)
+  away = false
+  expect(await stage.drive(runner, id)).toMatchObject({ state: 'COMPLETED', voidedSwitchovers: 0 })
+  await expectMoved(stage)
+})
+
 describe('a source that loses its power', () => {
   const losePower = () =>
     stage.world.change('power loss', ({ source }) => void Object.assign(source, { power: 'STOPPED', agentInstance: null, freeze: null }))

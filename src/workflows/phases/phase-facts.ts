@@ -55,3 +55,7 @@ function missing(context: PhaseContext, phase: string): never {
 export function freezeIdOf({ migration }: PhaseContext): string {
   return `${migration.id}.${migration.attempt}.${migration.switchover}`
 }
+
+export function isFreezeOf(freezeId: string, migrationId: string): boolean {
+  return freezeId.startsWith(`${migrationId}.`)
+}
