@@ -26,9 +26,12 @@ interface Run {
   shutdown: AbortSignal
 }
 
-/** Throws only ShuttingDown, and faults of the database. */
-export async function runPhase(dependencies: PhaseDependencies, run: Run & { repeated: boolean }): Promise<Outcome> {
-  const { phase, migration, shutdown } = run
+/** `next`: what comes after it. Throws only ShuttingDown, and faults of the database. */
+export async function runPhase(
+  dependencies: PhaseDependencies,
+  run: Run & { repeated: boolean; next?: Phase | undefined },
+): Promise<Outcome> {
+  const { phase, next, migration, shutdown } = run
   const { store, settings } = dependencies
   const abort = new AbortController()
   const stop = () => abort.abort(shutdown.reason)
@@ -49,12 +52,16 @@ export async function runPhase(dependencies: PhaseDependencies, run: Run & { rep
     if (migration.state === 'PENDING') await store.write(migration, { patch: { state: 'RUNNING', startedAt: new Date() } })
     if (phase.control === 'PAUSABLE') await context.holdWhilePaused()
     // A hook has a time-out of its own.
-    await runHooks(context, phase.name, 'BEFORE')
+    if (!isCommitting(phase)) await runHooks(context, phase.name, 'BEFORE')
     if (phase.timeoutMs !== null)
       deadline = setTimeout(() => abort.abort(timedOut(phase.name, phase.timeoutMs ?? 0, 'so the migration is undone')), phase.timeoutMs)
     const outcome = await withRetries(dependencies, context, phase, () => phase.do(context))
     clearTimeout(deadline)
-    if (outcome.outcome === 'DONE') await runHooks(context, phase.name, 'AFTER')
+    if (outcome.outcome === 'DONE') {
+      await runHooks(context, phase.name, 'AFTER')
+      // Here, since from the next phase on nobody can cancel: a hook may take hours, and the service stands still.
+      if (next && isCommitting(next)) await runHooks(context, next.name, 'BEFORE')
+    }
     return outcome
   } catch (error) {
     if (shutdown.aborted) throw new ShuttingDown()
@@ -152,6 +159,10 @@ async function withRetries(
       await wait(delayMs, context.signal)
     }
   }
+}
+
+function isCommitting({ control }: Phase): boolean {
+  return control === 'COMMITTING'
 }
 
 function cancellable(phase: Phase): boolean {

@@ -59,6 +59,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
       migration: entered,
       steps,
       phase,
+      next: list[position + 1],
       repeated: step?.state === 'DOING',
       shutdown: shutdown.signal,
     })

@@ -288,6 +288,21 @@ describe('in a whole migration', () => {
     }
   })
 
+  test('one before the commit that never answers can be cancelled, and the source is in service again', async () => {
+    const stage = await setMigrationStage({ webhooks })
+    try {
+      receiver.answer = () => {}
+      const id = await stage.start({ hooks: [webhook({ phase: 'COMMIT', timeoutMs: 600_000, retries: 10 })] })
+      const end = stage.drive(stage.runner(), id)
+      await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBe(1)
+      await stage.operations.cancelMigration(operator, { idempotencyKey: 'cancel', migrationId: id })
+      expect(await end).toMatchObject({ state: 'CANCELLED' })
+      await expectUndone(stage)
+    } finally {
+      await stage.close()
+    }
+  })
+
   test('one that fails before the commit, with the policy FAIL, leaves the source in service', async () => {
     const stage = await setMigrationStage({ webhooks })
     try {
