@@ -11,9 +11,11 @@ export function idempotencyKey(t: InputFieldBuilder<ResolvedTypes, 'InputObject'
   })
 }
 
-/** @throws PortolanError INVALID_INPUT for an empty or overlong key. */
+/** @throws PortolanError INVALID_INPUT for an empty or overlong key, and for one that the database would not give back as it is. */
 export function checkedKey(input: { idempotencyKey: string }): string {
-  const { length } = input.idempotencyKey
-  if (length < 1 || length > 200) throw invalidInput(`must have 1 to 200 characters, and has ${length}`, ['input', 'idempotencyKey'])
-  return input.idempotencyKey
+  const key = input.idempotencyKey
+  const path = ['input', 'idempotencyKey']
+  if (key.length < 1 || key.length > 200) throw invalidInput(`must have 1 to 200 characters, and has ${key.length}`, path)
+  if (!key.isWellFormed() || key.includes('\0')) throw invalidInput('must be well-formed Unicode without NUL characters', path)
+  return key
 }

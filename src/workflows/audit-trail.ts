@@ -58,8 +58,8 @@ export function createAuditTrail(dependencies: { database: Database; sealKey: Se
       tokenName: token?.name ?? null,
       role: actor?.role ?? null,
       mutation,
-      subjectType: subject?.type ?? null,
-      subjectId: subject?.id ?? null,
+      subjectType: subject ? storable(subject.type) : null,
+      subjectId: subject ? storable(subject.id) : null,
       idempotencyKey: keyOf(input),
       input: inputText(input),
       ...result,
@@ -120,7 +120,15 @@ function subjectOf(answer: Record<string, string> | null): { type: string; id: s
 
 function keyOf(input: unknown): string | null {
   if (typeof input !== 'object' || input === null || !('idempotencyKey' in input)) return null
-  return typeof input.idempotencyKey === 'string' ? input.idempotencyKey.slice(0, 200) : null
+  return typeof input.idempotencyKey === 'string' ? storable(input.idempotencyKey.slice(0, 200)) : null
+}
+
+/**
+ * A client's text as the database gives it back, for the hash is of what is read: UTF-8 has no halves of surrogate pairs, and what follows a NUL is not read. Texts inside JSON are
+ * escaped.
+ */
+function storable(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '\ufffd')
 }
 
 /** What a refused client sends may be long, and the trail keeps it for ever. */

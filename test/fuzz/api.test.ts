@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import * as fc from 'fast-check'
 import { GraphQLError, isScalarType, type GraphQLObjectType } from 'graphql'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { schema } from '../../schema/index.ts'
 import { createAuthenticate } from '../../src/server/authenticate.ts'
@@ -143,6 +143,10 @@ describe('variables and scalars', () => {
       25,
     )
   }
+  test('what of it is in the audit trail is as it was written', async () => {
+    expect((await api.verifyAuditTrail()).broken).toBeNull()
+  })
+
   const position = fc.oneof(
     fc.tuple(fc.oneof(fc.constantFrom('1e999', '-0', '9007199254740993', '"\\u0000"', '"\\ud800"'), fc.json()), fc.json()),
     fc.tuple(fc.json(), fc.constantFrom('"id"', '"\\ud800"')),

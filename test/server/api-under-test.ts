@@ -11,6 +11,7 @@ import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { createApiServer } from '../../src/server/create-server.ts'
 import { createApiTokenOperations } from '../../src/workflows/api-token-operations.ts'
 import { createAuditTrail, type AuditTrail } from '../../src/workflows/audit-trail.ts'
+import { verifyAuditTrail, type AuditVerification } from '../../src/workflows/audit-verify.ts'
 import { createIdempotency } from '../../src/workflows/idempotency.ts'
 import type { Actor, Operations } from '../../src/workflows/operations.ts'
 
@@ -18,6 +19,7 @@ export interface ApiUnderTest {
   url: string
   db: Database
   audit: AuditTrail
+  verifyAuditTrail(): Promise<AuditVerification>
   dataDirectory: string
   /** Lines that the server logged, as `[level, fields, message]`. */
   logged: [string, object, string][]
@@ -79,6 +81,7 @@ export async function startApi(existingDirectory?: string): Promise<ApiUnderTest
     url: server.url,
     db,
     audit,
+    verifyAuditTrail: () => verifyAuditTrail({ database: db, sealKey, witness: null }),
     dataDirectory,
     logged,
     called,

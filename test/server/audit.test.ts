@@ -86,6 +86,26 @@ test('an input that is too long is not kept for ever', async () => {
   expect((await newest())?.input).toMatchObject({ tooLong: expect.stringMatching(/^\d{6} characters$/) as string })
 })
 
+test.for(['\ud800', `${'x'.repeat(199)}😀😀`, 'a\0b'])(
+  'the key %j, which no text in the database can be, leaves the trail sound',
+  async (key) => {
+    await pause('VIEWER', { idempotencyKey: key, migrationId: m1 })
+    expect(await newest()).toMatchObject({ errorCode: 'FORBIDDEN', input: { idempotencyKey: key } })
+    expect((await api.verifyAuditTrail()).broken).toBeNull()
+  },
+)
+
+test.for(['\ud800', 'a\0b'])('the key %j is refused', async (key) => {
+  await pause('OPERATOR', { idempotencyKey: key, migrationId: m1 })
+  expect(await newest()).toMatchObject({ outcome: 'REFUSED', errorCode: 'INVALID_INPUT', role: 'OPERATOR' })
+})
+
+test('an id with a NUL in it leaves the trail sound', async () => {
+  await pause('VIEWER', { idempotencyKey: 'k', migrationId: Buffer.from('Migration:a\0b').toString('base64') })
+  expect(await newest()).toMatchObject({ errorCode: 'FORBIDDEN', subjectId: expect.any(String) as string })
+  expect((await api.verifyAuditTrail()).broken).toBeNull()
+})
+
 test('filters, order and pages', async () => {
   const all = await read({ first: 100 })
   expect(all.totalCount).toBe(all.nodes.length)
