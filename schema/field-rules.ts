@@ -5,7 +5,7 @@
 import SchemaBuilder, { BasePlugin, type PothosOutputFieldConfig, type SchemaTypes } from '@pothos/core'
 import type { GraphQLFieldResolver } from 'graphql'
 import type { Context } from './context.ts'
-import { decodedId } from './global-id.ts'
+import { subjectIn } from './subject-in.ts'
 
 const roles = { viewer: 'VIEWER', operator: 'OPERATOR', admin: 'ADMIN' } as const
 
@@ -40,15 +40,6 @@ function declaredRole(field: { parentType: string; name: string; pothosOptions: 
   throw new Error(
     `${field.parentType}.${field.name} does not say who may use it: give it authScopes: { viewer: true }, or operator or admin.`,
   )
-}
-
-/** What the first id in the input names. */
-function subjectIn(input: Record<string, unknown>): { type: string; id: string } | undefined {
-  for (const [name, value] of Object.entries(input)) {
-    const decoded = name.endsWith('Id') && typeof value === 'string' && value.length <= 500 ? decodedId(value) : undefined
-    if (decoded) return { type: decoded.typename, id: decoded.id }
-  }
-  return undefined
 }
 
 declare global {

@@ -4,7 +4,8 @@ const secretName = /(options|secret|password|passphrase|private_?key|token|crede
 const jobData = /^(tasks|input|program|source|shared)$/i
 const addressName = /url$/i
 const deepest = 64
-const withheld = '[withheld]'
+/** Stands for what is not written down. */
+export const withheld = '[withheld]'
 
 /** The same value without its secrets: what is under a secret name is replaced, and of an address only its origin is kept. */
 export function withholdSecrets(value: unknown, depth = 0): unknown {

@@ -1,6 +1,8 @@
-import { getOperationAST, isObjectType, Kind, type DocumentNode, type ExecutionArgs, type GraphQLError } from 'graphql'
+import type { ExecutionArgs, GraphQLError } from 'graphql'
 import { isAsyncIterable, type Plugin } from 'graphql-yoga'
 import type { Context } from '../../schema/context.ts'
+import { subjectIn } from '../../schema/subject-in.ts'
+import { sentInputs } from './sent-inputs.ts'
 
 /**
  * Mutations that are refused as a whole, because their variables do not fit or because they ask for too much, never reach their fields, where the others are put into the audit
@@ -18,29 +20,15 @@ export function auditRefusedRequests(): Plugin<Context> {
   }
 }
 
-async function record(
-  { document, operationName, variableValues, contextValue, schema }: ExecutionArgs,
-  error: GraphQLError,
-): Promise<void> {
-  const { audit, actor } = contextValue as Context
-  const known = schema.getMutationType()
-  for (const mutation of mutationsIn(document, operationName)) {
-    if (!isObjectType(known) || !known.getFields()[mutation]) continue
+async function record(args: ExecutionArgs, error: GraphQLError): Promise<void> {
+  const { audit, actor } = args.contextValue as Context
+  for (const { mutation, input } of sentInputs(args)) {
     const refused = Object.assign(new Error(error.message), { extensions: { code: error.extensions?.['code'] ?? 'INVALID_REQUEST' } })
+    const subject = typeof input === 'object' && input !== null ? subjectIn(input) : undefined
     await audit
-      .attempt(
-        { actor, mutation, input: (variableValues as Record<string, unknown> | undefined)?.['input'] ?? variableValues ?? null },
-        () => Promise.reject(refused),
-      )
+      .attempt({ actor, mutation, input, subject }, () => Promise.reject(refused))
       .catch((thrown: unknown) => {
         if (thrown !== refused) throw thrown
       })
   }
-}
-
-/** Names of the root fields, those in fragments left out: they fail with the rest. */
-function mutationsIn(document: DocumentNode, operationName: string | null | undefined): string[] {
-  const operation = getOperationAST(document, operationName)
-  if (operation?.operation !== 'mutation') return []
-  return operation.selectionSet.selections.flatMap((selection) => (selection.kind === Kind.FIELD ? [selection.name.value] : []))
 }

@@ -74,6 +74,60 @@ test('a mutation that is refused before its field runs is written down too', asy
   expect(await newest()).toMatchObject({ mutation: 'pauseMigration', outcome: 'REFUSED', input: { secret: '[withheld]', migrationId: m1 } })
 })
 
+/** Each is sent without its $n, so that none of its fields runs. */
+const refusedWhole: [what: string, document: string, variables: object, entries: object[]][] = [
+  [
+    'a variable with a name of its own',
+    'mutation ($n: String!, $o: JSON!) { connectCloud(input: { idempotencyKey: "k", name: $n, pluginId: "p", options: $o }) { __typename } }',
+    { o: { secretAccessKey: 'hunter2' } },
+    [{ mutation: 'connectCloud', idempotencyKey: 'k', input: { idempotencyKey: 'k', pluginId: 'p', options: '[withheld]' } }],
+  ],
+  [
+    'a member of the input by a variable',
+    'mutation ($n: String!, $value: String!) { setWebhookSecret(input: { idempotencyKey: "k", name: $n, secret: $value }) { __typename } }',
+    { value: 'hunter2' },
+    [{ mutation: 'setWebhookSecret', input: { idempotencyKey: 'k', secret: '[withheld]' } }],
+  ],
+  [
+    'a literal, and a second mutation in a fragment',
+    `mutation ($n: String!, $m: ID!) { ...f ... { pauseMigration(input: { idempotencyKey: $n, migrationId: $m }) { __typename } } }
+     fragment f on Mutation { setWebhookSecret(input: { idempotencyKey: "k", name: $n, secret: "hunter2" }) { __typename } ...g ...g }
+     fragment g on Mutation { again: pauseMigration(input: { idempotencyKey: "again", migrationId: $m }) { __typename } }`,
+    { m: m1 },
+    [
+      { mutation: 'pauseMigration', subjectId: m1, idempotencyKey: null, input: { migrationId: m1 } },
+      { mutation: 'pauseMigration', subjectId: m1, idempotencyKey: 'again', input: { idempotencyKey: 'again', migrationId: m1 } },
+      { mutation: 'setWebhookSecret', subjectId: null, input: { idempotencyKey: 'k', secret: '[withheld]' } },
+    ],
+  ],
+  [
+    'a member that the input does not have',
+    'mutation ($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename } }',
+    { input: { idempotencyKey: 'k', name: { a: 'hunter2' }, option: { secretAccessKey: 'hunter2' } } },
+    [{ mutation: 'connectCloud', input: { idempotencyKey: 'k', name: '[withheld]', option: '[withheld]' } }],
+  ],
+  [
+    'an input as a text',
+    'mutation ($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename } }',
+    { input: '{"options":{"secretAccessKey":"hunter2"}}' },
+    [{ mutation: 'connectCloud', input: '[withheld]' }],
+  ],
+]
+test.for(refusedWhole)(
+  'what is refused before its fields run is known by them, without its credentials: %s',
+  async ([, document, variables, entries]) => {
+    const before = (await read()).totalCount
+    await api.post(tokens['OPERATOR']!, document, variables)
+    const { totalCount, nodes } = await read({ first: entries.length })
+    expect(totalCount).toBe(before + entries.length)
+    for (const [place, entry] of entries.entries()) {
+      expect(nodes[place]).toMatchObject({ outcome: 'REFUSED', ...entry })
+      expect(nodes[place]?.input).toEqual((entry as Entry).input)
+    }
+    expect(JSON.stringify(nodes)).not.toContain('hunter2')
+  },
+)
+
 test('credentials of a cloud do not reach the trail', async () => {
   const options = { host: 'cloud.example', nested: { apiKey: 'hunter2' } }
   const connect = 'mutation ($input: ConnectCloudInput!) { connectCloud(input: $input) { __typename } }'
