@@ -12,7 +12,7 @@ import { createGraphqlHandler } from './graphql-handler.ts'
 import { createTurns, mayBeLarge } from './large-bodies.ts'
 import type { Log } from './log.ts'
 import { createMetrics } from './metrics.ts'
-import { isStream, refuse, say } from './responses.ts'
+import { cutOff, isStream, refuse, say } from './responses.ts'
 import { createTokenSessions } from './token-sessions.ts'
 import { serveWebSockets } from './websocket.ts'
 
@@ -61,8 +61,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     if (pathname === '/ready') return (await isReady()) ? say(response, 200, 'ready') : say(response, 503, 'not ready')
     if (pathname === '/' && asksForPage(request)) return void response.writeHead(302, { location: endpoint }).end()
     if (pathname === endpoint && asksForPage(request)) return answerWithPage(request, response)
-    // What is answered at once ends by itself; a stream would go on.
-    const session = await sessions.open(request.headers.authorization, () => isStream(response) && response.destroy())
+    const session = await sessions.open(request.headers.authorization, () => cutOff(request, response))
     if (!session) return refuse(response)
     response.once('close', session.forget)
     const { actor } = session

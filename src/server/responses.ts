@@ -1,4 +1,7 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+/** How often an answer is looked at that may yet become a stream. */
+const becomesStreamMs = 100
 
 export function say(response: ServerResponse, status: number, sentence: string): void {
   response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }).end(`${sentence}\n`)
@@ -16,4 +19,14 @@ export function refuse(response: ServerResponse): void {
 /** Whether its body has begun and not ended: of what this server answers, subscriptions only (the rest is written in one go). */
 export function isStream(response: ServerResponse): boolean {
   return response.headersSent && !response.writableEnded
+}
+
+/**
+ * For a request that may no longer be carried out: one that is not wholly here yet and a stream are cut off, with their connection, and so is an answer that becomes a stream. What is
+ * answered in one go ends by itself. Not by the response: one behind another on its connection can't be ended before that one is.
+ */
+export function cutOff(request: IncomingMessage, response: ServerResponse): void {
+  if (response.writableEnded || request.socket.destroyed) return
+  if (!request.complete || isStream(response)) request.socket.destroy()
+  else setTimeout(() => cutOff(request, response), becomesStreamMs).unref()
 }

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { and, eq, isNotNull, lt } from 'drizzle-orm'
 import type { Change, Database, Transaction } from '../database/client.ts'
+import { apiTokens } from '../database/tables/api-token.ts'
 import { auditEntries } from '../database/tables/audit.ts'
 import { idempotencyKeys } from '../database/tables/idempotency-key.ts'
 import { PortolanError } from '../domain/errors.ts'
@@ -20,7 +21,7 @@ type Answer = Record<string, string>
 export interface Idempotency {
   /**
    * Runs `work` unless the key was used. Its writes go through `commit`, in one transaction with the key and the entry in the audit trail: when two requests with one key
-   * come at once, the second one's writes are undone, and it gets the first one's answer.
+   * come at once, the second one's writes are undone, and it gets the first one's answer. Of a token that was revoked by then nothing is written.
    */
   once<A extends Answer>(
     actor: Actor,
@@ -75,6 +76,7 @@ export function createIdempotency(
       try {
         return await work(async (write, changed) => {
           const { answer, position } = await database.transaction(async (tx) => {
+            await requireNotRevoked(tx, actor)
             const answer = await write(tx)
             // Sealed, since an input may hold credentials, and a bare hash of a weak one could be guessed.
             const sealedHash = sealKey.seal(inputHash, hashContext(actor, key))
@@ -95,6 +97,19 @@ export function createIdempotency(
       }
     },
   }
+}
+
+/** A request may be let in long before its writes: its token counts when they are made. */
+async function requireNotRevoked(tx: Transaction, { tokenId }: Actor): Promise<void> {
+  const [revoked] = await tx
+    .select({ id: apiTokens.id })
+    .from(apiTokens)
+    .where(and(eq(apiTokens.id, tokenId), isNotNull(apiTokens.revokedAt)))
+  if (!revoked) return
+  throw new PortolanError('NOT_ALLOWED_NOW', 'The token was revoked; nothing was changed.', {
+    retryable: false,
+    remedy: 'Send the request with another token.',
+  })
 }
 
 function hashContext(actor: Actor, key: string): string {

@@ -1,10 +1,12 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createClient } from 'graphql-ws'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { WebSocket } from 'ws'
 import { apiTokens } from '../../src/database/tables/api-token.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
-import { seed } from './seed.ts'
+import { idOf, seed } from './seed.ts'
 
 let api: ApiUnderTest
 let admin: string
@@ -73,6 +75,61 @@ test.for(['this', 'another'])(
     await expect(cut()).rejects.toThrow(/terminated/)
   },
 )
+
+const refresh = `mutation { refreshTopology(input: { idempotencyKey: "k", cloudId: "${idOf('Cloud', 'east')}" }) { __typename } }`
+const subscription = 'subscription { topologyChanges { readAt } }'
+/** The bytes of a POST. */
+const posted = (token: string | null, query: string, accept = 'application/json') => {
+  const body = JSON.stringify({ query })
+  return `POST /graphql HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nAccept: ${accept}\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+}
+const heldBack: [what: string, before: string, query: string, accept?: string][] = [
+  ['a mutation', '', refresh],
+  ['a mutation behind one that is under way on its connection', refresh, refresh],
+  ['a subscription', '', subscription, 'text/event-stream'],
+]
+test.for(heldBack)('%s whose last byte comes after its token was revoked is not carried out', async ([, before, query, accept]) => {
+  const { token, apiToken } = await make('OPERATOR')
+  const called = () => api.called.filter(([name]) => name === 'refreshTopology').length
+  const calledBefore = called()
+  let release = () => {}
+  api.behave({ refreshTopology: (_, { cloudId }) => new Promise((done) => (release = () => done({ cloudId }))) })
+  const socket = connect({ port: Number(new URL(api.url).port), host: '127.0.0.1' }).on('error', () => {})
+  const closed = once(socket, 'close')
+  let heard = ''
+  socket.setEncoding('utf8').on('data', (text: string) => (heard += text))
+  const bytes = posted(token, query, accept)
+  socket.write((before && posted(token, before)) + bytes.slice(0, -1))
+  await vi.waitFor(() => expect(called()).toBe(calledBefore + (before ? 1 : 0)))
+  await delay(100)
+  await end(apiToken.id)
+  await delay(100)
+  socket.write(bytes.slice(-1))
+  try {
+    await Promise.race([closed, delay(5_000).then(() => Promise.reject(new Error(`It is open, and said: ${heard}`)))])
+  } finally {
+    release()
+    socket.destroy()
+    api.behave({})
+  }
+  expect(heard).toBe('')
+  expect(called()).toBe(calledBefore + (before ? 1 : 0))
+  expect(api.logged.filter(([level]) => level === 'error')).toEqual([])
+})
+
+test('a mutation that is under way when its token is revoked is answered', async () => {
+  const { token, apiToken } = await make('OPERATOR')
+  const { promise, resolve } = Promise.withResolvers<{ cloudId: string }>()
+  const started = Promise.withResolvers<void>()
+  api.behave({ refreshTopology: () => (started.resolve(), promise) })
+  const answer = api.run(token!, refresh)
+  await started.promise
+  await end(apiToken.id)
+  await delay(250)
+  resolve({ cloudId: 'east' })
+  expect(await answer).toEqual({ data: { refreshTopology: { __typename: 'RefreshTopologySuccess' } } })
+  api.behave({})
+})
 
 test('a WebSocket is closed when its token is revoked, and others stay open', async () => {
   const [{ token, apiToken }, kept] = [await make('VIEWER'), await make('VIEWER')]

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { apiTokens } from '../../src/database/tables/api-token.ts'
 import { idempotencyKeys } from '../../src/database/tables/idempotency-key.ts'
 import { auditedDatabase, somebody, type AuditedDatabase } from './support/audited-database.ts'
 
@@ -36,6 +37,18 @@ test('a key that was used before a restart answers as the first time after it', 
   expect(done).toBe(count)
   await expect(send('k', { migrationId: 'another' })).rejects.toMatchObject({ code: 'IDEMPOTENCY_KEY_REUSED' })
   expect(await running!.verify()).toEqual({ entries: 1, broken: null })
+})
+
+test('a token that was revoked since its request was let in changes nothing', async () => {
+  const { database } = await restart()
+  const token = { id: somebody.tokenId, name: 'n', role: somebody.role, hash: 'h', createdAt: new Date() }
+  await database.write((orm) => [orm.insert(apiTokens).values(token)])
+  await send('before')
+  const count = done
+  await database.write((orm) => [orm.update(apiTokens).set({ revokedAt: new Date() })])
+  await expect(send('after')).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringContaining('revoked') as string })
+  expect(done).toBe(count)
+  expect((await database.select().from(idempotencyKeys)).map(({ key }) => key)).toEqual(['before'])
 })
 
 test('an answer is kept for seven days; later its key is refused, and the request is not carried out again', async () => {
