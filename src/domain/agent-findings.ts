@@ -15,6 +15,9 @@ export interface AgentGuest {
 /** What an agent needs beside what it has when it says hello, in bytes. */
 const agentHeadroomBytes = 24 * 1024 * 1024
 
+/** Their drivers in Linux have no `freeze_fs`, so FIFREEZE answers EOPNOTSUPP. A partition of EFI's is mounted so by most cloud images, also where they boot by BIOS. */
+const neverFrozen: ReadonlySet<string> = new Set(['vfat', 'msdos', 'exfat', 'ntfs', 'ntfs3', 'fuseblk'])
+
 /** The second part of pre-flight, once the agents are in both guests. Swap on the disk is written behind the freeze, so it is refused. */
 export function agentFindings(
   source: AgentGuest,
@@ -44,6 +47,16 @@ export function agentFindings(
       message: 'The source swaps to the disk that is to be copied, and freezing does not stop swapping.',
       remedy: 'Switch the swap off in the guest (swapoff -a) for the time of the move.',
     })
+  const unfreezable = root?.mounts.filter(({ readOnly, fsType }) => !readOnly && fsType !== undefined && neverFrozen.has(fsType)) ?? []
+  if (unfreezable.length > 0) {
+    const places = unfreezable.map(({ path, fsType }) => `${path} (${fsType})`).join(', ')
+    found.push({
+      code: 'FILE_SYSTEM_NOT_FREEZABLE',
+      severity: 'BLOCKER',
+      message: `The source's disk holds ${places}, which Linux can't freeze, so no copy of one moment could be made of it.`,
+      remedy: `Unmount it in the guest for the time of the move, or make it read-only (mount -o remount,ro ${unfreezable[0]!.path}).`,
+    })
+  }
   const why = root && fixUpHindrance(root)
   if (why)
     found.push({

@@ -99,6 +99,18 @@ describe('what the agents found', () => {
     expect(agentFindings({ ...guest, ...change }, guest)).toContainEqual(expect.objectContaining({ code }))
   })
 
+  test('refuses a source with a file system that can not be frozen, where it is written to', () => {
+    const root = rootOn({ device: '/dev/vda1', fsType: 'ext4' })
+    const withEfi = (readOnly: boolean) => {
+      const efi = { path: '/boot/efi', device: '/dev/vda15', fsType: 'vfat', readOnly }
+      return agentFindings({ ...guest, disks: [{ ...root, mounts: [...root.mounts, efi] }] }, guest)
+    }
+    expect(withEfi(false)).toMatchObject([
+      { code: 'FILE_SYSTEM_NOT_FREEZABLE', severity: 'BLOCKER', message: expect.stringContaining('/boot/efi (vfat)') },
+    ])
+    expect(withEfi(true)).toEqual([])
+  })
+
   test('refuses other addresses for a root that can not be opened', () => {
     const onLvm = { ...guest, disks: [rootOn({ device: '/dev/mapper/vg-root', fsType: 'xfs' })] }
     expect(agentFindings(onLvm, guest)).toMatchObject([{ severity: 'WARNING' }])
