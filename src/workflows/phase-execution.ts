@@ -1,4 +1,5 @@
 /** Runs one phase, or its undo: time-out, cancellation, retries. Whatever happens, it returns or throws only after the phase's own code has ended. */
+import { isDatabaseFault } from '../database/database-fault.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { ProviderError } from '../plugin-sdk/index.ts'
 import { failureOf, isOutOfReach } from './failure.ts'
@@ -65,6 +66,8 @@ export async function runPhase(
     return outcome
   } catch (error) {
     if (shutdown.aborted) throw new ShuttingDown()
+    // What was to be written down could not be: the phase is repeated once it can.
+    if (isDatabaseFault(error)) throw error
     // It tries again for ever, so what it throws is a fault of the database: there is no way back that this could begin.
     if (phase.control === 'FORWARD_ONLY') throw error
     return { outcome: 'FAILED', error: failureOf(abort.signal.aborted ? abort.signal.reason : error) }

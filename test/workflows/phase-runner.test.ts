@@ -1,5 +1,6 @@
+import { LibsqlError } from '@libsql/client'
+import { DrizzleQueryError, eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { eq } from 'drizzle-orm'
 import { AgentError } from '../../src/agent-gateway/agent-error.ts'
 import { clouds } from '../../src/database/tables/cloud.ts'
 import { migrationEvents } from '../../src/database/tables/migration.ts'
@@ -695,6 +696,24 @@ describe('a cancel', () => {
     expect(Object.values(stage.world.look().machines).map(({ power }) => power)).toEqual(['STOPPED'])
     await end
   })
+})
+
+test.each([
+  ['is away for a moment', 'COMPLETED', new DrizzleQueryError('update migrations', [], new TypeError('fetch failed'))],
+  ['is full for a moment', 'COMPLETED', new LibsqlError('database or disk is full', 'SQLITE_FULL')],
+  ['refuses what is wrong in itself', 'FAILED', new LibsqlError('NOT NULL constraint failed', 'SQLITE_CONSTRAINT_NOTNULL')],
+])('a database that %s while rounds run leaves the migration %s', async (_, state, fault) => {
+  let failures = 0
+  hook = (call, when) => {
+    if (call === 'SOURCE.round.run' && when === 'after' && failures === 0) failures = 1
+  }
+  const { write } = stage.store
+  stage.store.write = (...asked) => (failures === 1 && failures++ ? Promise.reject(fault) : write(...asked))
+  const runner = stage.runner()
+  const id = await stage.start()
+  // As the engine does.
+  await expect.poll(async () => (await stage.drive(runner, id).catch(() => null))?.state, { timeout: 20_000 }).toBe(state)
+  expect(failures).toBe(2)
 })
 
 test('a database that fails in the freeze does not hold the source: it is thawed within its lease, and moves in another switchover once that is back', async () => {
