@@ -3,6 +3,7 @@ import type { Downtime } from '../src/domain/migration.ts'
 import type { MigrationRequest } from '../src/domain/migration-request.ts'
 import { migrations } from '../src/database/tables/migration.ts'
 import { builder } from './builder.ts'
+import { cappedInt } from './capped-int.ts'
 import { Cloud } from './cloud.ts'
 import { ErrorInterface, errorValue } from './errors.ts'
 import { FindingType } from './finding.ts'
@@ -26,18 +27,20 @@ import { heardOf } from '../src/domain/phase-activity.ts'
 import { errorCodes } from '../src/domain/errors.ts'
 
 const DowntimeType = builder.objectRef<Downtime>('Downtime').implement({
-  description: 'How the downtime is made up, from the freeze of the source to the exposed destination. All in milliseconds.',
+  description:
+    'How the downtime is made up, from the freeze of the source to the exposed destination. All in milliseconds; each at most 2,147,483,647.',
   fields: (t) => ({
-    freezeMs: t.exposeInt('freezeMs', { description: 'Holding the writes in the source, in milliseconds.' }),
-    transferMs: t.exposeInt('transferMs', { description: 'Copying the remainder, in milliseconds.' }),
-    verifyMs: t.exposeInt('verifyMs', { description: "Comparing both sides' hash trees, in milliseconds." }),
-    bootMs: t.exposeInt('bootMs', {
+    freezeMs: t.int({ description: 'Holding the writes in the source, in milliseconds.', resolve: ({ freezeMs }) => cappedInt(freezeMs) }),
+    transferMs: t.int({ description: 'Copying the remainder, in milliseconds.', resolve: ({ transferMs }) => cappedInt(transferMs) }),
+    verifyMs: t.int({ description: "Comparing both sides' hash trees, in milliseconds.", resolve: ({ verifyMs }) => cappedInt(verifyMs) }),
+    bootMs: t.int({
       description: 'Suspending the source and booting the destination from the copied disk, in milliseconds.',
+      resolve: ({ bootMs }) => cappedInt(bootMs),
     }),
-    healthMs: t.exposeInt('healthMs', { description: 'Health check, commit and exposure, in milliseconds.' }),
+    healthMs: t.int({ description: 'Health check, commit and exposure, in milliseconds.', resolve: ({ healthMs }) => cappedInt(healthMs) }),
     totalMs: t.int({
       description: 'The sum of all parts, in milliseconds.',
-      resolve: (parts) => parts.freezeMs + parts.transferMs + parts.verifyMs + parts.bootMs + parts.healthMs,
+      resolve: (parts) => cappedInt(parts.freezeMs + parts.transferMs + parts.verifyMs + parts.bootMs + parts.healthMs),
     }),
   }),
 })
@@ -141,15 +144,17 @@ Migration.implement({
     permittedDowntimeMs: t.exposeInt('permittedDowntimeMs', {
       description: 'The criterion is `estimatedRemainingMs <= permittedDowntimeMs`. In milliseconds.',
     }),
-    estimatedRemainingMs: t.exposeInt('estimatedRemainingMs', {
+    estimatedRemainingMs: t.int({
       nullable: true,
       description:
-        'Downtime that a cutover would take now, by estimate: freeze, transfer, verification and boot, in milliseconds; null before there is one.',
+        'Downtime that a cutover would take now, by estimate: freeze, transfer, verification and boot, in milliseconds, at most 2,147,483,647; null before there is one.',
+      resolve: ({ estimatedRemainingMs }) => (estimatedRemainingMs === null ? null : cappedInt(estimatedRemainingMs)),
     }),
-    etaMs: t.exposeInt('etaMs', {
+    etaMs: t.int({
       nullable: true,
       description:
-        'Estimated time until it is ready to cut over, in milliseconds, from the rate of copy against the rate of change; null where there is no estimate, or it never comes at these rates.',
+        'Estimated time until it is ready to cut over, in milliseconds, at most 2,147,483,647, from the rate of copy against the rate of change; null where there is no estimate, or it never comes at these rates.',
+      resolve: ({ etaMs }) => (etaMs === null ? null : cappedInt(etaMs)),
     }),
     rateBytesPerSecond: t.exposeFloat('rateBytesPerSecond', {
       nullable: true,
@@ -209,8 +214,8 @@ Migration.implement({
     updatedAt: t.expose('updatedAt', { type: 'DateTime', description: 'When anything of it last changed.' }),
     durationMs: t.int({
       nullable: true,
-      description: 'From its start to its end, in milliseconds; null while it runs.',
-      resolve: (row) => (row.startedAt && row.endedAt ? row.endedAt.getTime() - row.startedAt.getTime() : null),
+      description: 'From its start to its end, in milliseconds, at most 2,147,483,647; null while it runs.',
+      resolve: (row) => (row.startedAt && row.endedAt ? cappedInt(row.endedAt.getTime() - row.startedAt.getTime()) : null),
     }),
   }),
 })

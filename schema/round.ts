@@ -2,6 +2,7 @@ import { resolveOffsetConnection } from '@pothos/plugin-relay'
 import { and, count, desc, eq } from 'drizzle-orm'
 import { rounds } from '../src/database/tables/migration.ts'
 import { builder } from './builder.ts'
+import { cappedInt } from './capped-int.ts'
 import { connectionType } from './connection-type.ts'
 import { checkPageSizes, pageComplexity } from './connection.ts'
 import { describedEnum } from './described-enum.ts'
@@ -39,7 +40,11 @@ const Round = builder.objectRef<RoundRow>('Round').implement({
       type: 'ByteCount',
       description: 'Bytes that the destination has re-read from its own disk and found right.',
     }),
-    durationMs: t.exposeInt('durationMs', { nullable: true, description: 'How long it took, in milliseconds; null while it runs.' }),
+    durationMs: t.int({
+      nullable: true,
+      description: 'How long it took, in milliseconds, at most 2,147,483,647; null while it runs.',
+      resolve: ({ durationMs }) => (durationMs === null ? null : cappedInt(durationMs)),
+    }),
     startedAt: t.expose('startedAt', { type: 'DateTime', description: 'When it began.' }),
   }),
 })

@@ -12,8 +12,10 @@ export interface RemainingEstimate {
   healthMs: number
 }
 
+/** A safe integer: a row with more could not be read. */
 export function estimatedRemainingMs(estimate: RemainingEstimate): number {
-  return Math.ceil(estimate.freezeMs + estimate.transferMs + estimate.verifyMs + estimate.bootMs + estimate.healthMs)
+  const { freezeMs, transferMs, verifyMs, bootMs, healthMs } = estimate
+  return Math.min(Math.ceil(freezeMs + transferMs + verifyMs + bootMs + healthMs), Number.MAX_SAFE_INTEGER)
 }
 
 /** The criterion: `estimated remaining time <= permitted downtime`. */

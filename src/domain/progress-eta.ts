@@ -12,7 +12,7 @@ const longestSeriesRounds = 10_000
 
 /**
  * How long until the copy may be cut over: this round, and those after it, each of which sends what changed during the one before. Null when that never comes at these
- * rates, or nothing moves. Pure.
+ * rates, or nothing moves. A safe integer: a row with more could not be read. Pure.
  */
 export function timeUntilReadyMs({
   leftBytes,
@@ -27,7 +27,7 @@ export function timeUntilReadyMs({
   let totalMs = roundMs
   for (let round = 0; round < longestSeriesRounds; round++) {
     const nextMs = roundMs * share
-    if (nextMs <= permittedTransferMs) return Math.round(totalMs)
+    if (nextMs <= permittedTransferMs) return Math.min(Math.round(totalMs), Number.MAX_SAFE_INTEGER)
     if (share >= 1) return null
     totalMs += nextMs
     roundMs = nextMs

@@ -10,6 +10,7 @@ describe('the criterion', () => {
 
   test('counts freeze, transfer, verification, boot and health check', () => {
     expect(estimatedRemainingMs(estimate)).toBe(10_001)
+    expect(estimatedRemainingMs({ ...estimate, transferMs: 1e17 })).toBe(Number.MAX_SAFE_INTEGER)
   })
 
   test('holds when the estimate is at most the permitted downtime', () => {

@@ -22,3 +22,7 @@ test('where it changes as fast as it is copied, it never comes, unless the rest 
   expect(timeUntilReadyMs({ ...pace, rateBytesPerSecond: 0 })).toBeNull()
   expect(timeUntilReadyMs({ ...pace, permittedTransferMs: 0 })).toBeNull()
 })
+
+test('it is a safe integer, however slow it goes', () => {
+  expect(timeUntilReadyMs({ ...pace, leftBytes: 1e15, rateBytesPerSecond: 1 })).toBe(Number.MAX_SAFE_INTEGER)
+})

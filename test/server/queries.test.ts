@@ -1,7 +1,7 @@
 import { printSchema } from 'graphql'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { schema } from '../../schema/index.ts'
-import { migrations } from '../../src/database/tables/migration.ts'
+import { migrations, rounds } from '../../src/database/tables/migration.ts'
 import { exampleTabs } from '../../src/server/graphiql-examples.ts'
 import { startApi, type ApiUnderTest } from './api-under-test.ts'
 import { idOf, migration, seed } from './seed.ts'
@@ -114,6 +114,52 @@ test('a failed migration shows its typed error, and equal roots as verified', as
       retryable: true,
       path: [],
     },
+  })
+})
+
+test('times beyond what an Int can say are shown as the most that it can, and parts of a millisecond as none', async () => {
+  const ms = 3_000_000_000
+  const most = 2_147_483_647
+  const startedAt = new Date('2026-11-22T14:00:00Z')
+  await api.db.write((orm) => [
+    orm.insert(migrations).values(
+      migration('long', {
+        etaMs: ms,
+        estimatedRemainingMs: ms,
+        downtime: { freezeMs: ms, transferMs: ms, verifyMs: ms, bootMs: ms, healthMs: 0.4 },
+        startedAt,
+        endedAt: new Date(startedAt.getTime() + ms),
+      }),
+    ),
+    orm.insert(rounds).values({
+      migrationId: 'long',
+      attempt: 1,
+      round: 0,
+      mode: 'FULL',
+      state: 'DONE',
+      scannedBytes: 1,
+      totalBytes: 1,
+      changedBytes: 1,
+      bytesSent: 1,
+      verifiedBytes: 1,
+      durationMs: ms,
+      startedAt,
+    }),
+  ])
+  const { data, errors } = await api.run<{ migration: unknown }>(
+    viewer,
+    `query ($id: ID!) { migration(id: $id) {
+      etaMs estimatedRemainingMs durationMs downtime { freezeMs transferMs verifyMs bootMs healthMs totalMs } currentRound { durationMs }
+    } }`,
+    { id: idOf('Migration', 'long') },
+  )
+  expect(errors).toBeUndefined()
+  expect(data.migration).toEqual({
+    etaMs: most,
+    estimatedRemainingMs: most,
+    durationMs: most,
+    downtime: { freezeMs: most, transferMs: most, verifyMs: most, bootMs: most, healthMs: 0, totalMs: most },
+    currentRound: { durationMs: most },
   })
 })
 
