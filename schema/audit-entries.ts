@@ -1,6 +1,7 @@
 import { encodeGlobalID } from '@pothos/plugin-relay'
-import { and, eq, gte, inArray, lt } from 'drizzle-orm'
+import { and, eq, gte, lt } from 'drizzle-orm'
 import { auditEntries } from '../src/database/tables/audit.ts'
+import { anyOf } from './any-of.ts'
 import { ApiToken } from './api-tokens.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
@@ -8,6 +9,7 @@ import { page, pageComplexity, type RowOrder } from './connection.ts'
 import { describedEnum } from './described-enum.ts'
 import { decodedId, rowIdOf } from './global-id.ts'
 import { invalidInput } from './invalid-input.ts'
+import { limits } from './limits.ts'
 import { Role } from './role.ts'
 import { rowNode } from './row-node.ts'
 
@@ -79,7 +81,7 @@ const AuditEntryFilter = builder.inputType('AuditEntryFilter', {
   description: 'Which entries: those that meet every condition given.',
   fields: (t) => ({
     apiTokenId: t.id({ description: 'Sent with this token.' }),
-    mutations: t.stringList({ description: 'Of any of these mutations.' }),
+    mutations: t.stringList({ description: `Of any of these mutations, ${limits.filterValues} different ones at most.` }),
     outcomes: t.field({ type: [AuditOutcome], description: 'With any of these outcomes.' }),
     subjectId: t.id({ description: 'About the object with this `id`.' }),
     since: t.field({ type: 'DateTime', description: 'At this moment or later.' }),
@@ -109,8 +111,8 @@ builder.queryField('auditEntries', (t) =>
           args,
           where: [
             filter?.apiTokenId ? eq(auditEntries.tokenId, rowIdOf('ApiToken', filter.apiTokenId, ['filter', 'apiTokenId'])) : undefined,
-            filter?.mutations ? inArray(auditEntries.mutation, filter.mutations) : undefined,
-            filter?.outcomes ? inArray(auditEntries.outcome, filter.outcomes) : undefined,
+            anyOf(auditEntries.mutation, filter?.mutations, ['filter', 'mutations']),
+            anyOf(auditEntries.outcome, filter?.outcomes, ['filter', 'outcomes']),
             filter?.subjectId ? about(filter.subjectId) : undefined,
             filter?.since ? gte(auditEntries.at, filter.since) : undefined,
             filter?.before ? lt(auditEntries.at, filter.before) : undefined,

@@ -1,4 +1,5 @@
 import { PortolanError } from '../src/domain/errors.ts'
+import { nestsWithin } from '../src/domain/nests-within.ts'
 import type { Operations } from '../src/workflows/operations.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
@@ -6,6 +7,7 @@ import { acting, payload } from './errors.ts'
 import { rowIdOf } from './global-id.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
 import { invalidInput } from './invalid-input.ts'
+import { limits } from './limits.ts'
 
 function cloudSuccess(name: string, description: string) {
   return builder.objectRef<{ cloudId: string }>(name).implement({
@@ -23,8 +25,7 @@ const ConnectCloudInput = builder.inputType('ConnectCloudInput', {
     options: t.field({
       type: 'JSON',
       required: true,
-      description:
-        'What the plugin asks for, credentials included; `Plugin.optionsSchema` describes it. Sealed at rest, and never shown again.',
+      description: `What the plugin asks for, credentials included, nested ${limits.optionsDepth} levels at most; \`Plugin.optionsSchema\` describes it. Sealed at rest, and never shown again.`,
     }),
   }),
 })
@@ -40,6 +41,8 @@ builder.mutationField('connectCloud', (t) =>
       acting(async () => {
         const { length } = input.name
         if (length < 1 || length > 100) throw invalidInput(`must have 1 to 100 characters, and has ${length}`, ['input', 'name'])
+        if (!nestsWithin(input.options, limits.optionsDepth))
+          throw invalidInput(`nests more than ${limits.optionsDepth} levels`, ['input', 'options'])
         const wanted = {
           idempotencyKey: checkedKey(input),
           name: input.name,

@@ -1,10 +1,11 @@
-import { inArray } from 'drizzle-orm'
 import { clouds } from '../src/database/tables/cloud.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity, type RowOrder } from './connection.ts'
 import { containing } from './containing.ts'
 import { describedEnum } from './described-enum.ts'
+import { limits } from './limits.ts'
 import { rowNode } from './row-node.ts'
 
 type CloudRow = typeof clouds.$inferSelect
@@ -55,7 +56,7 @@ const CloudFilter = builder.inputType('CloudFilter', {
   fields: (t) => ({
     nameContains: t.string({ description: 'Part of the name, upper or lower case.' }),
     states: t.field({ type: [CloudState], description: 'Any of these states.' }),
-    pluginIds: t.stringList({ description: "Any of these plugins' short names." }),
+    pluginIds: t.stringList({ description: `Any of these plugins' short names, ${limits.filterValues} different ones at most.` }),
   }),
 })
 
@@ -75,8 +76,8 @@ builder.queryField('clouds', (t) =>
           args,
           where: [
             containing(clouds.name, args.filter?.nameContains),
-            args.filter?.states ? inArray(clouds.state, args.filter.states) : undefined,
-            args.filter?.pluginIds ? inArray(clouds.pluginId, args.filter.pluginIds) : undefined,
+            anyOf(clouds.state, args.filter?.states, ['filter', 'states']),
+            anyOf(clouds.pluginId, args.filter?.pluginIds, ['filter', 'pluginIds']),
           ],
           order: orders[args.orderBy],
           orderValue: (row) => (args.orderBy === 'CONNECTED_AT_DESC' ? row.connectedAt.getTime() : row.name),

@@ -97,7 +97,12 @@ function encodeCursor(position: [string | number, string]): string {
 function decodeCursor(argument: string, cursor: string): [string | number, string] {
   try {
     const position: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString())
-    if (Array.isArray(position) && position.length === 2 && /string|number/.test(typeof position[0]) && typeof position[1] === 'string')
+    if (
+      Array.isArray(position) &&
+      position.length === 2 &&
+      (typeof position[0] === 'string' || Number.isFinite(position[0])) &&
+      typeof position[1] === 'string'
+    )
       return position as [string | number, string]
   } catch {
     // falls to the sentence below: what can't be read is no cursor

@@ -1,5 +1,6 @@
-import { eq, inArray } from 'drizzle-orm'
+import { eq } from 'drizzle-orm'
 import { migrationEvents } from '../src/database/tables/migration.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity, type RowOrder } from './connection.ts'
@@ -78,8 +79,8 @@ builder.objectField(Migration, 'events', (t) =>
           args,
           where: [
             eq(migrationEvents.migrationId, migration.id),
-            args.filter?.kinds ? inArray(migrationEvents.kind, args.filter.kinds) : undefined,
-            args.filter?.phases ? inArray(migrationEvents.phase, args.filter.phases) : undefined,
+            anyOf(migrationEvents.kind, args.filter?.kinds, ['filter', 'kinds']),
+            anyOf(migrationEvents.phase, args.filter?.phases, ['filter', 'phases']),
           ],
           order: orders[args.orderBy],
           orderValue: (row) => row.sequence,

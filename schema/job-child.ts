@@ -1,6 +1,7 @@
-import { eq, inArray } from 'drizzle-orm'
+import { eq } from 'drizzle-orm'
 import { jobChildren } from '../src/database/tables/job.ts'
 import type { ChildState } from '../src/domain/job.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { ChildOriginEnum } from './child-origin.ts'
 import { Cloud } from './cloud.ts'
@@ -60,7 +61,7 @@ builder.objectField(Job, 'children', (t) =>
       resolve: ({ id }, args, { db }) =>
         page<typeof jobChildren.$inferSelect>(db, jobChildren, {
           args,
-          where: [eq(jobChildren.jobId, id), args.states ? inArray(jobChildren.state, args.states) : undefined],
+          where: [eq(jobChildren.jobId, id), anyOf(jobChildren.state, args.states, ['states'])],
           order: { column: jobChildren.ordinal, direction: 'ASC' },
           orderValue: ({ ordinal }) => ordinal,
         }),

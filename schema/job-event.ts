@@ -1,6 +1,7 @@
-import { and, count, eq, inArray } from 'drizzle-orm'
+import { and, count, eq } from 'drizzle-orm'
 import { jobEvents } from '../src/database/tables/job.ts'
 import type { JobEventKind } from '../src/domain/job.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { pageComplexity } from './connection.ts'
@@ -53,7 +54,7 @@ builder.objectField(Job, 'events', (t) =>
       complexity: pageComplexity,
       args: { kinds: t.arg({ type: [EventKind], description: 'Only those of one of these kinds.' }) },
       resolve: ({ id }, args, { db }) => {
-        const those = and(eq(jobEvents.jobId, id), args.kinds ? inArray(jobEvents.kind, args.kinds) : undefined)
+        const those = and(eq(jobEvents.jobId, id), anyOf(jobEvents.kind, args.kinds, ['kinds']))
         return numberedPage<Row>({
           args,
           column: jobEvents.sequence,

@@ -1,5 +1,6 @@
-import { and, count, eq, inArray } from 'drizzle-orm'
+import { and, count, eq } from 'drizzle-orm'
 import { jobTaskLogs, jobTasks } from '../src/database/tables/job.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { pageComplexity } from './connection.ts'
@@ -108,7 +109,7 @@ builder.objectFields(Job, (t) => ({
       complexity: pageComplexity,
       args: { states: t.arg({ type: [TaskStateEnum], description: 'Only those in one of these states.' }) },
       resolve: ({ id }, args, { db }) => {
-        const those = and(eq(jobTasks.jobId, id), args.states ? inArray(jobTasks.state, args.states) : undefined)
+        const those = and(eq(jobTasks.jobId, id), anyOf(jobTasks.state, args.states, ['states']))
         return numberedPage<TaskRow>({
           args,
           column: jobTasks.index,

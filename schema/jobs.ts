@@ -1,5 +1,6 @@
-import { eq, inArray } from 'drizzle-orm'
+import { eq } from 'drizzle-orm'
 import { jobs } from '../src/database/tables/job.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity } from './connection.ts'
@@ -21,8 +22,7 @@ builder.queryField('jobs', (t) =>
       description: 'All jobs, newest first.',
       complexity: pageComplexity,
       args: { states: t.arg({ type: [JobStateEnum], description: 'Only those in one of these states.' }) },
-      resolve: (_, args, { db }) =>
-        page<JobRow>(db, jobs, { args, where: [args.states ? inArray(jobs.state, args.states) : undefined], ...newestFirst }),
+      resolve: (_, args, { db }) => page<JobRow>(db, jobs, { args, where: [anyOf(jobs.state, args.states, ['states'])], ...newestFirst }),
     },
     JobConnection,
   ),

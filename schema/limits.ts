@@ -13,8 +13,12 @@ export const limits = {
   /** Longest page of a connection, and the one taken when none is asked for. */
   pageSize: 100,
   defaultPageSize: 20,
+  /** Different values that one condition of a filter may name. */
+  filterValues: 1_000,
   /** What a list that is no connection counts for. */
   assumedListLength: 4,
+  /** Levels of a cloud's options. */
+  optionsDepth: 64,
   /** What a value of up to 1 MiB counts for: a page holds some dozens of them. */
   longValue: 300,
   /** Longest page of a job's collective output; it ends earlier where outputs are long. */

@@ -1,8 +1,8 @@
-import { inArray } from 'drizzle-orm'
 import { migrationGroups } from '../src/database/tables/migration-group.ts'
 import { PortolanError } from '../src/domain/errors.ts'
 import { isGroupEnded } from '../src/domain/migration-group.ts'
 import { readGroup } from '../src/workflows/group-facts.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity } from './connection.ts'
@@ -23,7 +23,7 @@ builder.queryField('migrationGroups', (t) =>
       resolve: (_, args, { db }) =>
         page<typeof migrationGroups.$inferSelect>(db, migrationGroups, {
           args,
-          where: [args.states ? inArray(migrationGroups.state, args.states) : undefined],
+          where: [anyOf(migrationGroups.state, args.states, ['states'])],
           order: { column: migrationGroups.createdAt, direction: 'DESC' },
           orderValue: ({ createdAt }) => createdAt.getTime(),
         }),

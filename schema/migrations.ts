@@ -1,5 +1,6 @@
-import { eq, inArray, or } from 'drizzle-orm'
+import { eq, or } from 'drizzle-orm'
 import { migrations } from '../src/database/tables/migration.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity, type RowOrder } from './connection.ts'
@@ -55,7 +56,7 @@ builder.queryField('migrations', (t) =>
         return page<Row>(db, migrations, {
           args,
           where: [
-            filter?.states ? inArray(migrations.state, filter.states) : undefined,
+            anyOf(migrations.state, filter?.states, ['filter', 'states']),
             cloudId ? or(eq(migrations.sourceCloudId, cloudId), eq(migrations.destinationCloudId, cloudId)) : undefined,
             filter?.sourceVirtualMachineId
               ? eq(

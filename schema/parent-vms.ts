@@ -1,6 +1,7 @@
-import { eq, inArray, ne } from 'drizzle-orm'
+import { eq, ne } from 'drizzle-orm'
 import { parentVms } from '../src/database/tables/parent-vm.ts'
 import { PortolanError } from '../src/domain/errors.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { connectionType } from './connection-type.ts'
 import { page, pageComplexity } from './connection.ts'
@@ -27,7 +28,7 @@ builder.queryField('parentVms', (t) =>
       resolve: (_, args, { db }) =>
         page<typeof parentVms.$inferSelect>(db, parentVms, {
           args,
-          where: [args.states ? inArray(parentVms.state, args.states) : ne(parentVms.state, 'DELETED')],
+          where: [anyOf(parentVms.state, args.states, ['states']) ?? ne(parentVms.state, 'DELETED')],
           order: { column: parentVms.name, direction: 'ASC' },
           orderValue: ({ name }) => name,
         }),

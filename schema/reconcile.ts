@@ -1,6 +1,7 @@
 import { encodeGlobalID } from '@pothos/plugin-relay'
-import { eq, inArray } from 'drizzle-orm'
+import { eq } from 'drizzle-orm'
 import { reconciliations } from '../src/database/tables/reconciliation.ts'
+import { anyOf } from './any-of.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
 import { connectionType } from './connection-type.ts'
@@ -90,7 +91,7 @@ builder.queryField('reconciliations', (t) =>
         page<Row>(db, reconciliations, {
           args,
           where: [
-            args.filter?.states ? inArray(reconciliations.state, args.filter.states) : undefined,
+            anyOf(reconciliations.state, args.filter?.states, ['filter', 'states']),
             args.filter?.cloudId ? eq(reconciliations.cloudId, rowIdOf('Cloud', args.filter.cloudId, ['filter', 'cloudId'])) : undefined,
           ],
           order: orders[args.orderBy],

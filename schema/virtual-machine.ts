@@ -1,6 +1,7 @@
 import type { DefaultConnectionArguments } from '@pothos/plugin-relay'
-import { eq, inArray, type SQL } from 'drizzle-orm'
+import { eq, type SQL } from 'drizzle-orm'
 import { disks, nics, virtualMachines } from '../src/database/tables/topology.ts'
+import { anyOf } from './any-of.ts'
 import { Architecture, type ArchitectureName } from './architecture.ts'
 import { builder } from './builder.ts'
 import { Cloud } from './cloud.ts'
@@ -128,7 +129,7 @@ function virtualMachinePage(db: SchemaDatabase, args: PageArguments, within?: SQ
       filter?.hostId ? eq(virtualMachines.hostId, rowIdOf('Host', filter.hostId, ['filter', 'hostId'])) : undefined,
       containing(virtualMachines.name, filter?.nameContains),
       filter?.uniqueId ? eq(virtualMachines.uniqueId, filter.uniqueId.toLowerCase()) : undefined,
-      filter?.power ? inArray(virtualMachines.power, filter.power) : undefined,
+      anyOf(virtualMachines.power, filter?.power, ['filter', 'power']),
       typeof filter?.present === 'boolean' ? eq(virtualMachines.present, filter.present) : undefined,
     ],
     order: orders[args.orderBy],

@@ -2,6 +2,7 @@
 import { PortolanError } from './errors.ts'
 import { jobLimits } from './job-limits.ts'
 import type { JobProgram, JobRequest } from './job.ts'
+import { nestsWithin } from './nests-within.ts'
 
 export interface NewTask {
   /** Any JSON value. */
@@ -121,11 +122,6 @@ export function requireWithin(value: number, [least, most]: readonly [number, nu
   // NaN is within nothing.
   if (value >= least && value <= most) return
   throw invalidJob(rule ? `must ${rule}, and were ${value}` : `must be from ${least} to ${most}, and was ${value}`, path)
-}
-
-function nestsWithin(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return true
-  return levels > 0 && Object.values(value).every((member) => nestsWithin(member, levels - 1))
 }
 
 function jsonBytes(value: unknown): number {

@@ -138,6 +138,36 @@ test("the plugin's refusal of an option comes back with the option's path; optio
   expect(api.called.at(-1)?.[2]).toMatchObject({ options: { uri: 'x', list: [1, 2.5, true, null], port: 22 } })
 })
 
+test('options that nest without end are refused with their place', async () => {
+  const mutation =
+    'mutation ($input: ConnectCloudInput!) { connectCloud(input: $input) { is: __typename ... on Error { code message path } } }'
+  const connect = async (levels: number) => {
+    // As text, since nothing here could write so deep a value either.
+    const input = `{"idempotencyKey":"k","name":"n","pluginId":"alpha","options":${'['.repeat(levels)}${']'.repeat(levels)}}`
+    const answer = await fetch(api.url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${admin}` },
+      body: `{"query":${JSON.stringify(mutation)},"variables":{"input":${input}}}`,
+    })
+    return answer.json()
+  }
+  expect(await connect(64)).toEqual({ data: { connectCloud: { is: 'ConnectCloudSuccess' } } })
+  api.called.length = 0
+  for (const levels of [65, 100_000])
+    expect(await connect(levels)).toEqual({
+      data: {
+        connectCloud: {
+          is: 'InvalidInputError',
+          code: 'INVALID_INPUT',
+          message: 'input.options nests more than 64 levels. Nothing was changed.',
+          path: ['input', 'options'],
+        },
+      },
+    })
+  expect(api.called).toEqual([])
+  expect(api.logged.filter(([level]) => level === 'error')).toEqual([])
+})
+
 test('a cutover may be asked for a moment', async () => {
   const cutOver = `mutation ($at: DateTime!) { cutOverMigration(input: { idempotencyKey: "k", migrationId: "${idOf('Migration', 'm1')}", at: $at }) { is: __typename } }`
   await api.run(admin, cutOver, { at: '2026-11-22T20:00:00+01:00' })

@@ -93,8 +93,30 @@ test('without a length there are 20, and more than 100 are refused rather than c
   })
 })
 
+test('a filter may say a value as often as it likes, and is refused with more than 1,000 different ones', async () => {
+  expect((await page({ filter: { power: Array.from({ length: 40_000 }, () => 'STOPPED') } })).totalCount).toBe(3)
+  const clouds = (pluginIds: string[]) =>
+    api.run<{ clouds: unknown }>(viewer, 'query ($filter: CloudFilter) { clouds(filter: $filter) { totalCount } }', {
+      filter: { pluginIds },
+    })
+  expect((await clouds(Array.from({ length: 1_000 }, (_, index) => (index ? `p${index}` : 'alpha')))).data).toEqual({
+    clouds: { totalCount: 1 },
+  })
+  const { errors } = await clouds(Array.from({ length: 40_000 }, (_, index) => `p${index}`))
+  expect(errors).toMatchObject([
+    {
+      message: expect.stringContaining('filter.pluginIds must have 1000 different values at most, and has 40000') as string,
+      extensions: { code: 'INVALID_INPUT', path: ['filter', 'pluginIds'] },
+    },
+  ])
+  expect(api.logged.filter(([level]) => level === 'error')).toEqual([])
+})
+
 test('a broken cursor and an id of another type are refused by name', async () => {
-  for (const after of ['nonsense', Buffer.from('[1]').toString('base64url'), Buffer.from('["a",{}]').toString('base64url')]) {
+  for (const after of [
+    'nonsense',
+    ...['[1]', '["a",{}]', '[1e999,"a"]', '[[],"a"]'].map((text) => Buffer.from(text).toString('base64url')),
+  ]) {
     const { errors } = await api.run(viewer, pages, { after })
     expect(errors?.[0]?.extensions).toMatchObject({ code: 'INVALID_INPUT', path: ['after'] })
   }
