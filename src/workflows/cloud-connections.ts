@@ -23,6 +23,7 @@ export interface CloudConnections {
   connection(cloudId: string, signal: AbortSignal): Promise<ProviderConnection>
   /** Opens one that isn't a cloud yet. The caller hands it to `adopt`, or closes it. */
   open(pluginId: string, options: unknown, signal: AbortSignal): Promise<OpenedConnection>
+  /** Closes the one that it replaces, should somebody have opened one meanwhile. */
   adopt(cloudId: string, sealedOptions: string, opened: OpenedConnection): void
   /** Closes it; nothing happens where there is none. */
   drop(cloudId: string): Promise<void>
@@ -79,7 +80,9 @@ export function createCloudConnections(dependencies: {
     },
     open: (pluginId, options, signal) => plugins.connect(pluginId, options, { known: false, signal, log }),
     adopt(cloudId, sealedOptions, opened) {
+      const replaced = connections.get(cloudId)
       connections.set(cloudId, { sealedOptions, opened: Promise.resolve(opened) })
+      void closeQuietly(replaced?.opened, log)
     },
     drop,
     async close() {

@@ -41,9 +41,9 @@ export function createCloudOperations(dependencies: {
           try {
             await commit(
               async (tx) => {
-                // Another request may have taken the name while this one was trying the connection.
-                const [twin] = await tx.select({ id: clouds.id }).from(clouds).where(eq(clouds.name, name))
-                if (twin && twin.id !== cloudId) throw nameTaken(name)
+                // Another request may have taken the name, or connected the same cloud again, while this one was trying the connection.
+                const [twin] = await tx.select({ id: clouds.id, state: clouds.state }).from(clouds).where(eq(clouds.name, name))
+                if (twin && (twin.id !== cloudId || twin.state !== 'DISCONNECTED')) throw nameTaken(name)
                 const values = { ...row, id: cloudId, connectedAt: new Date() }
                 await tx.insert(clouds).values(values).onConflictDoUpdate({ target: clouds.id, set: values })
                 return { cloudId }

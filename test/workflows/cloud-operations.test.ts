@@ -25,12 +25,18 @@ let operations: CloudOperations
 let failure: Error | null
 /** Of each connection made, whether the plugin was told that its site was there before. */
 let known: boolean[]
+/** What a connection that is being opened waits for. */
+let mayOpen: () => Promise<void>
+/** The `account` of each connection that was closed. */
+let closed: unknown[]
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'portolan-clouds-'))
   database = await openDatabase({ dataDirectory: directory })
   failure = null
   known = []
+  mayOpen = async () => {}
+  closed = []
   const { east } = createFakeClouds(createFakeWorld(), {
     healthPort: 1,
     hook: () => {
@@ -47,7 +53,9 @@ beforeEach(async () => {
           remedy: 'Correct it.',
           path: ['options', 'password'],
         })
-      return { connection: east, capabilities: ['records.put'] }
+      await mayOpen()
+      const close = async () => void closed.push((options as { account?: string }).account)
+      return { connection: { ...east, close }, capabilities: ['records.put'] }
     },
   }
   connections = createCloudConnections({ database, plugins, sealKey, log: () => {} })
@@ -108,6 +116,50 @@ test('a disconnected cloud keeps its row but no credentials, and is the same clo
   expect(await database.select().from(virtualMachines)).toMatchObject([{ present: false }])
   await expect(connections.connection(cloudId, new AbortController().signal)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   expect(await connect('three')).toEqual({ cloudId })
+})
+
+/** Opens that wait for each other, so that all of them are tried before one is stored. */
+function allOpenTogether(count: number) {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  let opening = 0
+  mayOpen = () => {
+    if (++opening === count) resolve()
+    return promise
+  }
+}
+const connectAs = (idempotencyKey: string, account: string) =>
+  operations.connectCloud(operator, { idempotencyKey, name: 'east', pluginId: 'fake', options: { password: secret, account } })
+
+test('of two that connect a disconnected cloud again at once, the later one is refused, and its connection is closed', async () => {
+  const { cloudId } = await connect('one')
+  await operations.disconnectCloud(operator, { idempotencyKey: 'two', cloudId })
+  closed = []
+  allOpenTogether(2)
+  const accounts = ['first', 'second']
+  const both = await Promise.allSettled(accounts.map((account) => connectAs(account, account)))
+  expect(both.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected'])
+  const loser = both.findIndex(({ status }) => status === 'rejected')
+  expect(both[loser]).toMatchObject({ reason: { code: 'CONFLICT', path: ['input', 'name'] } })
+  expect(both[1 - loser]).toMatchObject({ value: { cloudId } })
+  expect(closed).toEqual([accounts[loser]])
+  await connections.drop(cloudId)
+  expect(closed).toEqual([accounts[loser], accounts[1 - loser]])
+})
+
+test('one key connects a disconnected cloud again once, also when it is sent twice at once', async () => {
+  const { cloudId } = await connect('one')
+  await operations.disconnectCloud(operator, { idempotencyKey: 'two', cloudId })
+  allOpenTogether(2)
+  expect(await Promise.all([connectAs('three', 'same'), connectAs('three', 'same')])).toEqual([{ cloudId }, { cloudId }])
+  expect(closed).toEqual([undefined, 'same'])
+})
+
+test('a connection that is adopted closes the one in whose place it comes', async () => {
+  const open = (account: string) => connections.open('fake', { password: secret, account }, new AbortController().signal)
+  connections.adopt('a-cloud', 'sealed', await open('first'))
+  connections.adopt('a-cloud', 'sealed', await open('second'))
+  await connections.drop('a-cloud')
+  expect(closed).toEqual(['first', 'second'])
 })
 
 describe('a cloud stays connected', () => {
