@@ -16,6 +16,7 @@ import * as documents from './demo-job-documents.ts'
 import { demoPlugins } from './demo-site.ts'
 import { createGraphqlClient, type GraphqlClient } from './graphql-client.ts'
 import { picture, png, tileInputs, tileProgram } from './mandelbrot.ts'
+import { requireSound } from './require-sound.ts'
 import { runDemo, type Demo } from './run-demo.ts'
 
 const { values: options } = parseArgs({
@@ -110,6 +111,7 @@ async function story(demo: Demo): Promise<void> {
   the picture      ${file}
 `)
   demo.result = result
+  requireSound(result)
 }
 
 async function registerParent(api: GraphqlClient): Promise<string> {

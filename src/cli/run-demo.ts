@@ -5,7 +5,7 @@ export interface Demo {
   result: object | null
 }
 
-/** Ends the process. */
+/** Ends the process: with 0 only where the story was told to its end and all was cleaned up. */
 export async function runDemo(story: (demo: Demo) => Promise<void>, { json }: { json: boolean }): Promise<never> {
   const demo: Demo = { undo: [], result: null }
   const interrupted = Promise.withResolvers<never>()
@@ -19,7 +19,10 @@ export async function runDemo(story: (demo: Demo) => Promise<void>, { json }: { 
   } finally {
     process.stdout.write('cleaning up\n')
     for (const step of demo.undo.toReversed())
-      await step().catch((error: unknown) => process.stderr.write(`demo: clean-up: ${String(error)}\n`))
+      await step().catch((error: unknown) => {
+        process.exitCode = 1
+        process.stderr.write(`demo: clean-up: ${String(error)}\n`)
+      })
   }
   const elapsedMs = Math.round(performance.now())
   if (demo.result !== null && json) process.stdout.write(`${JSON.stringify({ ...demo.result, elapsedMs })}\n`)
