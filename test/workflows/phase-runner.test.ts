@@ -698,6 +698,27 @@ describe('a cancel', () => {
   })
 })
 
+test('a thaw that waits for the kernel is asked for until it is done: nothing is frozen anew before', async () => {
+  let thaws = 0
+  hook = (call, when) => {
+    if (when !== 'before') return
+    if (call === 'SOURCE.root' && thaws === 0) throw new AgentError('AGENT_FAILED', 'The roots could not be read.', { retryable: true })
+    if (call === 'SOURCE.thaw' && ++thaws < 3) throw new AgentError('TIMED_OUT', 'It did not answer thaw.', { retryable: true })
+  }
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2 })
+  const { calls } = stage.world.look()
+  expect(thaws).toBe(3)
+  expect(calls.filter((call) => ['SOURCE.freeze', 'SOURCE.thaw'].includes(call)).slice(0, 3)).toEqual([
+    'SOURCE.freeze',
+    'SOURCE.thaw',
+    'SOURCE.freeze',
+  ])
+  const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+  expect(events.filter(({ message }) => message.includes('its watchdog does so'))).toEqual([])
+  await expectMoved(stage)
+})
+
 test.each([
   ['is away for a moment', 'COMPLETED', new DrizzleQueryError('update migrations', [], new TypeError('fetch failed'))],
   ['is full for a moment', 'COMPLETED', new LibsqlError('database or disk is full', 'SQLITE_FULL')],

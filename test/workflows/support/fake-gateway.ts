@@ -33,7 +33,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
       get hello() {
         return hello(role, migrationId, world.look())
       },
-      connected: true,
+      // A guest that stands still is silent, and its connection is given up before long.
+      get connected() {
+        return role === 'DESTINATION' || world.look().source.power === 'RUNNING'
+      },
       closed: role === 'DESTINATION' ? destinationEnds.promise : new Promise(() => {}),
       onProgress: () => () => {},
       async request<M extends ControlMethod>(
