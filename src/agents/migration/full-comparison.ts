@@ -50,8 +50,9 @@ async function compareSubtree(disk: SourceDisk, session: CopySession, subtree: n
     }
   }
   disk.scanFrom = end
-  // Sent right away: the blocks are read again, since they may have changed since they were hashed.
-  await session.copy(runsOf(disk), 'AS_IN_TREE')
+  // Sent right away: the blocks are read again, since they may have changed since they were hashed. None from here on: of what was not compared yet, leaves of single
+  // blocks would make a subtree that the destination does not have, and what its digest was asked for would hold no more.
+  await session.copy(runsOf(disk, disk.todo, end), 'AS_IN_TREE')
 }
 
 async function askDigests(session: CopySession, first: number, count: number): Promise<Buffer> {
@@ -88,9 +89,10 @@ function* extentsOf(disk: SourceDisk, first: number, end: number, onTaken?: (nex
   }
 }
 
-/** Takes the runs out of `todo`, in the disk's order. */
-export function* runsOf(disk: SourceDisk): Generator<BlockRun, undefined> {
-  for (let run = disk.todo.nextRun(0, maxExtentBlocks); run; run = disk.todo.nextRun(run.first + run.count, maxExtentBlocks)) {
+/** Runs of `blocks` before `end`, in the disk's order; they are taken out of `todo`. */
+export function* runsOf(disk: SourceDisk, blocks = disk.todo, end = disk.geometry.blockCount): Generator<BlockRun, undefined> {
+  for (let run = blocks.nextRun(0, maxExtentBlocks); run && run.first < end; run = blocks.nextRun(run.first + run.count, maxExtentBlocks)) {
+    run.count = Math.min(run.count, end - run.first)
     disk.todo.clear(run.first, run.count)
     yield run
   }

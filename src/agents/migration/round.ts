@@ -2,7 +2,7 @@
  * One round at the source: from the blocks that changed (or all of them) to the destination's word that it holds, has flushed and has re-read them.
  *
  *   planned -> connected -> compared (FULL only) -> sent -> verified -> flushed
- *       ^__________________ link lost: what was not verified is sent on the next connection; another run of the destination's agent: FULL from the start
+ *       ^__________________ link lost: what was not verified is sent first on the next connection; another run of the destination's agent: FULL from the start
  */
 import { decodeJson, decodeRoot, encodeJson, frameTypes } from '../../transfer/data-messages.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
@@ -41,6 +41,8 @@ export async function runCopy(disk: SourceDisk, connect: Connect, meter: RoundMe
       return await copyOver(connection, disk, meter, signal)
     } catch (error) {
       addTo(disk.todo, disk.unverified)
+      // Leaves are lost, on one side or the other: going on where it was would fail in the same place for ever.
+      if (error instanceof TransferError && error.code === 'VERIFICATION_FAILED' && error.retryable) disk.compareAnew()
       if (signal.aborted) throw stopped()
       if (!(connection && error instanceof TransferError && error.code === 'LINK_LOST')) throw error
     }
@@ -56,6 +58,7 @@ async function copyOver(connection: DataConnection, disk: SourceDisk, meter: Rou
   try {
     const { allZero } = await open(disk, session)
     if (disk.toExclude && agreement.minor < 1) throw cannotExclude()
+    await sendUnverified(disk, session)
     await applyExclusion(disk, session.conversation)
     const compared = disk.scanFrom < disk.geometry.blockCount
     if (compared) {
@@ -103,6 +106,18 @@ async function open(disk: SourceDisk, session: CopySession): Promise<{ allZero: 
   if (disk.receiverId !== receiverId) disk.compareAnew()
   disk.receiverId = receiverId
   return { allZero }
+}
+
+/**
+ * Before any other subtree is looked at: leaves of these blocks may be ahead of the destination's, and are lost once the tree drops them. What the comparison has yet to
+ * come to is left to it.
+ */
+async function sendUnverified(disk: SourceDisk, session: CopySession): Promise<void> {
+  const { scanFrom, unverified } = disk
+  for (let next = unverified.nextRun(0, 1); next && next.first < scanFrom; next = unverified.nextRun(0, 1)) {
+    await session.copy(runsOf(disk, unverified, scanFrom), 'AS_IN_TREE')
+    await session.allVerified()
+  }
 }
 
 /** Until nothing is left: a block that the destination read back differently is in `todo` again. */

@@ -9,7 +9,8 @@ import { withoutExcluded } from './exclusion.ts'
 
 /**
  * What the source agent knows of its disk against the destination's. A leaf in `tree` is what the destination holds and has verified, unless the block is
- * in `unverified`; so a block whose new digest equals its leaf need not be sent.
+ * in `unverified`; so a block whose new digest equals its leaf need not be sent. Leaves ahead of the destination can't be had again once the tree has dropped them: such
+ * blocks are sent before anything else on the next connection.
  */
 export interface SourceDisk {
   geometry: DiskGeometry
@@ -39,10 +40,10 @@ export interface SourceDisk {
   askLeaves(subtree: number): Promise<Buffer>
 }
 
-const leafBudgetBytes = 16 * 1024 * 1024
+const defaultLeafBudgetBytes = 16 * 1024 * 1024
 const transferBuffers = 6
 
-export function createSourceDisk(device: DiskDevice, diskBytes: number): SourceDisk {
+export function createSourceDisk(device: DiskDevice, diskBytes: number, leafBudgetBytes = defaultLeafBudgetBytes): SourceDisk {
   const geometry = diskGeometry(diskBytes)
   const disk: SourceDisk = {
     geometry,
