@@ -1,5 +1,6 @@
 /** A round at the source against the destination's own code, over disks in memory, with room for the leaves of four subtrees only: one for each lane of a copy. */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DiskDevice } from '../../src/agents/migration/disk-device.ts'
 import { createReceiver, type Receiver } from '../../src/agents/migration/receiver.ts'
@@ -111,4 +112,12 @@ test('leaves that are lost all the same fail one round; the next compares the di
   await expect(round()).rejects.toMatchObject({ code: 'VERIFICATION_FAILED', retryable: true })
   expect(await round()).toMatchObject({ compared: true })
   expectCopied()
+})
+
+test('a round that was stopped before it had its connection ends at once, though the destination never answers', async () => {
+  const { source } = channelPair()
+  const living = { channel: source, agreement: { minor: 1, compression: null }, via: 'DIRECT' as const }
+  const stopped = runCopy(disk, async () => living, createRoundMeter(), AbortSignal.abort())
+  const waited = sleep(1000, 'still waiting')
+  await expect(Promise.race([stopped, waited])).rejects.toMatchObject({ code: 'ROUND_STOPPED' })
 })

@@ -50,6 +50,8 @@ export async function runCopy(disk: SourceDisk, connect: Connect, meter: RoundMe
 }
 
 async function copyOver(connection: DataConnection, disk: SourceDisk, meter: RoundMeter, signal: AbortSignal): Promise<CopyOutcome> {
+  // A living connection is had without a look at the signal, and one that has aborted already calls nobody.
+  if (signal.aborted) throw stopped()
   const { channel, agreement } = connection
   const session = createCopySession(disk, connection, meter, createCompression(agreement.compression === 'zstd'), signal)
   let timer: NodeJS.Timeout | undefined
