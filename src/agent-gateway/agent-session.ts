@@ -26,8 +26,8 @@ export interface AgentSession {
   ): Promise<ControlRequests[M][1]>
   /** Returns what stops the listening. */
   onProgress(listener: (progress: RoundProgress) => void): () => void
-  /** Resolves, with the reason, when the session has ended. A dropped link doesn't end it. */
-  readonly closed: Promise<AgentError>
+  /** Hears the reason once the session has ended; at once where it has ended already. A dropped link doesn't end it. Returns what stops the listening. */
+  onClosed(listener: (reason: AgentError) => void): () => void
 }
 
 /** The gateway's side of a session. */
@@ -46,7 +46,7 @@ interface PendingRequest {
 export function createAgentSession(first: AgentHello): OwnedAgentSession {
   const pending = new Map<string, PendingRequest>()
   const listeners = new Set<(progress: RoundProgress) => void>()
-  const closed = Promise.withResolvers<AgentError>()
+  const closedListeners = new Set<(reason: AgentError) => void>()
   let hello = first
   let connection: AgentConnection | null = null
   let ended: AgentError | null = null
@@ -88,10 +88,14 @@ export function createAgentSession(first: AgentHello): OwnedAgentSession {
     get connected() {
       return connection !== null
     },
-    closed: closed.promise,
     onProgress(listener) {
       listeners.add(listener)
       return () => void listeners.delete(listener)
+    },
+    onClosed(listener) {
+      if (ended) listener(ended)
+      else closedListeners.add(listener)
+      return () => void closedListeners.delete(listener)
     },
     request(method, params, { signal, timeoutMs }) {
       return new Promise((resolve, reject) => {
@@ -150,7 +154,8 @@ export function createAgentSession(first: AgentHello): OwnedAgentSession {
         request.settle(exited ? { result: {} } : { error: reason })
       }
       listeners.clear()
-      closed.resolve(reason)
+      for (const listener of closedListeners) listener(reason)
+      closedListeners.clear()
     },
   }
 }

@@ -55,7 +55,7 @@ export async function runRound(
     if (frozen && performance.now() - lastMove > timings.frozenStallMs) stop.abort(stalled(round.round, timings.frozenStallMs))
   }, timings.pollMs)
   // The source would try for a minute to reach the one that is gone.
-  void destination.closed.then((reason) => stop.abort(reason))
+  const stopHearing = destination.onClosed((reason) => stop.abort(reason))
   // Its last connection may look alive for a while, and is waited for after that.
   const powerWatch = setInterval(() => {
     if (performance.now() - lastSign < timings.powerLookMs) return
@@ -89,6 +89,7 @@ export async function runRound(
     clearInterval(powerWatch)
     stopWatching()
     stopListening()
+    stopHearing()
   }
 }
 

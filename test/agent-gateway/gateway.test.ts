@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { AgentError } from '../../src/agent-gateway/agent-error.ts'
+import type { AgentSession } from '../../src/agent-gateway/agent-session.ts'
 import { memoryAuthorityStore, type AuthorityStore } from '../../src/agent-gateway/authority-store.ts'
 import { createAgentGateway, type AgentGateway, type MigrationAgents } from '../../src/agent-gateway/gateway.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
@@ -24,6 +26,7 @@ async function dialIn(bootstrap: AgentBootstrap, identity: Identity, hello = hel
   connection.send({ hello })
   return connection
 }
+const endOf = (session: AgentSession) => new Promise<AgentError>((ended) => session.onClosed(ended))
 
 beforeEach(async () => {
   authorityStore = memoryAuthorityStore()
@@ -104,9 +107,12 @@ describe('an agent', () => {
     await dialIn(bootstrap, identity)
     const session = await agents.agent('SOURCE', waiting)
     const answer = session.request('round.run', { round: 1, mode: 'FULL' }, waiting)
+    let heardLater = false
+    session.onClosed(() => (heardLater = true))()
     await dialIn(bootstrap, identity)
     await expect(answer).rejects.toMatchObject({ code: 'AGENT_RESTARTED', retryable: true })
-    expect((await session.closed).code).toBe('AGENT_RESTARTED')
+    expect((await endOf(session)).code).toBe('AGENT_RESTARTED')
+    expect(heardLater).toBe(false)
     expect(await agents.agent('SOURCE', waiting)).not.toBe(session)
   })
 
@@ -209,7 +215,7 @@ describe('enrolment', () => {
     await dialIn(before, identity)
     const session = await agents.agent('SOURCE', waiting)
     await agents.reissue('SOURCE')
-    expect((await session.closed).code).toBe('AGENT_RESTARTED')
+    expect((await endOf(session)).code).toBe('AGENT_RESTARTED')
     const shutOut = await dial(before, identity)
     expect(await shutOut.next()).toMatchObject({ refused: { code: 'CERTIFICATE_REFUSED' } })
     const after = bootstrapOf('SOURCE')

@@ -79,6 +79,19 @@ describe('a copy', { timeout: 60_000 }, () => {
     expect(third.bytesSent).toBeLessThan(10_000)
   })
 
+  test("gives the last rounds' results again, and keeps those of no more than that", async () => {
+    write(0, randomBytes(mebibyte))
+    await receive(true)
+    await track()
+    const first = await full(1)
+    const changed = (round: number) => source.request('round.run', { round, mode: 'CHANGED' }, options)
+    for (let round = 2; round <= 16; round++) await changed(round)
+    expect(await changed(1)).toEqual(first)
+    const last = await changed(17)
+    expect(await changed(17)).toEqual(last)
+    expect(await changed(1)).toMatchObject({ mode: last.mode, changedBytes: 0 })
+  })
+
   test('onto a disk that holds something else becomes the source all the same', async () => {
     write(3 * mebibyte, randomBytes(4 * mebibyte))
     const file = openSync(pair.destination.path, 'r+')

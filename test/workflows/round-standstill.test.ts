@@ -51,6 +51,14 @@ test('a round that had moved, and in which nothing moves any more though its age
   await expectMoved(stage)
 })
 
+test('nothing of a round is kept once it has ended: neither of one that was stopped nor of those after it', async () => {
+  reportInFirstRound(standing, 20_000)
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+  expect((await roundsOf(id)).length).toBeGreaterThan(1)
+  expect(stage.listenersForDestination()).toBe(0)
+})
+
 describe('a round goes on for as long as it takes', () => {
   test.each<[string, Partial<RoundProgress>]>([
     ['while the destination reads a kept disk before anything moves', { scannedBytes: 0, verifiedBytes: 0 }],

@@ -22,6 +22,8 @@ export interface SourceAgentOptions {
 
 /** A link that is gone longer than this fails the round; it goes on where it was when the round is run again. */
 const reconnectMs = 60_000
+/** The control plane asks again for the last one only. */
+const rememberedRounds = 16
 
 interface RunningRound {
   params: RoundParams
@@ -99,6 +101,7 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
         .finally(() => (running = null))
       running = { params, stop, result }
       finished.set(params.round, await result)
+      if (finished.size > rememberedRounds) for (const [oldest] of finished) if (finished.delete(oldest)) break
       return result
     },
     async 'bandwidth.set'({ limitBytesPerSecond }) {

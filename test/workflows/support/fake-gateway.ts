@@ -17,6 +17,8 @@ export interface FakeGateway extends AgentGateway {
   closed: string[]
   /** As `kill -9` of it has it, in a landing image. */
   restartDestinationAgent(): void
+  /** How many wait to hear that the destination's agent has ended. */
+  readonly listenersForDestination: number
   /** As the source's agent does while a round runs. */
   reportProgress(progress: RoundProgress): void
 }
@@ -26,7 +28,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
   const hook = options.hook ?? (() => {})
   const closed: string[] = []
   const listeners = new Set<(progress: RoundProgress) => void>()
-  let destinationEnds = Promise.withResolvers<AgentError>()
+  const destinationListeners = new Set<(reason: AgentError) => void>()
 
   function session(role: AgentRole, migrationId: string): AgentSession {
     return {
@@ -37,7 +39,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
       get connected() {
         return role === 'DESTINATION' || world.look().source.power === 'RUNNING'
       },
-      closed: role === 'DESTINATION' ? destinationEnds.promise : new Promise(() => {}),
+      onClosed(listener) {
+        if (role === 'DESTINATION') destinationListeners.add(listener)
+        return () => void destinationListeners.delete(listener)
+      },
       onProgress: () => () => {},
       async request<M extends ControlMethod>(
         method: M,
@@ -130,8 +135,12 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     closed,
     restartDestinationAgent() {
       world.change('DESTINATION.agent killed', (state) => (target(state).agentStarts = (target(state).agentStarts ?? 1) + 1))
-      destinationEnds.resolve(new AgentError('AGENT_RESTARTED', 'The DESTINATION agent was started again.', { retryable: true }))
-      destinationEnds = Promise.withResolvers()
+      const reason = new AgentError('AGENT_RESTARTED', 'The DESTINATION agent was started again.', { retryable: true })
+      for (const listener of destinationListeners) listener(reason)
+      destinationListeners.clear()
+    },
+    get listenersForDestination() {
+      return destinationListeners.size
     },
     reportProgress(progress) {
       for (const listener of listeners) listener(progress)

@@ -50,6 +50,7 @@ export interface MigrationStage {
   operations: MigrationOperations & AfterEndOperations & Pick<Operations, 'testMigration'> & ReturnType<typeof createBandwidthOperations>
   closedMigrations: string[]
   restartDestinationAgent(): void
+  listenersForDestination(): number
   reportProgress(progress: RoundProgress): void
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
@@ -129,6 +130,7 @@ export async function setMigrationStage(
     operations,
     closedMigrations: gateway.closed,
     restartDestinationAgent: gateway.restartDestinationAgent,
+    listenersForDestination: () => gateway.listenersForDestination,
     reportProgress: gateway.reportProgress,
     health,
     runner(phaseLists = releasedLists) {
