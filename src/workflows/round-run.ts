@@ -9,6 +9,7 @@ import type { MigrationRow, RoundRow } from './migration-store.ts'
 import type { PhaseContext } from './phase.ts'
 import { isOff } from './phases/phase-facts.ts'
 import { isSourceOff, sourceIsOff } from './source-off.ts'
+import { wait } from './wait.ts'
 
 /** At most ten times a second. */
 const progressEveryMs = 100
@@ -123,10 +124,16 @@ async function beginRound(context: PhaseContext, mode: RoundMode): Promise<Round
   return round
 }
 
-/** Nothing may go on writing at the destination once we turn to something else. An agent that is gone has stopped anyway. */
+/**
+ * Nothing may go on writing at the destination once we turn to something else. An agent that only its control link has left copies on: it is told once it dials in again,
+ * before whatever it is asked later, so that no other round is stopped.
+ */
 async function stopInGuest(source: AgentSession): Promise<void> {
+  const stopped = source.request('round.stop', {}, { timeoutMs: roundTimeoutMs }).catch(() => {})
   if (!source.connected) return
-  await source.request('round.stop', {}, { timeoutMs: stopTimeoutMs }).catch(() => {})
+  const waited = new AbortController()
+  await Promise.race([stopped, wait(stopTimeoutMs, waited.signal).catch(() => {})])
+  waited.abort()
 }
 
 function createReporter(context: PhaseContext, round: RoundRow) {

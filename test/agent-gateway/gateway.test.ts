@@ -101,6 +101,25 @@ describe('an agent', () => {
     expect(await agents.agent('DESTINATION', waiting)).toBe(session)
   })
 
+  test('hears what it was asked while its link was down in the order in which it was asked, and before anything later', async () => {
+    const bootstrap = bootstrapOf('SOURCE')
+    const identity = await enrolled(bootstrap)
+    const hello = helloOf(bootstrap)
+    const first = await dialIn(bootstrap, identity, hello)
+    const session = await agents.agent('SOURCE', waiting)
+    first.socket.destroy()
+    await expect.poll(() => session.connected).toBe(false)
+    const ask: Promise<unknown>[] = [
+      session.request('round.stop', {}, waiting),
+      session.request('round.run', { round: 2, mode: 'CHANGED' }, waiting),
+    ]
+    const again = await dialIn(bootstrap, identity, hello)
+    await expect.poll(() => session.connected).toBe(true)
+    ask.push(session.request('root', {}, waiting))
+    for (const method of ['round.stop', 'round.run', 'root']) expect(await again.next()).toMatchObject({ request: { method } })
+    void Promise.allSettled(ask)
+  })
+
   test('that was started again ends the session of the process before, and its requests', async () => {
     const bootstrap = bootstrapOf('SOURCE')
     const identity = await enrolled(bootstrap)

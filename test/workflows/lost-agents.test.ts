@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import type { CallHook } from './support/fake-clouds.ts'
-import { expectMoved, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+import { expectMoved, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 let stage: MigrationStage
 let hook: CallHook
@@ -78,6 +78,28 @@ test('a source that loses its power once its agent was installed, and stays off,
     errorCode: 'AGENT_UNREACHABLE',
     errorMessage: expect.stringContaining('The source virtual machine is off'),
   })
+})
+
+test('a source whose control link is down when its migration is paused is told to stop all the same, and nobody waits for its answer', async () => {
+  const id = await stage.start()
+  let told = 0
+  let rounds = 0
+  hook = async (call, when) => {
+    if (when !== 'before') return
+    if (call === 'SOURCE.round.stop') told++
+    else if (call !== 'SOURCE.round.run' || rounds++ > 0) return
+    else {
+      stage.dropSourceControlLink(true)
+      await stage.operations.pauseMigration(operator, { idempotencyKey: 'pause', migrationId: id })
+    }
+    await new Promise(() => {})
+  }
+  const end = stage.drive(stage.runner(), id)
+  await vi.waitFor(async () => expect((await stage.store.read(id)).state).toBe('PAUSED'), 20_000)
+  expect(told).toBe(1)
+  stage.dropSourceControlLink(false)
+  await stage.operations.resumeMigration(operator, { idempotencyKey: 'resume', migrationId: id })
+  expect(await end).toMatchObject({ state: 'COMPLETED' })
 })
 
 describe('a source that loses its power in a round', () => {

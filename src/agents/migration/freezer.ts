@@ -60,7 +60,8 @@ export function createFreezer(directory: string): Freezer {
     watchdog.unref()
     const result = () => readOr(join(own, 'result'), '').trim()
     const untilFrozen = async () => {
-      while (running && result() === '') await sleep(pollMs)
+      const waits = () => running && result() === ''
+      while (waits()) await sleep(pollMs)
       if (result() === 'frozen') return { frozen: mounts, freezeMs: Math.round(performance.now() - startedAt) }
       await exited
       throw notFrozen(result(), readOr(join(own, 'errors'), ''))

@@ -17,6 +17,8 @@ export interface FakeGateway extends AgentGateway {
   closed: string[]
   /** As `kill -9` of it has it, in a landing image. */
   restartDestinationAgent(): void
+  /** Whether the source's agent is dialled in. It does what it was told all the same. */
+  sourceConnected: boolean
   /** How many wait to hear that the destination's agent has ended. */
   readonly listenersForDestination: number
   /** As the source's agent does while a round runs. */
@@ -37,7 +39,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
       },
       // A guest that stands still is silent, and its connection is given up before long.
       get connected() {
-        return role === 'DESTINATION' || world.look().source.power === 'RUNNING'
+        return role === 'DESTINATION' || (gateway.sourceConnected && world.look().source.power === 'RUNNING')
       },
       onClosed(listener) {
         if (role === 'DESTINATION') destinationListeners.add(listener)
@@ -131,8 +133,9 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     }
   }
 
-  return {
+  const gateway: FakeGateway = {
     closed,
+    sourceConnected: true,
     restartDestinationAgent() {
       world.change('DESTINATION.agent killed', (state) => (target(state).agentStarts = (target(state).agentStarts ?? 1) + 1))
       const reason = new AgentError('AGENT_RESTARTED', 'The DESTINATION agent was started again.', { retryable: true })
@@ -178,6 +181,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     },
     async close() {},
   }
+  return gateway
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

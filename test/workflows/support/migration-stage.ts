@@ -51,6 +51,7 @@ export interface MigrationStage {
   closedMigrations: string[]
   restartDestinationAgent(): void
   listenersForDestination(): number
+  dropSourceControlLink(dropped: boolean): void
   reportProgress(progress: RoundProgress): void
   health: { status: number }
   /** Another runner is another process: it knows nothing of the freezes that the one before it kept. */
@@ -131,6 +132,7 @@ export async function setMigrationStage(
     closedMigrations: gateway.closed,
     restartDestinationAgent: gateway.restartDestinationAgent,
     listenersForDestination: () => gateway.listenersForDestination,
+    dropSourceControlLink: (dropped) => void (gateway.sourceConnected = !dropped),
     reportProgress: gateway.reportProgress,
     health,
     runner(phaseLists = releasedLists) {
