@@ -52,6 +52,7 @@ const progress = z.object({
   bottleneck: bottleneck.nullable(),
   // Agents of protocol 1.0 don't tell.
   changeRateBytesPerSecond: z.number().nonnegative().finite().nullable().default(null),
+  lookedUpFiles: z.int().nonnegative().optional(),
 }) satisfies z.ZodType<RoundProgress>
 
 const held = z.object({ held: z.boolean() })

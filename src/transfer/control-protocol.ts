@@ -84,6 +84,8 @@ export interface RoundProgress {
   bottleneck: Bottleneck | null
   /** How fast the guest changes the disk (64 KiB grain), over the last seconds; null where changes aren't tracked, or nothing was measured yet. */
   changeRateBytesPerSecond: number | null
+  /** What a round that leaves directories out begins with: names found there so far, and each file once more when it is known where it lies. Absent where there are none. */
+  lookedUpFiles?: number | undefined
 }
 
 export interface RoundResult {

@@ -36,13 +36,16 @@ export async function runRound(
   let lastMove = lastSign
   let lastMoveOrLimit = lastSign
   let movedBytes = 0
+  let lookedUpFiles = 0
   const reporter = createReporter(context, round)
   const stopListening = agents.onProgress('SOURCE', (progress) => {
     lastSign = performance.now()
     if (progress.round !== round.round) return
     const { scannedBytes, verifiedBytes, rateBytesPerSecond, bottleneck } = progress
-    if (scannedBytes + verifiedBytes !== movedBytes) lastMove = lastSign
+    // Before a round moves, the source looks up what is to be left out.
+    if (scannedBytes + verifiedBytes !== movedBytes || (progress.lookedUpFiles ?? 0) !== lookedUpFiles) lastMove = lastSign
     movedBytes = scannedBytes + verifiedBytes
+    lookedUpFiles = progress.lookedUpFiles ?? 0
     // Blocks that were read twice fill `scannedBytes` before the disk's end: from there on only the rate tells of unchanged ones.
     const moves = lastMove === lastSign || rateBytesPerSecond > 0
     // Before a round moves, the destination may read the whole of a kept disk.

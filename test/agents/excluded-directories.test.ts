@@ -98,8 +98,12 @@ describe('an excluded directory', { timeout: 60_000 }, () => {
     execFileSync('chmod', ['1733', cache])
     sync()
     await connect([cache])
+    let lookedUpFiles: number | undefined
+    pair.agents.onProgress('SOURCE', (progress) => void (lookedUpFiles = progress.lookedUpFiles))
 
     const first = await round(1, 'FULL')
+    // 45 names, of which 42 are files with places of their own.
+    expect(lookedUpFiles).toBe(87)
     expect(first.excludedBytes).toBeGreaterThan(39 * mebibyte)
     expect(first.bytesSent).toBeLessThan(14 * mebibyte)
     expect(await roots()).toSatisfy(({ ours, theirs }) => ours === theirs)

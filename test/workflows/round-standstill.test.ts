@@ -59,6 +59,35 @@ test('nothing of a round is kept once it has ended: neither of one that was stop
   expect(stage.listenersForDestination()).toBe(0)
 })
 
+describe('while the source stands still, a round that looks up what is to be left out', () => {
+  /** The frozen round reports so for longer than it may stand still. */
+  async function frozenRound(lookedUpFiles: (report: number) => number): Promise<string[]> {
+    let first = true
+    hook = async (call, when) => {
+      if (call !== 'SOURCE.round.run' || when !== 'before' || !first || stage.world.look().source.freeze === null) return
+      first = false
+      const rows = await stage.database.select().from(rounds)
+      const round = Math.max(...rows.map((row) => row.round))
+      const until = performance.now() + 3 * quickTimings.frozenStallMs
+      for (let report = 1; performance.now() < until; await sleep(20))
+        stage.reportProgress({ ...standing, round, scannedBytes: 0, verifiedBytes: 0, lookedUpFiles: lookedUpFiles(report++) })
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+    expect(first).toBe(false)
+    await expectMoved(stage)
+    return roundsOf(id)
+  }
+
+  test('is not stopped as long as it finds more', async () => {
+    expect(await frozenRound((report) => report)).not.toContain('FAILED')
+  })
+
+  test('is stopped when it finds no more', async () => {
+    expect(await frozenRound(() => 1)).toContain('FAILED')
+  })
+})
+
 describe('a round goes on for as long as it takes', () => {
   test.each<[string, Partial<RoundProgress>]>([
     ['while the destination reads a kept disk before anything moves', { scannedBytes: 0, verifiedBytes: 0 }],

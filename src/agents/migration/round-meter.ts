@@ -15,6 +15,8 @@ export interface RoundMeter {
   totalBlocks: number
   changedBlocks: number
   verifiedBlocks: number
+  /** See RoundProgress. */
+  lookedUpFiles: number
   waits: RoundWaits
   /** What the destination waits for, as it said last. */
   peerWait: PeerWait
@@ -28,6 +30,7 @@ export function createRoundMeter(): RoundMeter {
     totalBlocks: 0,
     changedBlocks: 0,
     verifiedBlocks: 0,
+    lookedUpFiles: 0,
     peerWait: 'LINK',
     waits: { reading: 0, hashing: 0, compressing: 0, sending: 0, verifying: 0 },
     get elapsedMs() {

@@ -42,6 +42,7 @@ export function createProgressReporter(round: number, meter: RoundMeter, heldMs:
       etaMs: perMs > 0 ? Math.round(left / perMs) : null,
       bottleneck: bottleneckOf(waitsBetween(then.waits, now.waits), tookMs, now.heldMs - then.heldMs, meter.peerWait),
       changeRateBytesPerSecond,
+      ...(meter.lookedUpFiles > 0 && { lookedUpFiles: meter.lookedUpFiles }),
     }
   }
 }

@@ -44,7 +44,7 @@ export function createRoundRunner({ connect, wireBytes, pace, report }: RoundRun
     const bytesBefore = wireBytes()
     const timer = setInterval(() => report(progress(wireBytes() - bytesBefore, rateNow())), reportEveryMs)
     try {
-      const excluded = (await excludedDirectories?.lookUp()) ?? null
+      const excluded = (await excludedDirectories?.lookUp((files) => (meter.lookedUpFiles += files))) ?? null
       disk.toExclude = excluded?.blocks ?? null
       const outcome = await runCopy(disk, connect, meter, signal)
       await tracker?.drain()
