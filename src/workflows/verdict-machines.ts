@@ -1,8 +1,9 @@
 /** Finds the two copies of a virtual machine by its immutable unique id, among what the connected clouds hold. */
 import type { CopyStanding } from '../domain/verdict-actions.ts'
 import type { ProviderConnection, VirtualMachineDescription } from '../plugin-sdk/index.ts'
-import type { SiteAttempt } from './verdict-records.ts'
+import { livedThereSince, type SiteAttempt } from './verdict-records.ts'
 import { readFence, type FenceReading, type SiteReading } from './verdict-sites.ts'
+import type { ReadSite } from './verdict-subjects.ts'
 
 export interface LocatedMachine {
   /** Null where no connected cloud is known to be its. */
@@ -18,34 +19,44 @@ export interface LocatedMachine {
 }
 
 type Found = Omit<LocatedMachine, 'standing' | 'fence'> & { power: CopyStanding['power'] }
-type Sought = Pick<SiteAttempt, 'uniqueId' | 'vmId' | 'sourceVmId'>
 
-export function findDestination(site: SiteReading, { uniqueId, vmId }: Sought): Found {
+export function findDestination(site: SiteReading, { uniqueId, vmId }: SiteAttempt): Found {
   return findIn(site, uniqueId, vmId)
 }
 
 /**
- * `known` is the connected cloud that our own rows, or the records, name. Without it (the database was lost, or that cloud is connected under another id) it is the other cloud that holds the very
- * machine that the started record names. `elsewhere`: the clouds that may have it, and aren't the destination under another name, as far as their records could be read.
+ * `known` is the connected cloud that our own rows, or the records, name. Without it (the database was lost, or that cloud is connected under another id) it is the other cloud to which the machine
+ * that the started record names came last before that: a copy that is kept, or a source that was left, may well have the same ids. `elsewhere`: the clouds that may have it, and aren't the
+ * destination under another name, as far as their records could be read.
  */
-export function findSource(known: string | null, elsewhere: SiteReading[], sought: Sought, now: Date): Found {
-  const { uniqueId, sourceVmId } = sought
+export function findSource(known: string | null, elsewhere: ReadSite[], judged: SiteAttempt, now: Date): Found {
+  const { uniqueId, sourceVmId } = judged
   const site = elsewhere.find(({ cloudId }) => cloudId === known)
   if (site?.records.problem === null) return findIn(site, uniqueId, sourceVmId)
   const nowhere = (message: string): Found => ({ cloudId: known, connection: null, vm: null, power: 'UNKNOWN', message, readAt: now })
   // It may have been moved back there since, and be the live copy.
   if (site) return { ...nowhere(`Its site's records could not be read: ${site.records.problem}`), readAt: site.readAt }
   if (known) return nowhere('Its cloud is the same place as the destination, so nobody can ask for it there.')
-  const readable = elsewhere.filter(({ records, machines }) => records.problem === null && machines.problem === null)
-  const [holder, another] = readable.filter(({ machines }) =>
-    machines.value?.some((machine) => machine.uniqueId === uniqueId && (sourceVmId === null || machine.id === sourceVmId)),
-  )
-  if (another) return nowhere('Several connected clouds hold a machine of its ids, and nothing tells which is the source.')
-  if (holder) return findIn(holder, uniqueId, sourceVmId)
-  const silent = elsewhere.length - readable.length
-  return nowhere(
-    `None of the connected clouds that may have it shows it${silent > 0 ? `, and ${silent} of them did not answer` : ''}; its own may not be connected.`,
-  )
+  const holders = elsewhere.map((holder) => ({ holder, since: heldSince(holder, judged) })).filter(({ since }) => since !== null)
+  const silent = holders.filter(({ since }) => since === 'UNREAD').length
+  if (silent > 0)
+    return nowhere(`${silent} of the connected clouds that may have it did not answer for it, and nothing else tells which is the source.`)
+  const latest = Math.max(...holders.map(({ since }) => Number(since)))
+  const [last, another] = holders.filter(({ since }) => since === latest)
+  if (another) return nowhere('Several connected clouds may hold a machine of its ids, and nothing tells which is the source.')
+  if (last) return findIn(last.holder, uniqueId, sourceVmId)
+  return nowhere('None of the connected clouds holds it but as a copy, or at all; its own may not be connected.')
+}
+
+/** See `livedThereSince`. Null also where it neither is nor was; UNREAD where the site did not say enough. */
+function heldSince({ records, machines, attempts }: ReadSite, judged: SiteAttempt): number | 'UNREAD' | null {
+  const { uniqueId, sourceVmId } = judged
+  const vm = machines.value?.find((machine) => machine.uniqueId === uniqueId && (sourceVmId === null || machine.id === sourceVmId))
+  const isGone = machines.problem === null && !vm
+  if (records.problem !== null) return isGone ? null : 'UNREAD'
+  const since = livedThereSince(attempts, vm?.id ?? sourceVmId, judged)
+  // Where it lived last it is the source, be it gone: what another site holds has been left before.
+  return isGone && since === -Infinity ? null : since
 }
 
 /** Asks for the fence, whose answer is newer than the list that the machine was found in. */

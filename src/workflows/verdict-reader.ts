@@ -177,7 +177,7 @@ function attemptFor(
       migrationId: migrationId ?? '',
       attempt: ours?.row.attempt ?? 1,
       uniqueId,
-      startedAt: 0,
+      startedAt: ours?.row.createdAt.getTime() ?? 0,
       sourceCloudId: ours?.row.sourceCloudId ?? null,
       sourceVmId: ours ? providerIdOf(ours.row.sourceCloudId, ours.row.sourceVirtualMachineId) : null,
       rollsBack: ours?.row.rollsBackMigrationId ?? null,

@@ -1,6 +1,6 @@
 /** Reads a site's records as attempts to move virtual machines: of this control plane, of one whose database was lost, or of another one. */
 import { parseRecordKey, type Outcome, type RecordKind } from '../domain/migration-record.ts'
-import type { DatedAttempt } from '../domain/verdict.ts'
+import { decideVerdict, type DatedAttempt } from '../domain/verdict.ts'
 import type { SiteRecord } from '../plugin-sdk/index.ts'
 
 export interface SiteAttempt extends DatedAttempt {
@@ -36,6 +36,27 @@ export function attemptsIn(records: readonly SiteRecord[]): SiteAttempt[] {
 /** Whether the record is about the attempt's own machine. Names are never compared. */
 export function isOfMachine(record: SiteRecord | undefined, uniqueId: string | null): boolean {
   return record !== undefined && uniqueId !== null && text(record, 'uniqueId') === uniqueId
+}
+
+/**
+ * Whether a site's machine may be the one that `judged` moved away from there, by that site's records: then when the migration began that had brought it there, -Infinity where none did. Null for
+ * a copy, which a migration made that had not moved it there by then.
+ */
+export function livedThereSince(attempts: readonly SiteAttempt[], vmId: string | null, judged: SiteAttempt): number | null {
+  const isEarlier = ({ startedAt }: SiteAttempt) => startedAt < judged.startedAt
+  // What `judged` itself rolled back lived there when it began.
+  const moved = ({ records, migrationId }: SiteAttempt) =>
+    decideVerdict(records).verdict === 'MIGRATED' || (records.rolledBack && judged.rollsBack === migrationId)
+  // One that carries writes back makes no machine: until its commit it changes nothing.
+  const makers = attempts.filter(
+    (attempt) => attempt.uniqueId === judged.uniqueId && (attempt.rollsBack === null || (isEarlier(attempt) && moved(attempt))),
+  )
+  const named = makers.filter((attempt) => attempt.vmId !== null && (vmId === null || attempt.vmId === vmId))
+  // One that was killed before it could name the machine that it made.
+  const about = named.length > 0 ? named : makers.filter((attempt) => attempt.vmId === null)
+  if (about.length === 0) return -Infinity
+  const [last] = about.filter(isEarlier).toSorted((one, other) => other.startedAt - one.startedAt || other.attempt - one.attempt)
+  return last && moved(last) ? last.startedAt : null
 }
 
 function readAttempt({ migrationId, attempt, found }: Pick<SiteAttempt, 'migrationId' | 'attempt' | 'found'>): SiteAttempt {

@@ -552,6 +552,21 @@ describe('a source that was attested dead, and is the one by its verdict', () =>
       expect(stage.east.machines['vm-1']).toMatchObject({ power: 'RUNNING', fence: null })
     })
 
+    test('is found there though an earlier migration had brought it there, and this one has left no records', async () => {
+      putRecords(stage.east, ['started', 'placeholder', 'COMMITTED'], {
+        migrationId: migrationId.replace('aaaaaaaa', '00000000'),
+        vmId: 'vm-1',
+        writtenAt: '2020-01-01T00:00:00.000Z',
+      })
+      stage.west.records = {}
+      await stage.connect('east-before')
+      await stage.database.write((orm) => [orm.update(clouds).set({ state: 'DISCONNECTED' }).where(eq(clouds.id, 'east-before'))])
+      await seen('east-before', 'vm-1')
+      await storeMigration('FAILED', { ...ofDisconnected, createdAt: new Date(Date.now() - 60_000) })
+      const [verdict] = await verdicts.read({ migrationIds: [migrationId] }, new AbortController().signal)
+      expect(verdict).toMatchObject({ standing: { row: 'NOT_STARTED' }, source: { cloudId: 'east', standing: { power: 'STOPPED' } } })
+    })
+
     test('is not taken to be at a cloud that was connected before the migration began, which may hold a copy', async () => {
       await storeMigration('FAILED', { ...ofDisconnected, createdAt: new Date(Date.now() + 3_600_000) })
       const [verdict] = await verdicts.read({ migrationIds: [migrationId] }, new AbortController().signal)

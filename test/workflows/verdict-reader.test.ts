@@ -164,6 +164,112 @@ describe('of several migrations of one machine', () => {
   })
 })
 
+describe('where every site gives a machine the same id, and a third one has it as well,', () => {
+  const [earlier, second] = ['00000000', 'bbbbbbbb'].map((id) => migrationId.replace('aaaaaaaa', id)) as [string, string]
+  const before = { migrationId: earlier, writtenAt: '2026-11-21T12:00:00.000Z', vmId: 'vm-1' }
+  const later = { migrationId: second, writtenAt: '2026-11-23T12:00:00.000Z', vmId: 'vm-1' }
+  const off = () => machine({ power: 'STOPPED', exposed: false })
+  const waits = ['WAIT_FOR_SOURCE', 'ATTEST_SOURCE']
+  const verdictOf = (id: string) => readOne({ migrationIds: [id] })
+  beforeEach(async () => {
+    await stage.connect('south')
+    stage.west.machines = { 'vm-1': off() }
+    stage.south.machines = { 'vm-1': off() }
+  })
+
+  describe('the copy of an attempt that failed before', () => {
+    beforeEach(() => putRecords(stage.south, ['started', 'placeholder', 'ABANDONED'], before))
+
+    test.each(['COMMITTED', 'ABANDONED'] as const)('is not the source while that is out of reach: %s', async (outcome) => {
+      putRecords(stage.west, ['started', 'placeholder', outcome], { vmId: 'vm-1' })
+      stage.east.machines = {}
+      expect(await verdictOf(migrationId)).toMatchObject({ source: { cloudId: null, vm: null }, safeActions: waits })
+    })
+
+    test('does not hide it', async () => {
+      putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'], { vmId: 'vm-1' })
+      expect(await verdictOf(migrationId)).toMatchObject({ source: { cloudId: 'east' }, safeActions: ['FENCE_SOURCE'] })
+    })
+
+    test('was not made from the copy of one that began after it', async () => {
+      putRecords(stage.west, ['started', 'placeholder', 'ABANDONED'], { vmId: 'vm-1' })
+      expect(await verdictOf(earlier)).toMatchObject({ source: { cloudId: 'east' } })
+      stage.east.machines = {}
+      expect(await verdictOf(earlier)).toMatchObject({ source: { cloudId: null }, safeActions: waits })
+    })
+
+    test('is none either where that was ended before it could name its machine', async () => {
+      stage.south.records = {}
+      putRecords(stage.south, ['started'], { ...before, vmId: undefined })
+      putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'], { vmId: 'vm-1' })
+      expect(await verdictOf(migrationId)).toMatchObject({ source: { cloudId: 'east' } })
+    })
+  })
+
+  describe('the source that the migration before had left', () => {
+    beforeEach(() => {
+      putRecords(stage.east, ['started', 'placeholder', 'COMMITTED', 'completed'], { vmId: 'vm-1' })
+      putRecords(stage.west, ['started', 'placeholder'], later)
+      stage.east.machines['vm-1'] = machine({ power: 'SUSPENDED', fence: { id: `${second}.1.1`, closed: true } })
+      stage.south.machines['vm-1'] = machine({ power: 'STOPPED', exposed: false, fence: { id: `${migrationId}.1.1`, closed: true } })
+    })
+
+    test('does not hide the one that was left last', async () => {
+      expect(await verdictOf(second)).toMatchObject({
+        source: { cloudId: 'east', standing: { power: 'SUSPENDED', fence: 'FENCED' } },
+        safeActions: ['ABANDON'],
+      })
+    })
+
+    test('is not the source where that one is gone', async () => {
+      stage.east.machines = {}
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: 'east', vm: null, standing: { power: 'ABSENT' } } })
+    })
+
+    test.each(['DEAD', 'SILENT', 'RECORDS_DAMAGED'] as const)('is not the source while the site of that one is %s', async (site) => {
+      stage.east.site = site
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: null, vm: null, standing: { power: 'UNKNOWN' } } })
+    })
+
+    test('is not the source while the site of that one does not tell what machines it has', async () => {
+      stage.east.connection.discoverTopology = () => Promise.reject(new Error('It is starting.'))
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: 'east', vm: null, standing: { power: 'UNKNOWN' } } })
+    })
+
+    test('hides nothing where its records can not be read, and its machine is gone', async () => {
+      stage.south.site = 'RECORDS_DAMAGED'
+      stage.south.machines = {}
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: 'east' } })
+    })
+
+    test('is the source again once writes were carried back to it, which nobody recorded where they came from', async () => {
+      putRecords(stage.south, ['started', 'placeholder', 'COMMITTED', 'completed'], {
+        ...later,
+        migrationId: earlier,
+        writtenAt: '2026-11-22T18:00:00.000Z',
+        rollsBack: migrationId,
+      })
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: 'south' } })
+    })
+
+    test('stays what it was where carrying writes back to it came to nothing', async () => {
+      putRecords(stage.south, ['started', 'placeholder', 'ABANDONED'], {
+        ...later,
+        migrationId: earlier,
+        writtenAt: '2026-11-22T18:00:00.000Z',
+        rollsBack: migrationId,
+      })
+      expect(await verdictOf(second)).toMatchObject({ source: { cloudId: 'east' } })
+      expect(await verdictOf(migrationId)).toMatchObject({ source: { cloudId: 'south' } })
+    })
+  })
+
+  test('nothing tells which is the source where neither site has records of it', async () => {
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'], { vmId: 'vm-1' })
+    expect(await verdictOf(migrationId)).toMatchObject({ source: { cloudId: null, vm: null }, safeActions: waits })
+  })
+})
+
 test('it changes nothing: no byte of the database, and no call that is not a read', async () => {
   putRecords(stage.west, ['started', 'placeholder', 'COMMITTED'])
   const files = () => Promise.all(['portolan.db', 'portolan.db-wal'].map((name) => readFile(join(stage.directory, name), 'base64')))
