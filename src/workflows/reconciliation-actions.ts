@@ -29,12 +29,12 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
   switch (action) {
     case 'ABANDON':
       await put('outcome', { decision: 'ABANDONED', uniqueId, vmId: verdict.destination.vm?.id ?? null })
-      await giveBack()
+      await giveBack(verdict, signal)
       return 'ABANDONED was recorded at the destination, so the attempt can not be committed any more.'
     case 'STOP_DESTINATION': {
       const { connection, vmId } = destination()
       await connection.virtualMachines.stop({ ...operation, vmId, force: true })
-      return (await giveBack())
+      return (await giveBack(verdict, signal))
         ? "The destination's machine was powered off, and is as it was left before."
         : "The destination's machine was powered off; what was copied is kept."
     }
@@ -105,15 +105,6 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
       throw new Error(`${action} is nothing that is done by itself.`)
   }
 
-  /** A machine that was left keeps nothing of an attempt to carry writes back to it. True where there was one. */
-  async function giveBack(): Promise<boolean> {
-    const { connection, vm } = verdict.destination
-    const adopt = verdict.carriesBack ? connection?.destination.adopt : undefined
-    if (!adopt || !vm) return false
-    await adopt.giveBack({ ...operation, operationId: `${operation.operationId}.give-back`, vmId: vm.id })
-    return true
-  }
-
   async function put(kind: RecordKind, content: SiteRecord['content']): Promise<void> {
     const { connection } = verdict.destination
     if (!connection) throw nowhere('The destination')
@@ -124,6 +115,16 @@ export async function perform(action: SafeAction, verdict: MachineVerdict, signa
     }
     await connection.records.put({ ...operation, record })
   }
+}
+
+/** A machine that was left keeps nothing of an attempt to carry writes back to it. True where it may have. */
+export async function giveBack(verdict: MachineVerdict, signal: AbortSignal): Promise<boolean> {
+  const { carriesBack, destination, migrationId, attempt } = verdict
+  const adopt = carriesBack ? destination.connection?.destination.adopt : undefined
+  if (!adopt || !destination.vm) return false
+  const operationId = `reconcile.${attemptFenceId({ id: migrationId, attempt })}.give-back.${randomUUID()}`
+  await adopt.giveBack({ operationId, vmId: destination.vm.id, signal })
+  return true
 }
 
 /** What an interrupted attempt left in the source's guest. The guest may not be reachable, and runs as well with it. */

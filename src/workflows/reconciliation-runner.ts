@@ -11,7 +11,7 @@ import { conclude, restartsSource, type SafeAction } from '../domain/verdict-act
 import { ProviderError } from '../plugin-sdk/index.ts'
 import { failureOf } from './failure.ts'
 import { reaffirmRecords } from './reaffirm-records.ts'
-import { perform, removeAgent } from './reconciliation-actions.ts'
+import { giveBack, perform, removeAgent } from './reconciliation-actions.ts'
 import { waitSentence } from './reconciliation-sentence.ts'
 import type { MachineVerdict, VerdictReader } from './verdict-reader.ts'
 import { wait } from './wait.ts'
@@ -124,8 +124,15 @@ export function createReconciliationRunner(dependencies: {
     }
   }
 
-  async function finish(row: ReconciliationRow, verdict: MachineVerdict): Promise<true> {
+  async function finish(row: ReconciliationRow, verdict: MachineVerdict): Promise<boolean> {
     const { standing } = verdict
+    // Whoever recorded that may have been cut short before he gave it back. One that runs by now was started by somebody.
+    if (verdict.carriesBack && standing.outcome === 'ABANDONED' && standing.destination.power === 'STOPPED') {
+      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])
+      if (!(await reaffirmRecords(verdict, 'NONE', signal)))
+        return pause(row, 'Its records say something else by now; it is looked at again.')
+      await giveBack(verdict, signal)
+    }
     const didSomething = ((await read(row.id))?.done.length ?? 0) > 0
     // Whoever knows the migration removed it at its end, unless the source had been given up.
     const agentIsLeft = !standing.known || standing.sourceAttestedDead

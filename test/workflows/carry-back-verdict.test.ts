@@ -1,12 +1,14 @@
 /** A machine moved from east to west, and its writes are being carried back to the one that it left: what the records of both sites say when nobody remembers anything. */
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { attestations } from '../../src/database/tables/attestation.ts'
+import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { createIdempotency } from '../../src/workflows/idempotency.ts'
 import { createReconciliationOperations } from '../../src/workflows/reconciliation-operations.ts'
 import { createReconciliationRunner } from '../../src/workflows/reconciliation-runner.ts'
 import { createVerdictReader, type VerdictReader } from '../../src/workflows/verdict-reader.ts'
 import { operator } from './support/migration-settings-for-tests.ts'
-import { machine, migrationId as moved, putRecords, setVerdictStage, type VerdictStage } from './verdict-stage.ts'
+import { machine, migrationId as moved, putRecords, setVerdictStage, uniqueId, type VerdictStage } from './verdict-stage.ts'
 
 const carrying = 'bbbbbbbb-0000-4000-8000-000000000002'
 const leftFence = { id: `${moved}.1.1`, closed: true }
@@ -74,6 +76,55 @@ test('a reconciliation before the commit gives the machine that was left back, u
   expect(stage.east.records[`migration.${carrying}.1.outcome`]?.content).toMatchObject({ decision: 'ABANDONED' })
   expect(await verdictOf(moved)).toMatchObject({ verdict: 'MIGRATED', disputed: false, safeActions: ['NONE'] })
   expect(await verdictOf(carrying)).toMatchObject({ verdict: 'NOT_MIGRATED', safeActions: ['LET_SOURCE_RUN'] })
+})
+
+describe('a reconciliation that was cut short between its record and giving the machine back, which was off,', () => {
+  beforeEach(() => {
+    stage.east.machines['vm-1'] = machine({ power: 'STOPPED', exposed: false, adopted: leftFence })
+  })
+  const isGivenBack = () => expect(stage.east.machines['vm-1']).toEqual(machine({ power: 'STOPPED', exposed: false, fence: leftFence }))
+
+  test('gives it back when it looks again', async () => {
+    let failed = false
+    stage.interrupt.before = (call) => {
+      if (call !== 'east.giveBack' || failed) return
+      failed = true
+      throw new ProviderError('UNREACHABLE', 'It does not answer.', { retryable: true, remedy: 'Wait.' })
+    }
+    await reconcile()
+    expect(failed).toBe(true)
+    isGivenBack()
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test('has another process give it back, once the record is sure to last', async () => {
+    putRecords(stage.east, ['ABANDONED'], ofCarrying)
+    await reconcile()
+    isGivenBack()
+    const { calls } = stage.east
+    expect(calls.slice(0, calls.indexOf('east.giveBack'))).toContain('east.putAgain')
+  })
+
+  test('leaves it alone where somebody runs it after his word that the copy is dead', async () => {
+    putRecords(stage.east, ['ABANDONED'], ofCarrying)
+    const word = {
+      id: 'a',
+      cloudId: 'east',
+      uniqueId,
+      migrationId: carrying,
+      attempt: 1,
+      statement: 'Burnt.',
+      tokenId: 't',
+      at: new Date(),
+    }
+    await stage.database.write((orm) => [orm.insert(attestations).values(word)])
+    stage.west.site = 'DEAD'
+    const runs = machine({ adopted: leftFence })
+    stage.west.machines = {}
+    stage.east.machines['vm-1'] = structuredClone(runs)
+    await reconcile()
+    expect(stage.east.machines['vm-1']).toEqual(runs)
+  })
 })
 
 test('from the commit on what was carried back counts; nothing is done by the records of the move', async () => {
