@@ -64,6 +64,8 @@ export interface MigrationTimings {
   /** How long the destination may be unreachable at the commit before it is asked to call it off. */
   commitMs: number
   healthPollMs: number
+  /** How long one try of a phase's undo may take that has no time-out of its own. */
+  undoMs: number
 }
 
 export const defaultTimings: MigrationTimings = {
@@ -83,6 +85,7 @@ export const defaultTimings: MigrationTimings = {
   frozenStallMs: 15_000,
   commitMs: 60_000,
   healthPollMs: 500,
+  undoMs: 5 * 60_000,
 }
 
 /** A round that gets nowhere is given up no later than agents that are away, but never within what a busy machine takes for a breath. */

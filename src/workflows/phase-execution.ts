@@ -91,6 +91,7 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
     step: { ...mark, state: 'UNDOING' },
     events: step.state === 'UNDOING' ? [] : [{ kind: 'UNDO', phase: phase.name, message: `${phase.name} is undone.` }],
   })
+  const undoTimeoutMs = phase.undoTimeoutMs ?? settings.timings.undoMs
   const stopHeartbeat = startHeartbeat(store, migration, phase, { undoing: true })
   try {
     return await undoUntilDone()
@@ -122,8 +123,6 @@ export async function undoPhase(dependencies: PhaseDependencies, run: Run & { st
     }
   }
 }
-
-const undoTimeoutMs = 5 * 60_000
 
 /** The source is attested dead, and can't be reached or is gone: what was done to it stays, and what it finds should it return is decided by its verdict. */
 async function isGivenUp({ settings }: PhaseDependencies, migration: MigrationRow, phase: Phase, error: unknown): Promise<boolean> {

@@ -90,6 +90,8 @@ export interface Phase {
   control: PhaseControl
   /** The longest that it may take, retries included; null where the operator decides. FORWARD_ONLY phases are retried for ever. */
   timeoutMs: number | null
+  /** How long one try of its undo may take, where that is longer than usual: it is cut short then, and tried again. */
+  undoTimeoutMs?: number
   /** What the request allows it, where that is less: it keeps to that by itself. */
   requestedMs?(request: MigrationRequest): number
   /** UNDER_LEASE: the source is frozen meanwhile, so a failure that may pass voids the switchover instead of being retried in place. */

@@ -9,6 +9,7 @@ import type { Database } from '../database/client.ts'
 import { reconciliations } from '../database/tables/reconciliation.ts'
 import { conclude, restartsSource, type SafeAction } from '../domain/verdict-actions.ts'
 import { ProviderError } from '../plugin-sdk/index.ts'
+import { usualLimits } from '../plugin-sdk/registry/plugin-connection.ts'
 import { failureOf } from './failure.ts'
 import { reaffirmRecords } from './reaffirm-records.ts'
 import { giveBack, perform, removeAgent } from './reconciliation-actions.ts'
@@ -30,10 +31,14 @@ export interface ReconciliationTimings {
   firstLookMs: number
   maxLookMs: number
   sliceMs: number
+  /** For one action that merges nothing. */
+  actionMs: number
 }
 
-const defaultTimings: ReconciliationTimings = { firstLookMs: 2_000, maxLookMs: 30_000, sliceMs: 240_000 }
-const actionTimeoutMs = 10 * 60_000
+const defaultTimings: ReconciliationTimings = { firstLookMs: 2_000, maxLookMs: 30_000, sliceMs: 240_000, actionMs: 10 * 60_000 }
+/** A merge that is cut short starts over. */
+const merges: ReadonlySet<SafeAction> = new Set(['COMPLETE_RECORDS', 'RESUME_DESTINATION'])
+const mergeMs = usualLimits.callTimeoutMs('destination.flattenOverlay')
 const uninstallTimeoutMs = 60_000
 /** A world that answers each deed by asking for another one is not what this is for. */
 const maxDeedsALook = 12
@@ -50,9 +55,10 @@ export function idOf(runKey: string): string {
 export function createReconciliationRunner(dependencies: {
   database: Database
   verdicts: VerdictReader
-  timings?: ReconciliationTimings
+  timings?: Partial<ReconciliationTimings>
 }): ReconciliationRunner {
-  const { database, verdicts, timings = defaultTimings } = dependencies
+  const { database, verdicts } = dependencies
+  const timings = { ...defaultTimings, ...dependencies.timings }
   const running = new Map<string, Promise<string | null>>()
   const shutdown = new AbortController()
   let woken = new AbortController()
@@ -111,7 +117,7 @@ export function createReconciliationRunner(dependencies: {
   async function act(row: ReconciliationRow, verdict: MachineVerdict, actions: SafeAction[]): Promise<void> {
     let decided = verdict
     for (const action of actions) {
-      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])
+      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(merges.has(action) ? mergeMs : timings.actionMs)])
       if (!(await reaffirmRecords(decided, action, signal))) return
       try {
         await note(row.id, await perform(action, verdict, signal))

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { attestations } from '../../src/database/tables/attestation.ts'
@@ -11,7 +12,12 @@ import { createAttestationOperations } from '../../src/workflows/attestation-ope
 import { createIdempotency } from '../../src/workflows/idempotency.ts'
 import type { Operations } from '../../src/workflows/operations.ts'
 import { createReconciliationOperations } from '../../src/workflows/reconciliation-operations.ts'
-import { createReconciliationRunner, type ReconciliationRow, type ReconciliationRunner } from '../../src/workflows/reconciliation-runner.ts'
+import {
+  createReconciliationRunner,
+  type ReconciliationRow,
+  type ReconciliationRunner,
+  type ReconciliationTimings,
+} from '../../src/workflows/reconciliation-runner.ts'
 import { startReconciliationWatch } from '../../src/workflows/reconciliation-watch.ts'
 import { refreshTopology } from '../../src/workflows/topology-refresh.ts'
 import { createVerdictReader, type VerdictReader } from '../../src/workflows/verdict-reader.ts'
@@ -51,8 +57,12 @@ afterEach(async () => {
 })
 
 /** Another one is another process. */
-function newRunner(reader = verdicts): ReconciliationRunner {
-  return createReconciliationRunner({ database: stage.database, verdicts: reader, timings: { firstLookMs: 5, maxLookMs: 20, sliceMs: 30 } })
+function newRunner(reader = verdicts, timings: Partial<ReconciliationTimings> = {}): ReconciliationRunner {
+  return createReconciliationRunner({
+    database: stage.database,
+    verdicts: reader,
+    timings: { firstLookMs: 5, maxLookMs: 20, sliceMs: 30, ...timings },
+  })
 }
 const ask = (idempotencyKey = 'key') => operations.reconcileMigrations(operator, { idempotencyKey, cloudId: 'west' })
 const row = async (): Promise<ReconciliationRow> => (await stage.database.select().from(reconciliations))[0]!
@@ -211,6 +221,22 @@ describe('migrated: the destination is the live copy', () => {
     await ask()
     expect(await runToItsEnd()).toMatchObject({ state: 'DONE' })
     expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', exposed: true })
+  })
+
+  test('one whose merge takes longer than other deeds may is waited for, and its completion is recorded', async () => {
+    runner = newRunner(verdicts, { actionMs: 250 })
+    let merges = 0
+    stage.interrupt.before = async (call, signal) => {
+      if (call !== 'west.flattenOverlay') return
+      merges++
+      await delay(1_000, undefined, { signal })
+    }
+    await ask()
+    expect(await runToItsEnd()).toMatchObject({
+      state: 'DONE',
+      done: expect.arrayContaining(['The completion was recorded at the destination.']),
+    })
+    expect(merges).toBe(1)
   })
 
   test("with its source gone it waits, until an administrator's word lets it go live; the source that returns is fenced", async () => {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { eq } from 'drizzle-orm'
 import { AgentError } from '../../src/agent-gateway/agent-error.ts'
@@ -236,6 +237,22 @@ describe('a test boot that its cloud refuses', () => {
     stage.health.status = 200
     await cutsOver(id, second)
   })
+})
+
+test('a removal that starts over when it is cut short, and takes longer than other undos may, does not keep a cancelled migration from its end', async () => {
+  const undoMs = 250
+  await stage.close()
+  stage = await setMigrationStage({ hook: (call, when) => hook(call, when), timings: { undoMs } })
+  const { id, end } = await held()
+  // A merge begins anew with each call, and the fake's own look at the signal ends the call that was cut short meanwhile.
+  hook = (call, when) => (call === 'west.testBoot.remove' && when === 'before' ? delay(4 * undoMs) : undefined)
+  stage.health.status = 500
+  await ask(id)
+  await eventually(() => expect(testMachines()).toHaveLength(1))
+  await stage.operations.cancelMigration(operator, key(id))
+  expect(await end).toMatchObject({ state: 'CANCELLED' })
+  expect(testMachines()).toEqual([])
+  await expectUndone(stage)
 })
 
 test('a test boot that a copy which does not converge cut short says that the migration ended', async () => {

@@ -40,7 +40,7 @@ export interface VerdictStage {
   violations: string[]
   connections: { connection(cloudId: string): Promise<ProviderConnection> }
   /** Runs before each changing call of a cloud; what it throws is the call's answer. */
-  interrupt: { before: (call: string) => void | Promise<void> }
+  interrupt: { before: (call: string, signal?: AbortSignal) => void | Promise<void> }
   connect(...names: string[]): Promise<void>
   close(): Promise<void>
 }
@@ -78,9 +78,9 @@ export async function setVerdictStage(): Promise<VerdictStage> {
 
   function cloud(name: string): StageCloud {
     const state: StageCloud = { machines: {}, records: {}, site: 'ALIVE', canFence: true, calls: [], connection: undefined as never }
-    async function call<T>(method: string, apply: () => T): Promise<T> {
+    async function call<T>(method: string, apply: () => T, signal?: AbortSignal): Promise<T> {
       state.calls.push(`${name}.${method}`)
-      if (!isRead(`${name}.${method}`)) await interrupt.before(`${name}.${method}`)
+      if (!isRead(`${name}.${method}`)) await interrupt.before(`${name}.${method}`, signal)
       if (state.site === 'SILENT') await new Promise(() => {})
       if (state.site === 'DEAD')
         throw new ProviderError('UNREACHABLE', `The cloud ${name} does not answer.`, { retryable: true, remedy: 'Wait.' })
@@ -161,7 +161,7 @@ export async function setVerdictStage(): Promise<VerdictStage> {
         sealCopiedDisks: unused,
         bootFromCopiedDisk: unused,
         discardOverlay: unused,
-        flattenOverlay: () => call('flattenOverlay', () => {}),
+        flattenOverlay: ({ signal }) => call('flattenOverlay', () => {}, signal),
         delete: unused,
         adopt: {
           start: unused,

@@ -32,11 +32,15 @@ export interface CallLimits {
 }
 
 const minuteMs = 60_000
+/** Of all that a guest wrote to an overlay. It starts over each time that it is cut short. */
+const mergeMs = 6 * 60 * minuteMs
 const longCalls: Record<string, number> = {
   'virtualMachines.create': 15 * minuteMs,
   'virtualMachines.stop': 5 * minuteMs,
   'destination.instantiate': 10 * minuteMs,
-  'destination.flattenOverlay': 6 * 60 * minuteMs,
+  'destination.discardOverlay': mergeMs,
+  'destination.flattenOverlay': mergeMs,
+  'destination.testBoot.remove': mergeMs,
   'fork.bootParent': 10 * minuteMs,
   'fork.saveParent': 10 * minuteMs,
   'migrationAgent.install': 12 * minuteMs,

@@ -1,3 +1,4 @@
+import { usualLimits } from '../../plugin-sdk/registry/plugin-connection.ts'
 import { cutoverObstacle } from '../cutover-obstacle.ts'
 import { createMigrationTests, endOpenTests, type MigrationTests } from '../migration-test-run.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
@@ -13,6 +14,7 @@ export const readyToCutOver: Phase = {
   control: 'PAUSABLE',
   timeoutMs: null,
   ownRetries: true,
+  undoTimeoutMs: usualLimits.callTimeoutMs('destination.testBoot.remove'),
   async do(context) {
     const rounds = createSyncRounds(context)
     let ready = !context.repeated && (await isFresh(context))

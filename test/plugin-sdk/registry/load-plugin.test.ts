@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { PluginLog } from '../../../src/plugin-sdk/contract.ts'
 import { loadPlugin } from '../../../src/plugin-sdk/registry/load-plugin.ts'
-import type { CallLimits, PluginConnection } from '../../../src/plugin-sdk/registry/plugin-connection.ts'
+import { usualLimits, type CallLimits, type PluginConnection } from '../../../src/plugin-sdk/registry/plugin-connection.ts'
 import { openPluginRegistry } from '../../../src/plugin-sdk/registry/plugin-registry.ts'
 
 const example = join(import.meta.dirname, '../example-plugin')
@@ -363,4 +363,8 @@ test('the registry connects by id and closes what is open', async () => {
   await registry.connect('example', { directory })
   await registry.close()
   expect(await readFile(join(directory, 'closed'), 'utf8')).toBe('yes')
+})
+
+test.each(['destination.testBoot.remove', 'destination.discardOverlay'])('%s may take as long as any other merge', (path) => {
+  expect(usualLimits.callTimeoutMs(path)).toBe(usualLimits.callTimeoutMs('destination.flattenOverlay'))
 })

@@ -26,6 +26,7 @@ import { createMigrationStart } from '../../../src/workflows/migration-start.ts'
 import { createMigrationTestOperations } from '../../../src/workflows/migration-test-operations.ts'
 import { createMigrationTestStore, type MigrationTestRow } from '../../../src/workflows/migration-test-store.ts'
 import type { Operations } from '../../../src/workflows/operations.ts'
+import type { MigrationTimings } from '../../../src/workflows/migration-settings.ts'
 import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
@@ -78,6 +79,7 @@ export async function setMigrationStage(
   options: {
     hook?: CallHook
     pendingMs?: (round: number) => number
+    timings?: Partial<MigrationTimings>
     webhooks?: Webhooks
     /** What hands a migration to the engine, of which there is none. */
     submit?: (migrationId: string) => Promise<void>
@@ -147,7 +149,7 @@ export async function setMigrationStage(
           advertise: [],
           agentEndpoints: gateway.addresses,
           relayEndpoints: gateway.relayAddresses,
-          timings: quickTimings,
+          timings: { ...quickTimings, ...options.timings },
           preFlight: (request, signal, own) => check.findings(request, signal, own),
           fixedDowntime: async () => ({ freezeMs: 1, bootMs: 1, healthMs: 1 }),
           refreshTopology: refresh,
