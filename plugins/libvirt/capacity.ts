@@ -4,6 +4,7 @@ import { describeMachine } from './describe-machine.ts'
 import { readMemory } from './host.ts'
 import { readMetadata } from './machine-metadata.ts'
 import type { Site } from './site.ts'
+import { isNotFound } from './virsh-failure.ts'
 
 /** Disks are sparse, but a copy may fill them: their full size counts. */
 export async function requireCapacity(site: Site, vm: NewVirtualMachine, signal?: AbortSignal): Promise<void> {
@@ -55,9 +56,14 @@ async function machinesMadeHere(site: Site, signal?: AbortSignal): Promise<{ dis
     .filter(Boolean)
   const found = []
   for (const id of ids) {
-    if (readMetadata(await site.domain(id, signal)).createdBy === undefined) continue
-    const machine = await describeMachine(site, id, '', signal)
-    found.push({ diskBytes: sum(machine.disks.map(({ sizeBytes }) => sizeBytes)), memoryBytes: machine.memoryBytes })
+    try {
+      if (readMetadata(await site.domain(id, signal)).createdBy === undefined) continue
+      const machine = await describeMachine(site, id, '', signal)
+      found.push({ diskBytes: sum(machine.disks.map(({ sizeBytes }) => sizeBytes)), memoryBytes: machine.memoryBytes })
+    } catch (error) {
+      // It was deleted since it was listed.
+      if (!isNotFound(error, 'domain')) throw error
+    }
   }
   return found
 }

@@ -8,17 +8,31 @@ import type { Site } from './site.ts'
 import { availableBytes, stateStorageId, storageDirectory } from './storages.ts'
 
 /** In one storage. Disks are sparse, and nothing is promised twice: what other VMs' disks may still grow by counts as taken. */
-export async function freeDiskBytes({ store, options }: Site, storageId: string = stateStorageId): Promise<number> {
+export async function freeDiskBytes(site: Site, storageId: string = stateStorageId): Promise<number> {
+  const { store, options } = site
   // A test's disks are another VM's.
   const machines = (await store.list()).filter(({ testOf }) => testOf === null)
-  const disks = machines.flatMap(({ vmId, disks }) =>
-    disks.map((disk) => ({ ...disk, path: join(store.directoryOf(vmId), diskFile(disk.index)) })),
-  )
-  const there = disks.filter((disk) => disk.storageId === storageId)
-  const growth = await Promise.all(there.map(async ({ path, sizeBytes }) => Math.max(0, sizeBytes - (await allocatedBytes(path)))))
-  const onFileSystem = (await availableBytes(storageDirectory(options, storageId))) - sum(growth)
-  const inLimit = (options.maxDiskBytes ?? Infinity) - sum(disks.map(({ sizeBytes }) => sizeBytes))
+  const taken = (await Promise.all(machines.map((machine) => takenBy(site, machine, storageId)))).filter((taken) => taken !== null)
+  const onFileSystem = (await availableBytes(storageDirectory(options, storageId))) - sum(taken.map(({ growthBytes }) => growthBytes))
+  const inLimit = (options.maxDiskBytes ?? Infinity) - sum(taken.map(({ diskBytes }) => diskBytes))
   return Math.max(0, Math.min(onFileSystem, inLimit))
+}
+
+/** `diskBytes`: of all its disks; `growthBytes`: what those in one storage may still grow by. Null where it was deleted since it was listed. */
+async function takenBy({ store }: Site, { vmId, disks }: Machine, storageId: string) {
+  const there = disks.filter((disk) => disk.storageId === storageId)
+  try {
+    const growth = await Promise.all(
+      there.map(async ({ index, sizeBytes }) =>
+        Math.max(0, sizeBytes - (await allocatedBytes(join(store.directoryOf(vmId), diskFile(index))))),
+      ),
+    )
+    return { diskBytes: sum(disks.map(({ sizeBytes }) => sizeBytes)), growthBytes: sum(growth) }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    if ((await store.find(vmId)) === null) return null
+    throw diskMissing(vmId, storageId, error)
+  }
 }
 
 /** Memory that can still be given to VMs. */
@@ -66,6 +80,19 @@ function tooSmall(what: string, neededBytes: number, freeBytes: number, path: st
       retryable: false,
       remedy: `Free ${what} on this host, raise the cloud's limit, or choose another destination. Nothing was changed.`,
       path,
+    },
+  )
+}
+
+function diskMissing(vmId: string, storageId: string, cause: unknown): ProviderError {
+  return new ProviderError(
+    'UNREACHABLE',
+    `A disk of the virtual machine ${vmId} is not in its storage ${JSON.stringify(storageId)}, so what is free there is not known.`,
+    {
+      retryable: true,
+      remedy: 'Mount the file system of that storage, or put the disk back where it was. Nothing was changed.',
+      path: ['options', 'storages'],
+      cause,
     },
   )
 }

@@ -1,0 +1,59 @@
+import { rename, rm, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { freeDiskBytes } from '../../../plugins/qemu/capacity.ts'
+import { openMachineStore } from '../../../plugins/qemu/machine-store.ts'
+import { qemuOptions } from '../../../plugins/qemu/options.ts'
+import type { Site } from '../../../plugins/qemu/site.ts'
+import { bootDisk } from './support/bare-metal.ts'
+import { mebibyte, openCloud, smallMachine, type TestCloud } from './support/cloud.ts'
+
+const maxDiskBytes = 64 * mebibyte
+let cloud: TestCloud
+let site: Site
+
+beforeEach(async () => {
+  cloud = await openCloud()
+  site = {
+    options: qemuOptions.parse({ stateDirectory: cloud.stateDirectory, accelerator: 'tcg', maxDiskBytes }),
+    store: await openMachineStore(cloud.stateDirectory, async () => {}),
+    host: undefined as never,
+    log: () => undefined,
+  }
+})
+afterEach(() => cloud.close())
+
+async function createMachine(): Promise<string> {
+  const imagePath = join(cloud.stateDirectory, 'image.raw')
+  await writeFile(imagePath, bootDisk(1 * mebibyte))
+  const request = { operationId: randomUUID(), virtualMachine: smallMachine(), imagePath, inboundPorts: [] }
+  return (await cloud.connection.virtualMachines.create!(request)).vmId
+}
+
+/** The site as it is for one who had listed its virtual machines before `happens`. */
+async function listedBefore(happens: () => Promise<void>): Promise<Site> {
+  const listed = await site.store.list()
+  await happens()
+  return { ...site, store: { ...site.store, list: async () => listed } }
+}
+
+test('a virtual machine that is deleted while room is looked for takes none', async () => {
+  const vmId = await createMachine()
+  expect(await freeDiskBytes(site)).toBe(maxDiskBytes - 4 * mebibyte)
+  const late = await listedBefore(() => rm(site.store.directoryOf(vmId), { recursive: true }))
+  expect(await freeDiskBytes(late)).toBe(maxDiskBytes)
+})
+
+test('a disk that is gone from under its virtual machine says which storage is not in order, for the time being', async () => {
+  const disk = cloud.machineFile(await createMachine(), 'disk-0.raw')
+  const away = join(cloud.stateDirectory, 'away')
+  await rename(disk, away)
+  await expect(freeDiskBytes(site)).rejects.toMatchObject({
+    code: 'UNREACHABLE',
+    retryable: true,
+    message: expect.stringContaining('storage "state"'),
+  })
+  await rename(away, disk)
+  expect(await freeDiskBytes(site)).toBeGreaterThan(0)
+})
