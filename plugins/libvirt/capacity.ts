@@ -11,24 +11,26 @@ export async function requireCapacity(site: Site, vm: NewVirtualMachine, signal?
   const diskBytes = sum(vm.disks.map(({ sizeBytes }) => sizeBytes))
   for (const pool of new Set(vm.disks.map(({ storageId = site.options.storagePool }) => storageId))) {
     const there = vm.disks.filter(({ storageId = site.options.storagePool }) => storageId === pool)
-    requireRoom(
-      'disk',
-      sum(there.map(({ sizeBytes }) => sizeBytes)),
-      await site.pool(pool).availableBytes(signal),
-      `in the storage pool ${pool}`,
-    )
+    requireRoom('disk', sum(there.map(({ sizeBytes }) => sizeBytes)), await site.pool(pool).availableBytes(signal), {
+      retryable: true,
+      where: `in the storage pool ${pool}`,
+    })
   }
-  requireRoom('memory', vm.memoryBytes, (await readMemory(site.client, signal)).freeBytes, 'on the host')
+  requireRoom('memory', vm.memoryBytes, (await readMemory(site.client, signal)).freeBytes, { retryable: true, where: 'on the host' })
 
   const { maxDiskBytes, maxMemoryBytes, maxVirtualMachines } = site.options.limits
   if (maxDiskBytes === undefined && maxMemoryBytes === undefined && maxVirtualMachines === undefined) return
   const ours = await machinesMadeHere(site, signal)
-  const limit = "within the cloud's option limits"
+  // Those there give way to nobody by themselves.
+  const limit = { retryable: false, where: "within the cloud's option limits" }
   if (maxDiskBytes !== undefined) requireRoom('disk', diskBytes, maxDiskBytes - sum(ours.map((machine) => machine.diskBytes)), limit)
   if (maxMemoryBytes !== undefined)
     requireRoom('memory', vm.memoryBytes, maxMemoryBytes - sum(ours.map((machine) => machine.memoryBytes)), limit)
   if (maxVirtualMachines !== undefined && ours.length >= maxVirtualMachines)
-    throw insufficient(`There are ${ours.length} virtual machines of Portolan already, and the option limits allows ${maxVirtualMachines}.`)
+    throw insufficient(
+      `There are ${ours.length} virtual machines of Portolan already, and the option limits allows ${maxVirtualMachines}.`,
+      limit.retryable,
+    )
 }
 
 /** The host as the cloud's option `limits` lets it be used: pre-flight sees what a new VM would be refused for. */
@@ -68,16 +70,22 @@ async function machinesMadeHere(site: Site, signal?: AbortSignal): Promise<{ dis
   return found
 }
 
-function requireRoom(of: 'disk' | 'memory', neededBytes: number, availableBytes: number, where: string): void {
+function requireRoom(
+  of: 'disk' | 'memory',
+  neededBytes: number,
+  availableBytes: number,
+  { where, retryable }: { where: string; retryable: boolean },
+): void {
   if (neededBytes <= availableBytes) return
   throw insufficient(
     `The virtual machine needs ${mebibytes(neededBytes)} MiB of ${of}, and ${where} there are ${mebibytes(Math.max(0, availableBytes))} MiB; nothing was created.`,
+    retryable,
   )
 }
 
-function insufficient(message: string): ProviderError {
+function insufficient(message: string, retryable: boolean): ProviderError {
   return new ProviderError('INSUFFICIENT_CAPACITY', message, {
-    retryable: true,
+    retryable,
     remedy: 'Make room, raise the limit, or choose another destination.',
     path: ['virtualMachine'],
   })

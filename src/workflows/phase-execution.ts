@@ -46,6 +46,7 @@ export async function runPhase(
       )
     : () => {}
   let deadline: NodeJS.Timeout | undefined
+  let retried: PortolanError | null = null
   const context = createPhaseContext(dependencies, { ...run, signal: abort.signal })
   const told = { name: phase.name, timeoutMs: givenUpAfterMs(phase, migration) }
   const stopHeartbeat = startHeartbeat(store, migration, told, { context })
@@ -55,8 +56,17 @@ export async function runPhase(
     // A hook has a time-out of its own.
     if (!isCommitting(phase)) await runHooks(context, phase.name, 'BEFORE')
     if (phase.timeoutMs !== null)
-      deadline = setTimeout(() => abort.abort(timedOut(phase.name, phase.timeoutMs ?? 0, 'so the migration is undone')), phase.timeoutMs)
-    const outcome = await withRetries(dependencies, context, phase, () => phase.do(context))
+      deadline = setTimeout(
+        () => abort.abort(timedOut(phase.name, phase.timeoutMs ?? 0, 'so the migration is undone', retried)),
+        phase.timeoutMs,
+      )
+    const outcome = await withRetries(
+      dependencies,
+      context,
+      phase,
+      () => phase.do(context),
+      (failure) => (retried = failure),
+    )
     clearTimeout(deadline)
     if (outcome.outcome === 'DONE') {
       await runHooks(context, phase.name, 'AFTER')
@@ -140,6 +150,7 @@ async function withRetries(
   context: PhaseContext,
   phase: Phase,
   work: () => Promise<PhaseOutcome>,
+  onRetry: (failure: PortolanError) => void,
 ): Promise<PhaseOutcome> {
   const { timings } = context.settings
   let offSince: number | null = null
@@ -155,6 +166,7 @@ async function withRetries(
       }
       if (phase.underLease && failure.retryable) return { outcome: 'VOID', reason: failure.message, ownFault: true, code: failure.code }
       if (phase.ownRetries || isDestinationOff(error) || (phase.control !== 'FORWARD_ONLY' && !failure.retryable)) throw error
+      onRetry(failure)
       offSince = phase.needsSourceGuest && (await isOff(context, 'SOURCE')) ? (offSince ?? performance.now()) : null
       if (offSince !== null && performance.now() - offSince >= timings.lostMs) throw sourceIsOff()
       await context.store.write(context.migration, { patch: { problem: `${failure.message} It is tried again.` } })
@@ -189,9 +201,11 @@ function cancelled({ id }: MigrationRow): PortolanError {
   })
 }
 
-function timedOut(what: string, timeoutMs: number, consequence: string): PortolanError {
-  return new PortolanError('TIMED_OUT', `${what} did not end within ${timeoutMs / 1000} s, ${consequence}.`, {
+/** `retried`: what its tries ended with last. */
+function timedOut(what: string, timeoutMs: number, consequence: string, retried: PortolanError | null = null): PortolanError {
+  const why = retried ? ` It was tried again until then, since: ${retried.message}` : ''
+  return new PortolanError('TIMED_OUT', `${what} did not end within ${timeoutMs / 1000} s, ${consequence}.${why}`, {
     retryable: true,
-    remedy: "See the migration's events for what it waited for, then start again.",
+    remedy: retried?.remedy ?? "See the migration's events for what it waited for, then start again.",
   })
 }

@@ -107,6 +107,22 @@ describe('a failure that passes', () => {
   })
 })
 
+test('a phase that is given up after all its tries says what each of them was told, and what helps', async () => {
+  const lists = changed('INSTANTIATE_DESTINATION', () => ({
+    timeoutMs: 50,
+    do: async () => {
+      throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Start the cloud.' })
+    },
+  }))
+  const id = await stage.start()
+  const ended = await stage.drive(stage.runner(lists), id)
+  expect(ended).toMatchObject({ state: 'FAILED', errorCode: 'TIMED_OUT', errorRetryable: true, errorRemedy: 'Start the cloud.' })
+  expect(ended.errorMessage).toMatch(/^INSTANTIATE_DESTINATION did not end within 0\.05 s.* No answer\.$/)
+  const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+  expect(events.filter(({ kind }) => kind === 'PHASE_FAILED').map(({ message }) => message)).toEqual([ended.errorMessage])
+  await expectUndone(stage)
+})
+
 describe('a crash of the control plane', () => {
   const crashAt = (name: MigrationPhase, runner: () => PhaseRunner) =>
     changed(name, (phase) => ({
