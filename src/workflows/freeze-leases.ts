@@ -53,7 +53,7 @@ export function createFreezeLeases(now: LeaseClock = clockOfThisMachine): Freeze
     find: (freezeId) => leases.get(freezeId),
     drop,
     dropAllOf(migrationId) {
-      for (const freezeId of [...leases.keys()]) if (isFreezeOf(freezeId, migrationId)) drop(freezeId)
+      for (const freezeId of leases.keys()) if (isFreezeOf(freezeId, migrationId)) drop(freezeId)
     },
     close() {
       for (const lease of leases.values()) lease.stop()

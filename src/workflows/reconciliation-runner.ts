@@ -134,7 +134,7 @@ export function createReconciliationRunner(dependencies: {
     const { standing } = verdict
     // Whoever recorded that may have been cut short before he gave it back. One that runs by now was started by somebody.
     if (verdict.carriesBack && standing.outcome === 'ABANDONED' && standing.destination.power === 'STOPPED') {
-      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(actionTimeoutMs)])
+      const signal = AbortSignal.any([shutdown.signal, AbortSignal.timeout(timings.actionMs)])
       if (!(await reaffirmRecords(verdict, 'NONE', signal)))
         return pause(row, 'Its records say something else by now; it is looked at again.')
       await giveBack(verdict, signal)

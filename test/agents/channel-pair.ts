@@ -13,9 +13,10 @@ export function channelPair(losesAt: (type: number) => boolean = () => false): {
   function end(lost: (type: number) => boolean) {
     const waiting: Frame[] = []
     let handler: ((frame: Frame) => void) | null = null
+    const next = () => (open && handler ? waiting.shift() : undefined)
     function deliver(): void {
       try {
-        while (open && handler && waiting.length > 0) handler(waiting.shift()!)
+        for (let frame = next(); frame; frame = next()) handler?.(frame)
       } catch (error) {
         close(error as TransferError)
       }
