@@ -38,17 +38,22 @@ export async function createMachine(site: Site, operation: Operation, creation: 
       requirePlausible(vm)
       for (const disk of vm.disks) poolFor(site, disk)
       await requireNetworks(site, vm, signal)
-      await requireCapacity(site, vm, signal)
     }
-    if (!known || known.stage === 'creating') await makeWhole(site, operation, { ...creation, virtualMachine: vm })
+    if (!known || known.stage === 'creating')
+      await makeWhole(site, operation, { ...creation, virtualMachine: vm }, known ? undefined : () => requireCapacity(site, vm, signal))
     if (creation.start) await startMachine(site, vmId, signal)
     await site.note(vmId, { operations: [operationId] }, signal)
     return { vmId }
   })
 }
 
-/** Definition, volumes, and the mark: from then on volumes are never made again. */
-async function makeWhole(site: Site, { operationId, signal }: Operation, creation: Creation): Promise<void> {
+/** Definition, volumes, and the mark: from then on volumes are never made again. `admit` throws where there is no room for what isn't there yet. */
+async function makeWhole(
+  site: Site,
+  { operationId, signal }: Operation,
+  creation: Creation,
+  admit: () => Promise<void> = async () => {},
+): Promise<void> {
   const { virtualMachine: vm } = creation
   const metadata: MachineMetadata = {
     stage: 'creating',
@@ -75,8 +80,10 @@ async function makeWhole(site: Site, { operationId, signal }: Operation, creatio
     })
     await defineDomain(site, tree, signal)
   }
-  await define('creating')
-  for (const [index, disk] of vm.disks.entries()) await poolFor(site, disk).createEmpty(names.disk(index), disk.sizeBytes, signal)
+  await site.admitting(admit, async () => {
+    await define('creating')
+    for (const [index, disk] of vm.disks.entries()) await poolFor(site, disk).createEmpty(names.disk(index), disk.sizeBytes, signal)
+  })
   const { landing } = await creation.fill()
   await define(creation.stage, landing)
 }

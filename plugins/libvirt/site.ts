@@ -21,6 +21,8 @@ export interface Site {
   runningDomain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
   /** Runs one piece of work on a VM at a time. */
   exclusively<Result>(vmId: string, work: () => Promise<Result>): Promise<Result>
+  /** `admit` looks whether there is room, and `take` makes all that counts of a VM, so that the next one's look sees it: for one VM at a time. */
+  admitting(admit: () => Promise<void>, take: () => Promise<void>): Promise<void>
   /** `work` at most once for an operation id, which is noted in the domain afterwards. `work` must be repeatable: a kill may come before the note. */
   once(operation: Operation & { vmId: string }, work: () => Promise<void>): Promise<void>
   /** Changes our metadata in the domain. */
@@ -63,6 +65,12 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
     domain,
     runningDomain: (vmId, signal) => dump(vmId, [], signal),
     exclusively,
+    admitting: (admit, take) =>
+      // No VM's id.
+      exclusively('admission', async () => {
+        await admit()
+        await take()
+      }),
     note,
     once: ({ operationId, signal, vmId }, work) =>
       exclusively(vmId, async () => {

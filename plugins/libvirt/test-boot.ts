@@ -75,8 +75,6 @@ async function makeTestMachine(site: Site, copy: XmlElement, testId: string, sig
   const { uniqueId } = identity
   if (!(await isWhole(site, uniqueId, signal))) {
     const vm = testVirtualMachine(copy, identity)
-    // Its disks are there already, and what it writes is little and short-lived.
-    await requireCapacity(site, { ...vm, disks: [] }, signal)
     const names = volumeNames(vm)
     const directory = await site.volumes.directory(signal)
     const paths = vm.disks.map((_, index) => `${directory}/${names.overlay(index)}`)
@@ -86,7 +84,11 @@ async function makeTestMachine(site: Site, copy: XmlElement, testId: string, sig
       tree,
       paths.map((path) => ({ path, format: 'qcow2' })),
     )
-    await defineDomain(site, tree, signal)
+    await site.admitting(
+      // Its disks are there already, and what it writes is little and short-lived.
+      () => requireCapacity(site, { ...vm, disks: [] }, signal),
+      () => defineDomain(site, tree, signal),
+    )
     for (const [index, copied] of (await copiedDisks(site, copy, signal)).entries())
       await site.volumes.createOverlay(names.overlay(index), copied, signal)
     setMetadata(tree, { ...(await isolateConfiguration(site, uniqueId, tree, signal)), stage: 'test' })

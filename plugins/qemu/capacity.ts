@@ -35,12 +35,19 @@ async function takenBy({ store }: Site, { vmId, disks }: Machine, storageId: str
   }
 }
 
-/** Memory that can still be given to VMs. */
+/** Memory that can still be given to VMs. One that is still being made has its memory, though its process may not have been started yet. */
 export async function freeMemoryBytes({ store, options }: Site): Promise<number> {
   if (options.maxMemoryBytes === undefined) return freemem()
+  // In this order: one that is made by the time it is listed has its process by then.
+  const machines = await store.list()
   const processes = await findProcesses()
-  const running = (await store.list()).filter(({ vmId }) => processes.has(pidFile(store.directoryOf(vmId))))
-  return Math.max(0, Math.min(freemem(), options.maxMemoryBytes - sum(running.map(({ memoryBytes }) => memoryBytes))))
+  const holding = machines.filter((machine) => processes.has(pidFile(store.directoryOf(machine.vmId))) || isBeingMade(machine))
+  return Math.max(0, Math.min(freemem(), options.maxMemoryBytes - sum(holding.map(({ memoryBytes }) => memoryBytes))))
+}
+
+/** The call that makes it has not ended, or was cut short. */
+function isBeingMade({ createdBy, operations }: Machine): boolean {
+  return !Object.hasOwn(operations, createdBy)
 }
 
 /** Throws INSUFFICIENT_CAPACITY. `fileBytes`: what is written beside the disks. */

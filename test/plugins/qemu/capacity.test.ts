@@ -1,12 +1,12 @@
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { freeDiskBytes } from '../../../plugins/qemu/capacity.ts'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { freeDiskBytes, freeMemoryBytes } from '../../../plugins/qemu/capacity.ts'
 import { openMachineStore } from '../../../plugins/qemu/machine-store.ts'
 import { qemuOptions } from '../../../plugins/qemu/options.ts'
 import type { Site } from '../../../plugins/qemu/site.ts'
-import { bootDisk } from './support/bare-metal.ts'
+import { bareLanding, bootDisk } from './support/bare-metal.ts'
 import { mebibyte, openCloud, smallMachine, type TestCloud } from './support/cloud.ts'
 
 const maxDiskBytes = 64 * mebibyte
@@ -56,4 +56,29 @@ test('a disk that is gone from under its virtual machine says which storage is n
   })
   await rename(away, disk)
   expect(await freeDiskBytes(site)).toBeGreaterThan(0)
+})
+
+test('the limit of memory holds for virtual machines that are made at the same time, too', async () => {
+  const limited = await openCloud({ maxMemoryBytes: 48 * mebibyte })
+  onTestFinished(() => limited.close())
+  const landing = await bareLanding(join(limited.stateDirectory, 'artifacts'))
+  const made = await Promise.allSettled(
+    [1, 2].map(() =>
+      limited.connection.destination.instantiate({
+        operationId: randomUUID(),
+        virtualMachine: smallMachine(),
+        landing: { ...landing, memoryBytes: 32 * mebibyte },
+        inject: [],
+        inboundPorts: [],
+      }),
+    ),
+  )
+  const refused = made.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []))
+  expect(refused).toEqual([expect.objectContaining({ code: 'INSUFFICIENT_CAPACITY' })])
+})
+
+test('a virtual machine that was made, and is off, takes no memory', async () => {
+  await createMachine()
+  const options = { ...site.options, maxMemoryBytes: 48 * mebibyte }
+  expect(await freeMemoryBytes({ ...site, options })).toBe(48 * mebibyte)
 })
