@@ -1,26 +1,38 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { memoryAuthorityStore } from '../../src/agent-gateway/authority-store.ts'
-import { createAgentGateway, type AgentGateway } from '../../src/agent-gateway/gateway.ts'
+import { X509Certificate } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { memoryAuthorityStore, type AuthorityStore } from '../../src/agent-gateway/authority-store.ts'
+import { createAgentGateway, type AgentGateway, type MigrationAgents } from '../../src/agent-gateway/gateway.ts'
 import { openControlLink, type ControlLink } from '../../src/agents/migration/control-link.ts'
+import type { AgentIdentity } from '../../src/transfer/channel.ts'
+import type { AgentBootstrap } from '../../src/transfer/control-protocol.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { enrolled, helloOf, newKeyPair } from '../agent-gateway/dialling-agent.ts'
 import { startFaultyLink, type FaultyLink } from './faulty-link.ts'
 
+const dayMs = 86_400_000
+
+let authorityStore: AuthorityStore
 let gateway: AgentGateway
 let link: FaultyLink
 let control: ControlLink | undefined
 
-beforeEach(async () => {
-  gateway = await createAgentGateway({
-    listen: [{ host: '127.0.0.1', port: 0 }],
-    authorityStore: memoryAuthorityStore(),
+async function startGateway(port: number): Promise<AgentGateway> {
+  return createAgentGateway({
+    listen: [{ host: '127.0.0.1', port }],
+    authorityStore,
     sealKey: sealKeyOf(Buffer.alloc(32, 9)),
     log: () => undefined,
   })
+}
+
+beforeEach(async () => {
+  authorityStore = memoryAuthorityStore()
+  gateway = await startGateway(0)
   link = await startFaultyLink(gateway.addresses[0]!.port)
 })
 afterEach(async () => {
+  vi.useRealTimers()
   control?.close()
   await link.close()
   await gateway.close()
@@ -46,4 +58,59 @@ test('an agent whose connection ends while it gathers its hello dials again', as
   control = openControlLink(bootstrap, identity, gatherHello, {}, () => {})
   expect((await agents.agent('SOURCE', { timeoutMs: 20_000 })).hello).toEqual(hello)
   expect(gathered).toBe(2)
+})
+
+describe('an agent that enrolled ten days ago', () => {
+  let agents: MigrationAgents
+  let bootstrap: AgentBootstrap
+  let identity: AgentIdentity
+  let old: string
+
+  beforeEach(async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 10 * dayMs })
+    agents = await gateway.openMigration('m-1')
+    bootstrap = agents.bootstrap('SOURCE', [{ host: '127.0.0.1', port: link.port }])
+    const keys = newKeyPair()
+    old = (await enrolled(bootstrap, keys)).cert
+    const { migrationId, role, caCertificatePem } = bootstrap
+    identity = { migrationId, role, caCertificatePem, privateKeyPem: keys.privateKeyPem, certificatePem: old }
+    vi.useRealTimers()
+    // Whoever issues certificates goes by the clock that he began with.
+    await gateway.close()
+    gateway = await startGateway(link.targetPort)
+    agents = await gateway.openMigration('m-1')
+  })
+
+  test('has its certificate renewed, once: before it dials, and while it is connected', async () => {
+    const daysLeft = () => (Date.parse(new X509Certificate(identity.certificatePem).validTo) - Date.now()) / dayMs
+    expect(daysLeft()).toBeLessThan(5)
+    control = openControlLink(
+      bootstrap,
+      identity,
+      async () => helloOf(bootstrap),
+      {},
+      () => {},
+    )
+    const session = await agents.agent('SOURCE', { timeoutMs: 20_000 })
+    expect(daysLeft()).toBeGreaterThan(13)
+
+    const renewed = identity.certificatePem
+    link.cut()
+    await expect.poll(() => session.connected).toBe(false)
+    link.restore()
+    await agents.agent('SOURCE', { timeoutMs: 20_000 })
+    expect(identity.certificatePem).toBe(renewed)
+
+    identity.certificatePem = old
+    await expect.poll(daysLeft, { timeout: 20_000 }).toBeGreaterThan(13)
+  })
+
+  test('dials with the certificate that it has where it gets no other', async () => {
+    const logged: string[] = []
+    const log = (message: string) => void logged.push(message)
+    control = openControlLink({ ...bootstrap, enrolmentToken: 'another' }, identity, async () => helloOf(bootstrap), {}, log)
+    await agents.agent('SOURCE', { timeoutMs: 20_000 })
+    expect(identity.certificatePem).toBe(old)
+    expect(logged).toEqual([expect.stringMatching(/^certificate: /)])
+  })
 })

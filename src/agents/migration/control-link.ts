@@ -3,8 +3,10 @@
  * again as it was; one that runs is joined.
  *
  *   enrolling -> (dialling <-> connected)*       until `close`
+ *
+ * Once less than half of its certificate's life is left, the same key is certified anew, whether the link is up or down: the data link needs it too.
  */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as tls from 'node:tls'
@@ -29,6 +31,8 @@ const maxPauseMs = 2000
 /** A control plane that vanished without a word is noticed by TCP's keep-alive, and dialled again. */
 const keepAliveMs = 5000
 const rememberedAnswers = 256
+/** After an attempt to renew the certificate that did not help. */
+const renewAgainMs = 60_000
 /** The control plane takes a connection on which nothing comes for four times as long for a lost one. */
 const aliveEveryMs = 5_000
 
@@ -38,33 +42,42 @@ const aliveEveryMs = 5_000
  */
 export async function enrol(bootstrap: AgentBootstrap, keyPath: string, signal: AbortSignal, log: Log): Promise<AgentIdentity> {
   const privateKeyPem = keyOfThisGuest(keyPath)
-  const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' })
-  const { migrationId, role, caCertificatePem, enrolmentToken } = bootstrap
-  const certificatePem = await insistently(signal, log, async () => {
-    const socket = await connectToControlPlane(bootstrap, null, signal)
-    try {
-      return await new Promise<string>((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error('The control plane did not answer the enrolment.')), connectMs)
-        socket.once('close', () => {
-          clearTimeout(timer)
-          reject(new Error('The control plane closed the connection during enrolment.'))
-        })
-        socket.on('error', reject)
-        const onAnswer = (value: unknown) => {
-          try {
-            resolve(parseEnrolmentAnswer(value).certificatePem)
-          } catch (error) {
-            reject(error)
-          }
-        }
-        readJsonLines(socket, onAnswer, (reason) => reject(new Error(`The control plane broke the protocol: ${reason}.`)))
-        socket.write(`${JSON.stringify({ enrol: { token: enrolmentToken, role, publicKeyPem } })}\n`)
-      })
-    } finally {
-      socket.destroy()
-    }
-  })
+  const { migrationId, role, caCertificatePem } = bootstrap
+  const certificatePem = await insistently(signal, log, () => certify(bootstrap, privateKeyPem, signal))
   return { migrationId, role, privateKeyPem, certificatePem, caCertificatePem }
+}
+
+/** One attempt. Throws TransferError PEER_REFUSED when the control plane refuses. */
+async function certify(bootstrap: AgentBootstrap, privateKeyPem: string, signal: AbortSignal): Promise<string> {
+  const { enrolmentToken, role } = bootstrap
+  const publicKeyPem = createPublicKey(privateKeyPem).export({ type: 'spki', format: 'pem' })
+  const socket = await connectToControlPlane(bootstrap, null, signal)
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error('The control plane did not answer the enrolment.')), connectMs)
+      socket.once('close', () => {
+        clearTimeout(timer)
+        reject(new Error('The control plane closed the connection during enrolment.'))
+      })
+      socket.on('error', reject)
+      const onAnswer = (value: unknown) => {
+        try {
+          resolve(parseEnrolmentAnswer(value).certificatePem)
+        } catch (error) {
+          reject(error)
+        }
+      }
+      readJsonLines(socket, onAnswer, (reason) => reject(new Error(`The control plane broke the protocol: ${reason}.`)))
+      socket.write(`${JSON.stringify({ enrol: { token: enrolmentToken, role, publicKeyPem } })}\n`)
+    })
+  } finally {
+    socket.destroy()
+  }
+}
+
+function lessThanHalfIsLeft(certificatePem: string): boolean {
+  const { validFrom, validTo } = new X509Certificate(certificatePem)
+  return Date.now() > (Date.parse(validFrom) + Date.parse(validTo)) / 2
 }
 
 function keyOfThisGuest(path: string): string {
@@ -75,6 +88,7 @@ function keyOfThisGuest(path: string): string {
   return pem
 }
 
+/** Puts a new certificate into `identity` when it is time for one; whoever dials reads it there. */
 export function openControlLink(
   bootstrap: AgentBootstrap,
   identity: AgentIdentity,
@@ -85,9 +99,30 @@ export function openControlLink(
   const closing = new AbortController()
   const answers = new Map<string, Promise<object>>()
   let socket: tls.TLSSocket | null = null
+  let renewing: Promise<void> | null = null
+  let renewFrom = 0
+  let lastRefusal = ''
 
   function send(message: object): void {
     if (socket && !socket.destroyed) socket.write(`${JSON.stringify(message)}\n`)
+  }
+
+  /** Never rejects: what is left of the certificate's life may do, and the next time may be better. */
+  function renewWhenDue(): Promise<void> {
+    if (performance.now() < renewFrom || !lessThanHalfIsLeft(identity.certificatePem)) return Promise.resolve()
+    renewing ??= certify(bootstrap, identity.privateKeyPem, closing.signal)
+      .then((certificatePem) => {
+        // By a clock that is far ahead, every certificate is an old one.
+        if (lessThanHalfIsLeft(certificatePem)) renewFrom = performance.now() + renewAgainMs
+        identity.certificatePem = certificatePem
+      })
+      .catch((error: unknown) => {
+        renewFrom = performance.now() + renewAgainMs
+        if (String(error) !== lastRefusal) log(`certificate: ${String(error)}`)
+        lastRefusal = String(error)
+      })
+      .finally(() => (renewing = null))
+    return renewing
   }
 
   async function perform(method: string, params: unknown): Promise<object> {
@@ -133,13 +168,17 @@ export function openControlLink(
       broken,
     )
     send({ hello })
-    const pulse = setInterval(() => send({ alive: true }), aliveEveryMs)
+    const pulse = setInterval(() => {
+      send({ alive: true })
+      void renewWhenDue()
+    }, aliveEveryMs)
     await ended
     clearInterval(pulse)
     if (socket === connection) socket = null
   }
 
   void insistently(closing.signal, log, async () => {
+    await renewWhenDue()
     const connection = await connectToControlPlane(bootstrap, identity, closing.signal)
     connection.on('error', (error) => log(`control plane: ${error.message}`))
     if (!connection.destroyed) await serve(connection)
