@@ -107,22 +107,26 @@ export function openControlLink(
     if (socket && !socket.destroyed) socket.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** Never rejects: what is left of the certificate's life may do, and the next time may be better. */
   function renewWhenDue(): Promise<void> {
     if (performance.now() < renewFrom || !lessThanHalfIsLeft(identity.certificatePem)) return Promise.resolve()
-    renewing ??= certify(bootstrap, identity.privateKeyPem, closing.signal)
-      .then((certificatePem) => {
-        // By a clock that is far ahead, every certificate is an old one.
-        if (lessThanHalfIsLeft(certificatePem)) renewFrom = performance.now() + renewAgainMs
-        identity.certificatePem = certificatePem
-      })
-      .catch((error: unknown) => {
-        renewFrom = performance.now() + renewAgainMs
-        if (String(error) !== lastRefusal) log(`certificate: ${String(error)}`)
-        lastRefusal = String(error)
-      })
-      .finally(() => (renewing = null))
+    renewing ??= renew()
     return renewing
+  }
+
+  /** Never rejects: what is left of the certificate's life may do, and the next time may be better. */
+  async function renew(): Promise<void> {
+    try {
+      const certificatePem = await certify(bootstrap, identity.privateKeyPem, closing.signal)
+      // By a clock that is far ahead, every certificate is an old one.
+      if (lessThanHalfIsLeft(certificatePem)) renewFrom = performance.now() + renewAgainMs
+      identity.certificatePem = certificatePem
+    } catch (error) {
+      renewFrom = performance.now() + renewAgainMs
+      if (String(error) !== lastRefusal) log(`certificate: ${String(error)}`)
+      lastRefusal = String(error)
+    } finally {
+      renewing = null
+    }
   }
 
   async function perform(method: string, params: unknown): Promise<object> {

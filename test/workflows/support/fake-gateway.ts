@@ -185,7 +185,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve()))
+  return signal.aborted ? Promise.resolve() : new Promise((resolve) => signal.addEventListener('abort', () => resolve()))
 }
 
 function landing(state: WorldState) {
