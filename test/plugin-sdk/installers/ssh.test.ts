@@ -169,10 +169,10 @@ describe('uninstall', () => {
     await install()
     const files = `${directory}/freeze-0`
     await guest.look(`mkdir ${files}; echo / >${files}/making`)
-    await guest.look(`cd ${files}; (trap '' TERM; until [ -e /tmp/written ]; do sleep 0.1; done; rm making) >/dev/null 2>&1 &`)
+    await guest.look(`cd ${files}; (trap '' TERM; until [ -e written ]; do sleep 0.1; done; rm making) >/dev/null 2>&1 &`)
     await expect(uninstall()).rejects.toMatchObject({ retryable: true, message: expect.stringContaining('still freezing /') })
     expect(await guest.look(`cat ${files}/making`)).toBe('/')
-    await guest.look('touch /tmp/written')
+    await guest.look(`touch ${files}/written`)
     await uninstall()
     await nothingLeft()
   })
