@@ -14,7 +14,8 @@
  *   result  `frozen`, or `failed <mount point>`
  *   void    written BEFORE anything is thawed, with the reason; never removed while the freeze's directory is there
  *   frozen  mount points that are frozen, one a line, in the order in which they are to be thawed
- *   making  the mount point that the kernel is freezing: what a clean-up must thaw too, once it is done, if this was killed
+ *   making  the mount point that the kernel is freezing, or nothing: what a clean-up must thaw too, once it is done, if this was killed
+ *   ended   the exit code of what asks the kernel
  */
 export const thawWatchdogScript = `
 cd "$1" || exit 1
@@ -39,7 +40,7 @@ thaw() {
   fi
   wait
   : >frozen
-  rm -f making
+  : >making
   exit 0
 }
 sleep 0
@@ -50,7 +51,7 @@ for mount in "$@"; do
   over && { say "failed lease"; thaw "$why while freezing"; }
   making=$mount
   printf '%s\\n' "$making" >making
-  rm -f ended
+  : >ended
   { fsfreeze --freeze "$making" 2>>errors; echo $? >ended; } &
   until [ -s ended ]; do
     over && { say "failed lease"; thaw "$why while freezing"; }
@@ -60,9 +61,9 @@ for mount in "$@"; do
   [ "$code" = 0 ] || { say "failed $making"; thaw "freezing failed"; }
   order="$making
 $order"
-  printf '%s' "$order" >frozen.new && mv frozen.new frozen
+  printf '%s' "$order" >frozen
   making=
-  rm -f making
+  : >making
 done
 say frozen
 acked=

@@ -30,7 +30,7 @@ recorded() {
 mounted() { grep -q " $dir " /proc/self/mounts; }
 freezing() {
   for making in "$dir"/freeze-*/making; do
-    [ -f "$making" ] || continue
+    [ -s "$making" ] || continue
     for entry in /proc/[0-9]*; do [ "$(readlink "$entry/cwd" 2>/dev/null)" = "\${making%/making}" ] && return 0; done
   done
   return 1
