@@ -1,8 +1,24 @@
 import { execFile } from 'node:child_process'
+import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 
 const run = promisify(execFile)
+
+/** A tool that a killed plugin had started ends by itself, and holds its image until then. */
+const lockedFor = { tries: 20, pauseMs: 100 }
+const isLocked = (error: unknown) => /Failed to get .*lock/.test((error as { stderr?: string }).stderr ?? '')
+
+async function runUnlocked(...[program, toolArguments, options]: Parameters<typeof run>): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return void (await run(program, toolArguments, options))
+    } catch (error) {
+      if (tries === lockedFor.tries || !isLocked(error)) throw error
+      await pause(lockedFor.pauseMs)
+    }
+  }
+}
 
 /** Runs a program without a shell, in `cwd`. Throws ProviderError with what it wrote to stderr; INSUFFICIENT_CAPACITY where that says that the disk is full. */
 export async function runTool(
@@ -11,7 +27,7 @@ export async function runTool(
   options: { cwd: string; signal?: AbortSignal | undefined; timeoutMs: number },
 ): Promise<void> {
   try {
-    await run(program, toolArguments, {
+    await runUnlocked(program, toolArguments, {
       cwd: options.cwd,
       timeout: options.timeoutMs,
       env: { PATH: process.env['PATH'], LC_ALL: 'C' },
