@@ -2,14 +2,14 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rmdir, stat } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { findForkProcesses, proportionalBytes } from '../../plugins/qemu/fork/fork-processes.ts'
-import type { ChildLimits, ForkCapability, GuestChannel, SavedParent } from '../../src/plugin-sdk/index.ts'
+import type { ChildLimits, ForkCapability, GuestChannel, ParentImage, SavedParent } from '../../src/plugin-sdk/index.ts'
 import { connect, openCloud, type TestCloud, until } from '../plugins/qemu/support/cloud.ts'
 import { controlGroupsOfChildren } from '../support/control-groups.ts'
 import { buildForkGuest, forkGuestMemoryBytes, warmUpForkGuest, withGuest } from '../support/fork-guest.ts'
@@ -21,6 +21,7 @@ const operation = () => ({ operationId: randomUUID() })
 
 let cloud: TestCloud
 let fork: ForkCapability
+let image: ParentImage
 let saved: SavedParent
 let coldBytes: number
 
@@ -44,7 +45,7 @@ beforeAll(async () => {
   fork = cloud.connection.fork
   const guestDirectory = join(cloud.stateDirectory, 'guest')
   await mkdir(guestDirectory)
-  const image = await buildForkGuest(guestDirectory)
+  image = await buildForkGuest(guestDirectory)
   const { channel } = await fork.bootParent({ ...operation(), parentId, image, memoryBytes: forkGuestMemoryBytes, cpuCount: 1 })
   await warmUpForkGuest(channel)
   const cold = (await findForkProcesses('qemu-system-x86_64')).get(join(cloud.stateDirectory, 'parents', parentId, 'run'))
@@ -103,6 +104,22 @@ test.skipIf(!privileged)(
     await deleteChildren()
   },
 )
+
+test('a save that was cut short once the devices were saved is completed by the next', async () => {
+  const cutShort = { parentId: 'cut-short' }
+  const directory = join(cloud.stateDirectory, 'parents', cutShort.parentId)
+  try {
+    await fork.bootParent({ ...operation(), ...cutShort, image, memoryBytes: forkGuestMemoryBytes, cpuCount: 1 })
+    const inTheWay = join(directory, '.parent.json.partial')
+    await mkdir(inTheWay)
+    await expect(fork.saveParent({ ...operation(), ...cutShort })).rejects.toMatchObject({ message: expect.stringContaining('EISDIR') })
+    expect((await stat(join(directory, 'run/devices'))).size).toBeGreaterThan(0)
+    await rmdir(inTheWay)
+    expect(await fork.saveParent({ ...operation(), ...cutShort })).toMatchObject({ ...cutShort, childCount: 0 })
+  } finally {
+    await fork.deleteParent({ ...operation(), ...cutShort })
+  }
+})
 
 test('a child that takes more memory than it may ends alone', async () => {
   expect(fork.isolation.cgroup, 'control groups that this process may make').toBeDefined()

@@ -202,7 +202,8 @@ async function saveDevices(site: ForkSite, directory: string, parent: Parent, si
   const stoppedAt = parent.stoppedAt ?? new Date().toISOString()
   await withQmp(socketPath(directory, 'control', qemu.pid), { signal, answerTimeoutMs: saveTimeoutMs }, async (session) => {
     await session.execute('stop')
-    await session.execute('xen-save-devices-state', { filename: parentFiles.devices })
+    // Not live: QEMU 7.2 would hand its disk over with it, and abort where a call that was cut short is made again.
+    await session.execute('xen-save-devices-state', { filename: parentFiles.devices, live: false })
   })
   const stopped: Parent = { ...parent, state: 'ENDING', stoppedAt }
   await syncPath(join(directory, parentFiles.run, parentFiles.devices))
