@@ -20,6 +20,8 @@ export interface MigrationAgents {
   readonly relayToken: string
   /** The same answer each time (so that a repeated install brings what the first did) until `reissue`. Holds a secret. */
   bootstrap(role: AgentRole, controlPlaneAddresses: AgentBootstrap['controlPlane']): AgentBootstrap
+  /** Whether an agent has come with that bootstrap. One that hasn't may still be starting. */
+  hasEnrolled(role: AgentRole): boolean
   /**
    * For an agent that lost its key (its guest was rebooted, it was installed afresh): a new token for `bootstrap`. The agent enrolled before is shut out,
    * and its session ends with AGENT_RESTARTED.
@@ -96,6 +98,7 @@ export async function createAgentGateway(options: {
         migrationId,
         relayToken: trust.relayToken,
         bootstrap: trust.bootstrap,
+        hasEnrolled: trust.hasEnrolled,
         agent: roster.agent,
         onProgress: roster.onProgress,
         async reissue(role) {

@@ -15,6 +15,8 @@ export interface MigrationTrust {
   /** The role that a verified certificate speaks for. Throws TypeError with the reason when it may not (any more). */
   roleOf(certificate: X509Certificate): AgentRole
   bootstrap(role: AgentRole, controlPlane: AgentBootstrap['controlPlane']): AgentBootstrap
+  /** Whether an agent has used the token that `bootstrap` gives. */
+  hasEnrolled(role: AgentRole): boolean
   /** A new token; the key bound before is refused from now on. */
   reissue(role: AgentRole): Promise<void>
 }
@@ -110,6 +112,7 @@ export async function createMigrationTrust(
         enrolmentToken: stored.enrolments[role].token,
       }
     },
+    hasEnrolled: (role) => stored.enrolments[role].boundPublicKey !== null,
     reissue(role) {
       return change(() => bind(role, newEnrolment()))
     },

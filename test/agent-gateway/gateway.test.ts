@@ -230,10 +230,13 @@ describe('enrolment', () => {
 
   test('is open for a new key after a reissue, which shuts the old one out', async () => {
     const before = bootstrapOf('SOURCE')
+    expect(agents.hasEnrolled('SOURCE')).toBe(false)
     const identity = await enrolled(before)
+    expect(agents.hasEnrolled('SOURCE')).toBe(true)
     await dialIn(before, identity)
     const session = await agents.agent('SOURCE', waiting)
     await agents.reissue('SOURCE')
+    expect(agents.hasEnrolled('SOURCE')).toBe(false)
     expect((await endOf(session)).code).toBe('AGENT_RESTARTED')
     const shutOut = await dial(before, identity)
     expect(await shutOut.next()).toMatchObject({ refused: { code: 'CERTIFICATE_REFUSED' } })

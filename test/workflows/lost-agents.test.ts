@@ -80,6 +80,21 @@ test('a source that loses its power once its agent was installed, and stays off,
   })
 })
 
+test('an agent that takes longer to start than a lost one is waited for is not installed a second time', async () => {
+  await stage.close()
+  stage = await setMigrationStage({ hook: (call, when) => hook(call, when), timings: { lostMs: 40 } })
+  let starting: string | null = null
+  let asked = 0
+  hook = (call, when) => {
+    if (call === 'east.install' && when === 'after')
+      stage.world.change('starting', ({ source }) => ([starting, source.agentInstance] = [source.agentInstance, null]))
+    if (call === 'SOURCE.agent' && when === 'before' && ++asked === 6)
+      stage.world.change('started', ({ source }) => void (source.agentInstance = starting))
+  }
+  expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
+  expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(1)
+})
+
 test('a source whose control link is down when its migration is paused is told to stop all the same, and nobody waits for its answer', async () => {
   const id = await stage.start()
   let told = 0

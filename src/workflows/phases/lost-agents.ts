@@ -29,7 +29,9 @@ export function createLostAgents(context: PhaseContext): LostAgents {
   async function waitFor(role: AgentRole): Promise<AgentSession> {
     const { signal } = context
     const agents = await context.agents()
-    for (let leftMs = Math.min(agentMs, lostMs); ; leftMs -= powerLookMs) {
+    // One that never came is not lost: a guest that gets little of a processor takes long to start it, and would have to begin anew.
+    const longestMs = agents.hasEnrolled(role) ? Math.min(agentMs, lostMs) : agentMs
+    for (let leftMs = longestMs; ; leftMs -= powerLookMs) {
       try {
         return await agents.agent(role, { signal, timeoutMs: Math.min(powerLookMs, leftMs) })
       } catch (error) {

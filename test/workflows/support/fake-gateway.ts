@@ -151,6 +151,7 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
     addresses: [{ host: '127.0.0.1', port: 1 }],
     relayAddresses: [{ host: '127.0.0.1', port: 2 }],
     async openMigration(migrationId): Promise<MigrationAgents> {
+      const enrolled = new Set<AgentRole>()
       return {
         migrationId,
         relayToken: 'token',
@@ -162,12 +163,16 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
           caCertificatePem: '',
           enrolmentToken: 'once',
         }),
-        async reissue() {},
+        hasEnrolled: (role) => enrolled.has(role),
+        async reissue(role) {
+          enrolled.delete(role)
+        },
         async agent(role) {
           await hook(`${role}.agent`, 'before')
           const state = world.look()
           const there = role === 'SOURCE' ? state.source.agentInstance !== null : landing(state) !== undefined
           if (!there) throw new AgentError('AGENT_UNREACHABLE', `The ${role} agent did not dial in.`, { retryable: true })
+          enrolled.add(role)
           return session(role, migrationId)
         },
         onProgress(_role, listener) {
