@@ -33,6 +33,8 @@ export default defineConfig({
         ssr,
         test: {
           name: 'unit',
+          // Vitest leaves one processor free: half of a small machine. Most tests wait rather than compute.
+          maxWorkers: '100%',
           include: ['test/**/*.test.ts'],
           exclude: realMachines,
           testTimeout: 60_000,
