@@ -1,21 +1,27 @@
 import { spawn } from 'node:child_process'
+import type { Socket } from 'node:net'
 
-/** Waits for the agent's end, and removes what a killed agent leaves in the kernel. Arguments: the agent's pid, the tracefs instance, a mount point of ours or ''. */
+/**
+ * Waits for the agent's end, and removes what a killed agent leaves in the kernel. Its standard input ends with the agent: nothing is started to look for that, since a program a second
+ * takes a twentieth of a processor that is emulated. Arguments: the tracefs instance, a mount point of ours or ''.
+ */
 const script = `
 trap '' HUP INT TERM
-while [ -e "/proc/$1/exe" ]; do sleep 1; done
-[ -d "$2" ] && rmdir "$2"
-[ -n "$3" ] && [ -d "$3/instances" ] && umount "$3"
+read -r nothing
+[ -d "$1" ] && rmdir "$1"
+[ -n "$2" ] && [ -d "$2/instances" ] && umount "$2"
 `
 
-/** A process of its own that outlives this one by a second at most. */
+/** A process of its own that outlives this one by a moment. */
 export function guardTracing(instance: string, mountPoint: string | null): void {
-  const guard = spawn('sh', ['-c', script, 'portolan-tracing', String(process.pid), instance, mountPoint ?? ''], {
+  const guard = spawn('sh', ['-c', script, 'portolan-tracing', instance, mountPoint ?? ''], {
     detached: true,
-    stdio: 'ignore',
+    stdio: ['pipe', 'ignore', 'ignore'],
     cwd: '/',
   })
   // Without sh there is no guard, and a clean exit removes it all the same.
   guard.on('error', () => {})
+  guard.stdin.on('error', () => {})
   guard.unref()
+  ;(guard.stdin as Socket).unref()
 }
