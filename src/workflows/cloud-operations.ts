@@ -12,6 +12,7 @@ import { sealContext, type CloudConnections } from './cloud-connections.ts'
 import { translated } from './failure.ts'
 import type { Idempotency } from './idempotency.ts'
 import type { Operations } from './operations.ts'
+import { requireCloud } from './require-cloud.ts'
 import { refreshTopology } from './topology-refresh.ts'
 
 export type CloudOperations = Pick<Operations, 'connectCloud' | 'disconnectCloud' | 'refreshTopology'>
@@ -161,15 +162,5 @@ function nameTaken(name: string): PortolanError {
     retryable: false,
     remedy: 'Choose another name, or disconnect that cloud first.',
     path: ['input', 'name'],
-  })
-}
-
-async function requireCloud(database: Database, cloudId: string): Promise<void> {
-  const [cloud] = await database.select({ state: clouds.state }).from(clouds).where(eq(clouds.id, cloudId))
-  if (cloud && cloud.state !== 'DISCONNECTED') return
-  throw new PortolanError('NOT_FOUND', `There is no connected cloud ${cloudId}.`, {
-    retryable: false,
-    remedy: 'See the list of clouds for the ids.',
-    path: ['input', 'cloudId'],
   })
 }

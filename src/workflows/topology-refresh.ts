@@ -1,5 +1,5 @@
 /** Writes what a cloud holds, as a complete read of it says. A virtual machine that is missing from it is `present: false`, never stopped. */
-import { and, eq, lt } from 'drizzle-orm'
+import { and, eq, lt, sql } from 'drizzle-orm'
 import type { Database } from '../database/client.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { disks, hosts, networks, nics, regions, subnets, virtualMachines, zones } from '../database/tables/topology.ts'
@@ -7,16 +7,24 @@ import { PortolanError } from '../domain/errors.ts'
 import type { Topology } from '../plugin-sdk/index.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { failureOf } from './failure.ts'
+import { requireCloud } from './require-cloud.ts'
 import { rowIdOf } from './row-ids.ts'
 
-/** Throws what the provider throws, or TIMED_OUT where the signal is a time-out that has passed, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay, but nobody knows what runs now. */
+/** Throws what the provider throws, or TIMED_OUT where the signal is a time-out that has passed, with the cloud's row saying UNREACHABLE and why; the rows of the last complete read stay, but nobody knows what runs now. Of a cloud that was disconnected meanwhile nothing is written: NOT_FOUND. */
 export async function refreshTopology(
   database: Database,
   connections: Pick<CloudConnections, 'connection'>,
   cloudId: string,
   signal: AbortSignal,
 ): Promise<Topology> {
-  const changed = [{ topic: 'CLOUD' as const, subject: cloudId }]
+  const write = async (build: Parameters<Database['write']>[0]) => {
+    try {
+      await database.write(build, [{ topic: 'CLOUD', subject: cloudId }])
+    } catch (error) {
+      await requireCloud(database, cloudId)
+      throw error
+    }
+  }
   let topology: Topology
   const readAt = new Date()
   try {
@@ -27,17 +35,22 @@ export async function refreshTopology(
     if (!timedOut) signal.throwIfAborted()
     const failure = timedOut ? noAnswer() : error
     const problem = failureOf(failure).message
-    await database.write(
-      (orm) => [
-        orm.update(clouds).set({ state: 'UNREACHABLE', problem }).where(eq(clouds.id, cloudId)),
-        orm.update(virtualMachines).set({ power: 'UNKNOWN' }).where(eq(virtualMachines.cloudId, cloudId)),
-      ],
-      changed,
-    )
+    await write((orm) => [
+      orm
+        .update(clouds)
+        .set({ state: unlessDisconnected('UNREACHABLE'), problem })
+        .where(eq(clouds.id, cloudId)),
+      orm.update(virtualMachines).set({ power: 'UNKNOWN' }).where(eq(virtualMachines.cloudId, cloudId)),
+    ])
     throw failure
   }
-  await database.write((orm) => [...topologyStatements(orm, cloudId, topology, readAt)], changed)
+  await write((orm) => topologyStatements(orm, cloudId, topology, readAt))
   return topology
+}
+
+/** For a disconnected cloud null, which the column refuses, so that the whole write is undone: its many statements go to the database at once, where a transaction that reads first would have each travel alone. */
+function unlessDisconnected(state: 'CONNECTED' | 'UNREACHABLE') {
+  return sql`CASE WHEN ${clouds.state} = 'DISCONNECTED' THEN NULL ELSE ${state} END`
 }
 
 function noAnswer(): PortolanError {
@@ -54,7 +67,10 @@ function topologyStatements(orm: Orm, cloudId: string, topology: Topology, readA
   const tables = [subnets, networks, hosts, zones, regions, nics, disks] as const
   return [
     // An older read that comes later must not win; the rows below are all of one read.
-    orm.update(clouds).set({ state: 'CONNECTED', problem: null, refreshedAt: readAt }).where(eq(clouds.id, cloudId)),
+    orm
+      .update(clouds)
+      .set({ state: unlessDisconnected('CONNECTED'), problem: null, refreshedAt: readAt })
+      .where(eq(clouds.id, cloudId)),
     ...tables.map((table) => orm.delete(table).where(eq(table.cloudId, cloudId))),
     ...inserts(
       orm,

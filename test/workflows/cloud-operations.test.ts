@@ -3,11 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openDatabase, type Database } from '../../src/database/client.ts'
+import { changes } from '../../src/database/tables/change.ts'
 import { clouds } from '../../src/database/tables/cloud.ts'
 import { idempotencyKeys } from '../../src/database/tables/idempotency-key.ts'
 import { jobChildren, jobs } from '../../src/database/tables/job.ts'
 import { parentVmCopies, parentVms } from '../../src/database/tables/parent-vm.ts'
-import { virtualMachines } from '../../src/database/tables/topology.ts'
+import { regions, virtualMachines } from '../../src/database/tables/topology.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { sealKeyOf } from '../../src/secrets/seal.ts'
 import { createCloudConnections, type CloudConnections } from '../../src/workflows/cloud-connections.ts'
@@ -23,6 +24,8 @@ let database: Database
 let connections: CloudConnections
 let operations: CloudOperations
 let failure: Error | null
+/** What happens at a cloud's answer before its asker has it. */
+let beforeAnswer: () => Promise<unknown>
 /** Of each connection made, whether the plugin was told that its site was there before. */
 let known: boolean[]
 /** What a connection that is being opened waits for. */
@@ -34,12 +37,14 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'portolan-clouds-'))
   database = await openDatabase({ dataDirectory: directory })
   failure = null
+  beforeAnswer = async () => {}
   known = []
   mayOpen = async () => {}
   closed = []
   const { east } = createFakeClouds(createFakeWorld(), {
     healthPort: 1,
-    hook: () => {
+    hook: async (_call, when) => {
+      if (when === 'after') await beforeAnswer()
       if (failure) throw failure
     },
   })
@@ -116,6 +121,20 @@ test('a disconnected cloud keeps its row but no credentials, and is the same clo
   expect(await database.select().from(virtualMachines)).toMatchObject([{ present: false }])
   await expect(connections.connection(cloudId, new AbortController().signal)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   expect(await connect('three')).toEqual({ cloudId })
+})
+
+test.each(['is read', 'fails'])('a cloud that is disconnected while a refresh of it %s stays as it is then', async (end) => {
+  const { cloudId } = await connect('one')
+  const held = () => Promise.all([clouds, virtualMachines, regions, changes].map((table) => database.select().from(table)))
+  let then: unknown
+  beforeAnswer = async () => {
+    await operations.disconnectCloud(operator, { idempotencyKey: 'two', cloudId })
+    then = await held()
+    if (end === 'fails') failure = new ProviderError('UNREACHABLE', 'The connection was closed.', { retryable: true, remedy: '-' })
+  }
+  const [refreshed] = await Promise.allSettled([operations.refreshTopology(operator, { idempotencyKey: 'three', cloudId })])
+  expect(await held()).toEqual(then)
+  expect(refreshed).toMatchObject({ reason: { code: 'NOT_FOUND' } })
 })
 
 /** Opens that wait for each other, so that all of them are tried before one is stored. */
