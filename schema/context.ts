@@ -28,5 +28,7 @@ export interface Context {
   changes: Changes
   plugins: Plugins
   audit: Pick<AuditTrail, 'attempt'>
+  /** The mutations that came to be run, by their names in the answer: each sees to its own entry in the audit trail. */
+  begun: Set<string | number>
   actor: Actor
 }

@@ -23,7 +23,8 @@ class FieldRules<Types extends SchemaTypes> extends BasePlugin<Types> {
   ): GraphQLFieldResolver<unknown, Types['Context'], object> {
     if (field.kind !== 'Mutation') return resolve
     return (parent, args, context, info) => {
-      const { audit, actor } = context as unknown as Context
+      const { audit, actor, begun } = context as unknown as Context
+      begun.add(info.path.key)
       const { input } = args as { input: Record<string, unknown> }
       return audit.attempt({ actor, mutation: field.name, input, subject: subjectIn(input) }, async () =>
         resolve(parent, args, context, info),

@@ -6,23 +6,25 @@ import { sentInputs } from './sent-inputs.ts'
 
 /**
  * Mutations that are refused as a whole, because their variables do not fit or because they ask for too much, never reach their fields, where the others are put into the audit
- * trail; this does it for them. A document that is no valid GraphQL asks for nothing, and is not kept.
+ * trail, and neither does one with an argument that the executor refuses; this does it for them. A document that is no valid GraphQL asks for nothing, and is not kept.
  */
 export function auditRefusedRequests(): Plugin<Context> {
   return {
     onExecute: ({ args }) => ({
       onExecuteDone: async ({ result }) => {
-        const [error] = isAsyncIterable(result) || result.data ? [] : (result.errors ?? [])
-        // An error with a path comes from a field, which has recorded it.
-        if (error && !error.path) await record(args, error)
+        const errors = isAsyncIterable(result) ? [] : (result.errors ?? [])
+        if (errors.length > 0) await record(args, errors)
       },
     }),
   }
 }
 
-async function record(args: ExecutionArgs, error: GraphQLError): Promise<void> {
-  const { audit, actor } = args.contextValue as Context
-  for (const { mutation, input } of sentInputs(args)) {
+async function record(args: ExecutionArgs, errors: readonly GraphQLError[]): Promise<void> {
+  const { audit, actor, begun } = args.contextValue as Context
+  for (const { responseName, mutation, input } of sentInputs(args)) {
+    // One without a path is of the whole request.
+    const error = errors.find(({ path }) => !path || path[0] === responseName)
+    if (!error || begun.has(responseName)) continue
     const refused = Object.assign(new Error(error.message), { extensions: { code: error.extensions?.['code'] ?? 'INVALID_REQUEST' } })
     const subject = typeof input === 'object' && input !== null ? subjectIn(input) : undefined
     await audit

@@ -12,14 +12,14 @@ import { createMaskError } from './mask-error.ts'
 import type { Metrics } from './metrics.ts'
 import { operationLimits } from './operation-limits.ts'
 
-export type GraphqlServices = Omit<Context, 'actor'>
+export type GraphqlServices = Omit<Context, 'actor' | 'begun'>
 
 /** GraphQL over HTTP and server-sent events. Whoever calls it has authenticated the request, and hands the actor over. `large`: for bodies beyond the common limit. */
 export function createGraphqlHandler(options: { services: GraphqlServices; metrics: Metrics; log: Log; large?: boolean }) {
   const { services, metrics, log, large = false } = options
   return createYoga<{ actor: Actor }, Context>({
     schema,
-    context: ({ actor }) => ({ ...services, actor }),
+    context: ({ actor }) => ({ ...services, actor, begun: new Set() }),
     graphqlEndpoint: endpoint,
     plugins: [
       ...(large ? [onlySubmitJob()] : []),

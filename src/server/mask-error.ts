@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { PothosValidationError } from '@pothos/core'
-import { GraphQLError } from 'graphql'
+import { GraphQLError, Kind } from 'graphql'
 import { limits } from '../../schema/limits.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { csrfHeader } from './endpoint.ts'
@@ -38,9 +38,19 @@ const wordier: Record<string, string> = {
   'Required CSRF header(s) not present': `Without a JSON body, a request needs the header ${csrfHeader} (any value), which no foreign page can send (CSRF). Nothing was run; add it.`,
 }
 
-/** Written by us, by the parser, by validation or by Pothos's checks of arguments; not what the executor says of a resolver that broke its promise. */
+/** Written by us, by the parser, by validation, by Pothos's checks of arguments or by the executor's; not what the executor says of a resolver that broke its promise. */
 function isForClients(cause: GraphQLError, located: GraphQLError | undefined): boolean {
-  return cause.extensions['code'] !== undefined || cause instanceof PothosValidationError || located?.path === undefined
+  return (
+    cause.extensions['code'] !== undefined ||
+    cause instanceof PothosValidationError ||
+    located?.path === undefined ||
+    pointsIntoArgument(cause)
+  )
+}
+
+/** What the executor says of a resolver points at a field, or nowhere. */
+function pointsIntoArgument({ nodes = [] }: GraphQLError): boolean {
+  return nodes.length > 0 && nodes.every(({ kind }) => kind !== Kind.FIELD)
 }
 
 function rootCause(error: unknown): unknown {

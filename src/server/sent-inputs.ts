@@ -15,6 +15,8 @@ import {
 import { withheld } from '../secrets/withhold-secrets.ts'
 
 interface SentInput {
+  /** The field's name in the answer. */
+  responseName: string
   mutation: string
   /** By the names of the input's own members, so that those tell what is secret; null where none was sent. */
   input: unknown
@@ -25,12 +27,12 @@ export function sentInputs({ document, operationName, variableValues, schema }: 
   const operation = getOperationAST(document, operationName)
   if (operation?.operation !== 'mutation') return []
   const known = schema.getMutationType()?.getFields() ?? {}
-  return rootFields(operation.selectionSet, document).flatMap(({ name, arguments: given = [] }) => {
+  return rootFields(operation.selectionSet, document).flatMap(({ name, alias, arguments: given = [] }) => {
     const type = known[name.value]?.args.find((argument) => argument.name === 'input')?.type
     if (!type) return []
     const sent = given.find((argument) => argument.name.value === 'input')
     const input = sent && valueFromASTUntyped(sent.value, variableValues)
-    return [{ mutation: name.value, input: fitting(type, input) ?? null }]
+    return [{ responseName: (alias ?? name).value, mutation: name.value, input: fitting(type, input) ?? null }]
   })
 }
 

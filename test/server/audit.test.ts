@@ -74,6 +74,29 @@ test('a mutation that is refused before its field runs is written down too', asy
   expect(await newest()).toMatchObject({ mutation: 'pauseMigration', outcome: 'REFUSED', input: { secret: '[withheld]', migrationId: m1 } })
 })
 
+/** Validation lets a variable with a default be null; the executor refuses it at the field. */
+test.for([
+  ['ID = "x"', '{ idempotencyKey: "k", migrationId: $v }', { idempotencyKey: 'k', migrationId: null }],
+  ['PauseMigrationInput = { idempotencyKey: "k", migrationId: "x" }', '$v', null],
+] as const)(
+  'an argument that is refused at its field is written down, with the code that the client got: %s',
+  async ([type, sent, input]) => {
+    const before = (await read()).totalCount
+    const document = `mutation ($v: ${type}) {
+    done: pauseMigration(input: { idempotencyKey: "done", migrationId: "${m1}" }) { __typename }
+    refused: pauseMigration(input: ${sent}) { __typename }
+  }`
+    const { errors } = await api.run(tokens['OPERATOR']!, document, { v: null })
+    const { totalCount, nodes } = await read({ first: 2 })
+    expect(totalCount).toBe(before + 2)
+    expect(nodes).toMatchObject([
+      { mutation: 'pauseMigration', outcome: 'REFUSED', errorCode: 'INVALID_REQUEST', input },
+      { mutation: 'pauseMigration', outcome: 'DONE', idempotencyKey: 'done' },
+    ])
+    expect(errors).toMatchObject([{ path: ['refused'], extensions: { code: 'INVALID_REQUEST' } }])
+  },
+)
+
 /** Each is sent without its $n, so that none of its fields runs. */
 const refusedWhole: [what: string, document: string, variables: object, entries: object[]][] = [
   [
