@@ -17,9 +17,12 @@ export interface JoinedAgents {
 export type BothAgents = Pick<JoinedAgents, 'source' | 'destination'>
 
 /** The connected agents; waits for both to dial in. Throws AgentError AGENT_UNREACHABLE. */
-export async function bothAgents(context: PhaseContext): Promise<BothAgents> {
+export async function bothAgents(
+  context: PhaseContext,
+  { signal = context.signal, timeoutMs = context.settings.timings.agentMs }: { signal?: AbortSignal; timeoutMs?: number } = {},
+): Promise<BothAgents> {
   const agents = await context.agents()
-  const options = { signal: context.signal, timeoutMs: context.settings.timings.agentMs }
+  const options = { signal, timeoutMs }
   const [source, destination] = await Promise.all([agents.agent('SOURCE', options), agents.agent('DESTINATION', options)])
   return { source, destination }
 }

@@ -153,6 +153,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   }
 
   async function backward(migration: MigrationRow, list: readonly Phase[], steps: StepRow[]): Promise<string | null> {
+    // The way back needs no freeze: whoever renewed its lease would hold the source's writes until its site answers again.
+    leases.dropAllOf(migration.id)
     const position = positionOf(list, migration)
     const phase = list[position]!
     const step = steps.findLast((candidate) => candidate.phase === phase.name)

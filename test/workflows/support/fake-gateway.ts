@@ -167,8 +167,10 @@ export function createFakeGateway(world: FakeWorld, options: { hook?: CallHook; 
         async reissue(role) {
           enrolled.delete(role)
         },
-        async agent(role) {
-          await hook(`${role}.agent`, 'before')
+        async agent(role, { signal, timeoutMs }) {
+          const waited = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])])
+          await Promise.race([hook(`${role}.agent`, 'before'), aborted(waited)])
+          if (waited.aborted) throw new AgentError('AGENT_UNREACHABLE', `The ${role} agent did not dial in.`, { retryable: true })
           const state = world.look()
           const there = role === 'SOURCE' ? state.source.agentInstance !== null : landing(state) !== undefined
           if (!there) throw new AgentError('AGENT_UNREACHABLE', `The ${role} agent did not dial in.`, { retryable: true })
