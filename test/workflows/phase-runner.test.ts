@@ -965,15 +965,29 @@ test('a source that was attested dead, and returns in the midst of the way back,
   await expectUndone(stage)
 })
 
-test('a source that its owner suspended before its fence was armed is left suspended by the way back', async () => {
+test.each(['SUSPENDED', 'STOPPED'] as const)(
+  'a source that its owner made %s before its fence was armed is left so by the way back',
+  async (power) => {
+    const id = await stage.start()
+    hook = (call, when) => {
+      if (call !== 'east.arm' || when !== 'before') return
+      stage.world.change("its owner's doing", ({ source }) => void (source.power = power))
+      throw broken()
+    }
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorMessage: 'It broke.' })
+    expect(stage.world.look().source).toMatchObject({ power, fence: null })
+  },
+)
+
+test('a source that lost its power once its fence was armed, though nobody could write that down, is started again by the way back', async () => {
   const id = await stage.start()
   hook = (call, when) => {
-    if (call !== 'east.arm' || when !== 'before') return
-    stage.world.change('its owner suspends it', ({ source }) => void (source.power = 'SUSPENDED'))
+    if (call !== 'east.arm' || when !== 'after') return
+    stage.world.change('power', ({ source }) => void (source.power = 'STOPPED'))
     throw broken()
   }
   expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorMessage: 'It broke.' })
-  expect(stage.world.look().source).toMatchObject({ power: 'SUSPENDED', fence: null })
+  expect(stage.world.look().source).toMatchObject({ power: 'RUNNING', fence: null })
 })
 
 test('a source that was attested dead, and returns with its fence armed, moves in a retry that is sent before anything has released it', async () => {
@@ -1038,6 +1052,19 @@ describe('a destination that its hypervisor holds, since a write found no room,'
     expect(await end).toMatchObject({ state: 'COMPLETED' })
     await expectMoved(stage)
   })
+})
+
+test('a destination that its owner deletes while its overlay is merged ends the migration, which says so, and can be rolled back', async () => {
+  hook = (call) => {
+    if (call === 'west.flatten') stage.world.change('deleted by its owner', (state) => void (state.machines = {}))
+  }
+  const id = await stage.start()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', problem: null })
+  const said = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+  expect(said.map(({ message }) => message)).toContainEqual(expect.stringContaining('was deleted at the destination'))
+  await stage.operations.rollbackMigration(operator, { idempotencyKey: 'back', migrationId: id })
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  expect(stage.world.look().source).toMatchObject({ power: 'RUNNING' })
 })
 
 test("a destination's agent that is killed once it had received the copy prepares the guest all the same", async () => {

@@ -34,9 +34,18 @@ export const armFence: Phase = {
     return { outcome: 'DONE', result: { strength: fencing.strength } }
   },
   async undo(context) {
+    const armed = await wasArmed(context)
     await releaseSource(context)
-    await letRunAgain(context)
+    if (armed) await letRunAgain(context)
   },
+}
+
+/** Also where it was armed and the control plane ended before it could write that down. */
+async function wasArmed(context: PhaseContext): Promise<boolean> {
+  if (context.results.ARM_FENCE?.strength) return true
+  const { fencing } = await context.source()
+  const { fenceId } = (await fencing?.confirm({ vmId: sourceVmId(context), signal: context.signal })) ?? { fenceId: null }
+  return fenceId === fenceIdOf(context)
 }
 
 /** An earlier attempt whose way back gave up at a source that was attested dead leaves its fence, which would keep this one from being armed. */
@@ -64,12 +73,11 @@ export async function releaseSource(context: PhaseContext): Promise<void> {
 }
 
 /**
- * It ran when the fence was armed. What is off now lost its power, since while armed nothing but us may start it, and nobody else starts it again. What is suspended was
- * suspended by us, and the undo of that was given up while the site was out of reach.
+ * It ran when the fence was armed; before that nobody but its owner stopped or suspended it. What is off now lost its power, since while armed nothing but us may start it, and nobody
+ * else starts it again. What is suspended was suspended by us, and the undo of that was given up while the site was out of reach.
  */
 async function letRunAgain(context: PhaseContext): Promise<void> {
-  const { fencing, virtualMachines } = await context.source()
-  if (!fencing) return
+  const { virtualMachines } = await context.source()
   const { signal } = context
   const vmId = sourceVmId(context)
   const { power } = await virtualMachines.describe({ vmId, signal })
@@ -77,8 +85,7 @@ async function letRunAgain(context: PhaseContext): Promise<void> {
     await context.note('The source lost its power in the switchover; it is started again.')
     await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
   }
-  // Before its fence was armed nobody suspended it but its owner.
-  if (power === 'SUSPENDED' && context.results.ARM_FENCE?.strength) {
+  if (power === 'SUSPENDED') {
     await context.note('The source was still suspended from the switchover; it is resumed.')
     await virtualMachines.resume({ operationId: context.operationId(`resume.${Date.now()}`), vmId, signal })
   }
