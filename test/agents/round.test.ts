@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
+import type { DataConnection } from '../../src/agents/migration/data-link.ts'
 import type { DiskDevice } from '../../src/agents/migration/disk-device.ts'
 import { createReceiver, type Receiver } from '../../src/agents/migration/receiver.ts'
 import { serveSource } from '../../src/agents/migration/receiving-conversation.ts'
@@ -120,4 +121,27 @@ test('a round that was stopped before it had its connection ends at once, though
   const stopped = runCopy(disk, async () => living, createRoundMeter(), AbortSignal.abort())
   const waited = sleep(1000, 'still waiting')
   await expect(Promise.race([stopped, waited])).rejects.toMatchObject({ code: 'ROUND_STOPPED' })
+})
+
+test('a round that ends on a disk that can not be read leaves nothing of itself on the link: the next one, right after it, hears no answers to it', async () => {
+  const read = disk.device.read
+  let reads = 0
+  disk.device.read = async (into, block) => {
+    if (++reads === 8) throw new TransferError('DISK_READ_FAILED', 'The disk has a bad sector.', { retryable: true })
+    return read(into, block)
+  }
+  const links: Promise<void>[] = []
+  let living: DataConnection | null = null
+  async function connect(): Promise<DataConnection> {
+    if (living) return living
+    await Promise.all(links)
+    const { source, destination } = channelPair()
+    links.push(serveSource(destination, { receiverId: 'the same', openReceiver: async () => receiver }))
+    void source.closed.then(() => (living = null))
+    return (living = { channel: source, agreement: { minor: 1, compression: null }, via: 'DIRECT' })
+  }
+  const next = () => runCopy(disk, connect, createRoundMeter(), new AbortController().signal)
+  await expect(next()).rejects.toMatchObject({ code: 'DISK_READ_FAILED' })
+  await next()
+  expectCopied()
 })

@@ -4,6 +4,7 @@
  *   planned -> connected -> compared (FULL only) -> sent -> verified -> flushed
  *       ^__________________ link lost: what was not verified is sent first on the next connection; another run of the destination's agent: FULL from the start
  */
+import { linkLost } from '../../transfer/channel.ts'
 import { decodeJson, decodeRoot, encodeJson, frameTypes } from '../../transfer/data-messages.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
 import type { BlockBitmap } from '../../transfer/block-bitmap.ts'
@@ -75,6 +76,8 @@ async function copyOver(connection: DataConnection, disk: SourceDisk, meter: Rou
   } catch (error) {
     // Stopped: what is under way ends first, so that the data path is idle afterwards. A closed channel ends it too.
     if (signal.aborted) await session.allVerified().catch(() => {})
+    // Answers to what is under way would be taken for answers to the next round, which counts its frames anew.
+    else channel.close(linkLost('its round failed'))
     throw error
   } finally {
     signal.removeEventListener('abort', giveUp)
