@@ -1,7 +1,7 @@
 /**
  * The source's way to the destination: endpoints in order, then the relay. Dials anew whenever a connection is asked for and none lives.
  */
-import { openChannel, type AgentIdentity, type Channel } from '../../transfer/channel.ts'
+import { linkLost, openChannel, type AgentIdentity, type Channel } from '../../transfer/channel.ts'
 import { decodeJson, encodeJson, frameTypes } from '../../transfer/data-messages.ts'
 import { dial, dialThroughRelay } from '../../transfer/dial.ts'
 import type { Frame } from '../../transfer/frame.ts'
@@ -23,6 +23,7 @@ export interface DataConnection {
 
 const dialMs = 3000
 const relayMs = 20_000
+const introductionMs = 10_000
 const maxPauseMs = 2000
 
 /** Tries every way again and again until one works. Throws the last TransferError after `timeoutMs`, and at once when the signal aborts. */
@@ -55,7 +56,7 @@ type Way = (identity: AgentIdentity, leftMs: number, signal: AbortSignal, pace: 
 function waysTo(target: DataLinkTarget): Way[] {
   const direct = target.endpoints.map<Way>((endpoint) => async (identity, leftMs, signal, pace) => {
     const socket = await dial(endpoint, Math.min(dialMs, leftMs), signal)
-    return introduce(await openChannel(socket, identity, signal, pace), identity, 'DIRECT')
+    return introduce(await openChannel(socket, identity, signal, pace), identity, 'DIRECT', leftMs, signal)
   })
   const { relay } = target
   if (!relay) return direct
@@ -63,23 +64,36 @@ function waysTo(target: DataLinkTarget): Way[] {
     ...direct,
     async (identity, leftMs, signal, pace) => {
       const socket = await dialThroughRelay(relay, identity.role, Math.min(relayMs, leftMs), signal)
-      return introduce(await openChannel(socket, identity, signal, pace), identity, 'RELAY')
+      return introduce(await openChannel(socket, identity, signal, pace), identity, 'RELAY', leftMs, signal)
     },
   ]
 }
 
 /** Both sides' hello. The source's handler for the frames after it is set by whoever gets the connection. */
-async function introduce(channel: Channel, identity: AgentIdentity, via: DataConnection['via']): Promise<DataConnection> {
+async function introduce(
+  channel: Channel,
+  identity: AgentIdentity,
+  via: DataConnection['via'],
+  leftMs: number,
+  signal: AbortSignal,
+): Promise<DataConnection> {
   const own = transferHello(identity.migrationId, identity.role)
+  // A peer that is alive, and pings, but says nothing else would be waited for without end.
+  const over = AbortSignal.any([signal, AbortSignal.timeout(Math.min(introductionMs, leftMs))])
+  const giveUp = () => channel.close(linkLost('the destination did not introduce itself'))
+  if (over.aborted) giveUp()
+  over.addEventListener('abort', giveUp)
   channel.send(frameTypes.hello, 0, encodeJson(own)).catch(() => {})
-  const first = await firstFrame(channel)
   try {
+    const first = await firstFrame(channel)
     if (first.type !== frameTypes.hello)
       throw new TransferError('PROTOCOL', 'The destination did not introduce itself first.', { retryable: true })
     return { channel, agreement: negotiate(own, decodeJson(first)), via }
   } catch (error) {
     if (error instanceof TransferError) channel.close(error)
     throw error
+  } finally {
+    over.removeEventListener('abort', giveUp)
   }
 }
 
