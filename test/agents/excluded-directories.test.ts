@@ -1,12 +1,23 @@
 /** A real ext4 on a loop device with a directory that is left out: what the copy holds is looked at from outside, and by mounting it. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { AgentSession } from '../../src/agent-gateway/agent-session.ts'
-import { wholeBlocks } from '../../src/agents/migration/excluded-directories.ts'
+import { createExcludedDirectories, wholeBlocks } from '../../src/agents/migration/excluded-directories.ts'
 import { parseExtents } from '../../src/agents/migration/file-extents.ts'
 import { startAgentPair, type AgentPair } from './agent-pair.ts'
 import { freePort } from './faulty-link.ts'
@@ -193,6 +204,44 @@ describe('an excluded directory', { timeout: 60_000 }, () => {
     })
     const copy = mount(pair.destination.path)
     expect(readdirSync(join(copy, 'var/cache'))).toEqual([])
+  })
+
+  test('that is being looked up keeps no stop waiting, and leaves no process behind', async () => {
+    file(join(cache, 'large'), 100_000)
+    sync()
+    const tools = mkdtempSync(join(tmpdir(), 'portolan-tools-'))
+    const started = join(tools, 'started')
+    writeFileSync(
+      join(tools, 'filefrag'),
+      `#!/bin/sh\ntrap '' TERM\necho $$ > ${started}.new\nmv ${started}.new ${started}\nexec sleep 25\n`,
+      { mode: 0o755 },
+    )
+    const { PATH } = process.env
+    process.env['PATH'] = `${tools}:${PATH}`
+    try {
+      source = await pair.restart('SOURCE')
+    } finally {
+      process.env['PATH'] = PATH
+    }
+    await connect([cache])
+    const stopped = expect(round(1, 'FULL')).rejects.toMatchObject({ agentCode: 'ROUND_STOPPED', retryable: true })
+    await vi.waitUntil(() => existsSync(started), { timeout: 20_000 })
+    const pid = Number(readFileSync(started, 'utf8'))
+    const begun = performance.now()
+    await source.request('round.stop', {}, options)
+    expect(performance.now() - begun).toBeLessThan(5000)
+    await stopped
+    await vi.waitUntil(() => !existsSync(`/proc/${pid}`), { timeout: 2000 })
+    rmSync(tools, { recursive: true })
+
+    for (const name of ['one', 'two', 'three']) file(join(cache, name), 10_000)
+    const stop = new AbortController()
+    let names = 0
+    const lookedUp = createExcludedDirectories(pair.source.name, diskBytes / blockBytes, [cache]).lookUp(() => {
+      if (++names === 2) stop.abort()
+    }, stop.signal)
+    await expect(lookedUp).rejects.toThrow('aborted')
+    expect(names).toBe(2)
   })
 
   test('that can not be left out is refused before anything is copied', async () => {

@@ -16,8 +16,8 @@ import { fileExtents, type SectorRange } from './file-extents.ts'
 export interface ExcludedDirectories {
   /** Throws TransferError INVALID_REQUEST when one can't be left out: is on another disk, say. One that isn't there is no fault. */
   check(): Promise<void>
-  /** Those that are there, and can be left out now. `onFiles` hears how many more names were found, and how many more files were placed. */
-  lookUp(onFiles: (count: number) => void): Promise<{ blocks: BlockBitmap; places: ExcludedPlace[] }>
+  /** Those that are there, and can be left out now. `onFiles` hears how many more names were found, and how many more files were placed. Rejects when the signal is aborted. */
+  lookUp(onFiles: (count: number) => void, signal: AbortSignal): Promise<{ blocks: BlockBitmap; places: ExcludedPlace[] }>
 }
 
 const sectorsPerBlock = blockBytes / 512
@@ -32,7 +32,7 @@ export function createExcludedDirectories(disk: string, blockCount: number, dire
         if (found && 'fault' in found) throw cannotExclude(directory, found.fault)
       }
     },
-    async lookUp(onFiles) {
+    async lookUp(onFiles, signal) {
       const mounts = await mountTable()
       const blocks = createBlockBitmap(blockCount)
       const places: ExcludedPlace[] = []
@@ -42,7 +42,7 @@ export function createExcludedDirectories(disk: string, blockCount: number, dire
         if (!found || 'fault' in found) continue
         const { partition, path, startSector } = found
         places.push({ partition, path })
-        for (const { start, end } of await fileExtents(await filesIn(directory, onFiles), onFiles))
+        for (const { start, end } of await fileExtents(await filesIn(directory, onFiles, signal), onFiles, signal))
           ranges.push({ start: start + startSector, end: end + startSector })
       }
       for (const { first, count } of wholeBlocks(ranges)) if (first + count <= blockCount) blocks.set(first, count)
@@ -102,13 +102,14 @@ function mountAbove(directory: string, mounts: readonly MountPoint[]): MountPoin
 }
 
 /** Files with data, of one name each. What vanishes meanwhile is left away. */
-async function filesIn(directory: string, onFiles: (count: number) => void): Promise<string[]> {
+async function filesIn(directory: string, onFiles: (count: number) => void, signal: AbortSignal): Promise<string[]> {
   const files: string[] = []
   const pending = [directory]
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const inside = next
     const entries = await readdir(inside, { withFileTypes: true }).catch(ifGone)
     for (const entry of entries ?? []) {
+      signal.throwIfAborted()
       onFiles(1)
       const path = join(inside, entry.name)
       if (entry.isDirectory()) pending.push(path)

@@ -19,16 +19,16 @@ const extentLine = /^ *\d+: +\d+\.\. *\d+: +(\d+)\.\. *\d+: +(\d+):(.*)$/
 /**
  * Where the data of regular files lies, from the kernel (FIEMAP), by the `filefrag` that comes with the agent. What has no settled place of its own yet, or shares it
  * with another file, is left away; a file that vanished has none. The paths hold no control characters, so that no name can be taken for an answer. `onFiles` hears how
- * many more were asked for.
+ * many more were asked for. The signal ends it, and the tool with it.
  */
-export async function fileExtents(paths: readonly string[], onFiles: (count: number) => void): Promise<SectorRange[]> {
+export async function fileExtents(paths: readonly string[], onFiles: (count: number) => void, signal: AbortSignal): Promise<SectorRange[]> {
   const [program, ...args] = filefrag()
   const ranges: SectorRange[] = []
   for (let from = 0; from < paths.length;) {
     let bytes = 0
     let end = from
     while (end < paths.length && end - from < maxPaths && bytes < maxPathBytes) bytes += Buffer.byteLength(paths[end++] ?? '')
-    const output = await runTool(program, [...args, '-v', '-b512', ...paths.slice(from, end)], { maxOutputBytes, anyExit: true })
+    const output = await runTool(program, [...args, '-v', '-b512', ...paths.slice(from, end)], { maxOutputBytes, anyExit: true, signal })
     // One by one: a call that spreads as many arguments as there are extents would overflow the stack.
     for (const range of parseExtents(output)) ranges.push(range)
     onFiles(end - from)

@@ -2,7 +2,7 @@ import { blockBytes } from '../../transfer/block-grain.ts'
 import type { ControlRequests, RoundProgress, RoundResult } from '../../transfer/control-protocol.ts'
 import type { WirePace } from '../../transfer/wire-pace.ts'
 import { createChangeRate } from './change-rate.ts'
-import { runCopy, type Connect, type CopyOutcome } from './round.ts'
+import { runCopy, stopped, type Connect, type CopyOutcome } from './round.ts'
 import { createRoundMeter, type RoundMeter } from './round-meter.ts'
 import { createProgressReporter } from './round-progress.ts'
 import { pendingBlocks } from './source-disk.ts'
@@ -44,7 +44,8 @@ export function createRoundRunner({ connect, wireBytes, pace, report }: RoundRun
     const bytesBefore = wireBytes()
     const timer = setInterval(() => report(progress(wireBytes() - bytesBefore, rateNow())), reportEveryMs)
     try {
-      const excluded = (await excludedDirectories?.lookUp((files) => (meter.lookedUpFiles += files))) ?? null
+      const lookedUp = excludedDirectories?.lookUp((files) => (meter.lookedUpFiles += files), signal)
+      const excluded = (await lookedUp?.catch((error: unknown) => Promise.reject(signal.aborted ? stopped() : error))) ?? null
       disk.toExclude = excluded?.blocks ?? null
       const outcome = await runCopy(disk, connect, meter, signal)
       await tracker?.drain()

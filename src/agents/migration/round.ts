@@ -91,7 +91,7 @@ function cannotExclude(): TransferError {
   })
 }
 
-function stopped(): TransferError {
+export function stopped(): TransferError {
   return new TransferError(
     'ROUND_STOPPED',
     'The round was stopped; what it copied stays, and it goes on where it was when it is run again.',
