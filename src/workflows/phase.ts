@@ -35,7 +35,8 @@ export interface PhaseResults {
 export interface AgentLink {
   /** Kernel name of the source's disk, such as `vda`. */
   disk: string
-  sourceInstanceId: string
+  /** Null: the source was seen off since, and what ran in its memory is gone. */
+  sourceInstanceId: string | null
   destinationInstanceId: string
   via: 'DIRECT' | 'RELAY'
 }

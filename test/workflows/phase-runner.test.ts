@@ -796,6 +796,51 @@ describe('a source that loses its power', () => {
     await expectMoved(stage)
   })
 
+  test('has its agent installed again at once after that, also by a control plane that has not seen it off', async () => {
+    const first = stage.runner()
+    let lost = false
+    let started = false
+    let asked = 0
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'before' && !lost) {
+        lost = true
+        losePower()
+      }
+      if (call === 'east.start' && when === 'after') {
+        started = true
+        void first.close()
+      }
+      if (call === 'SOURCE.agent' && started && stage.world.look().source.agentInstance === null) asked++
+    }
+    const id = await stage.start()
+    await expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2 })
+    expect(asked).toBe(0)
+    expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(2)
+    await expectMoved(stage)
+  })
+
+  test('where nothing fences it, and is started by its owner as soon as it was seen off, has its agent installed again at once, too', async () => {
+    let lost = false
+    let started = false
+    let asked = 0
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'before' && !lost) {
+        lost = true
+        losePower()
+      }
+      if (call === 'east.describe' && when === 'after' && lost && !started) {
+        started = true
+        stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))
+      }
+      if (call === 'SOURCE.agent' && started && stage.world.look().source.agentInstance === null) asked++
+    }
+    const unfenced = stage.runner({ ...phaseLists, 2: phaseLists[1]! })
+    expect(await stage.drive(unfenced, await stage.start())).toMatchObject({ state: 'COMPLETED', switchover: 2 })
+    expect(asked).toBe(0)
+    await expectMoved(stage)
+  })
+
   test('in the middle of the freeze is started again at once: nothing in it answers, or has to be thawed', async () => {
     const silence = new Promise<void>(() => {})
     let lost = false

@@ -2,6 +2,7 @@ import { isFenceOfEarlierAttempt, switchoverFenceId } from '../../domain/fence-i
 import type { ProviderConnection } from '../../plugin-sdk/index.ts'
 import { cutoverObstacle } from '../cutover-obstacle.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
+import { keepThatSourceWasOff } from '../source-off.ts'
 import { sourceVmId } from './phase-facts.ts'
 
 /**
@@ -82,6 +83,7 @@ async function letRunAgain(context: PhaseContext): Promise<void> {
   const vmId = sourceVmId(context)
   const { power } = await virtualMachines.describe({ vmId, signal })
   if (power === 'STOPPED') {
+    await keepThatSourceWasOff(context)
     await context.note('The source lost its power in the switchover; it is started again.')
     await virtualMachines.start({ operationId: context.operationId(`start.${Date.now()}`), vmId, signal })
   }

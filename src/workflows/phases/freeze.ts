@@ -2,7 +2,7 @@ import { AgentError } from '../../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import { areJoined, bothAgents } from '../agent-link.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
-import { isSourceOff } from '../source-off.ts'
+import { isSourceOff, keepThatSourceWasOff } from '../source-off.ts'
 import { wait } from '../wait.ts'
 import { whileMachineRuns } from '../while-machine-runs.ts'
 import { freezeIdOf } from './phase-facts.ts'
@@ -44,7 +44,7 @@ export const freeze: Phase = {
       })
     } catch (error) {
       // Nothing of it is frozen any more, and the sooner it is started again the better.
-      if (isSourceOff(error)) return
+      if (isSourceOff(error)) return keepThatSourceWasOff(context)
       if (!(error instanceof AgentError) || context.signal.aborted) throw error
       // It is there, and what it thaws is not thawed yet: a file system that waits for its writers to be frozen.
       if (source?.connected) throw error

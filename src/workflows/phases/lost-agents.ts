@@ -24,7 +24,7 @@ export function createLostAgents(context: PhaseContext): LostAgents {
   const returns: Record<AgentRole, number> = { SOURCE: 0, DESTINATION: 0 }
   const { agentMs, lostMs, powerLookMs } = context.settings.timings
   /** What starts it again is its owner's business; whatever ran in its memory is gone then. */
-  let sourceWasOff = false
+  let sourceWasOff = context.results.CONNECT_AGENTS?.sourceInstanceId === null
 
   async function waitFor(role: AgentRole): Promise<AgentSession> {
     const { signal } = context
