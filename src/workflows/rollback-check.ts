@@ -48,7 +48,11 @@ export async function destinationPower({ migration, results, destination, signal
 }
 
 /** A plugin whose state is elsewhere, or another hypervisor at the same address, has no machine to show either, while the destination runs on. */
-export async function requireCommittedThere({ records }: ProviderConnection, { id: migrationId, attempt }: MigrationRow, signal: AbortSignal) {
+export async function requireCommittedThere(
+  { records }: ProviderConnection,
+  { id: migrationId, attempt }: MigrationRow,
+  signal: AbortSignal,
+) {
   const [found] = attemptsIn(await records.list({ keyPrefix: attemptKeyPrefix({ migrationId, attempt }), signal }))
   if (found?.records.outcome === 'COMMITTED') return
   throw conflict(
