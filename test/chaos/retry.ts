@@ -88,7 +88,9 @@ async function releaseWriters({ scenario }: Stage): Promise<void> {
 }
 
 function signalWorkload(signal: 'STOP' | 'CONT'): string {
-  return `for process in /proc/[0-9]*; do case $(readlink "$process/exe") in */python3*) kill -${signal} "\${process#/proc/}";; esac; done`
+  return `ls -l /proc/[0-9]*/exe 2>/dev/null | while read -r link; do
+    case $link in *" -> "*/python3*) link=\${link#*/proc/}; kill -${signal} "\${link%%/*}";; esac
+  done`
 }
 
 const releasedWithinMs = 20_000

@@ -16,6 +16,7 @@ export const installBases = ['/run', '/dev/shm', '/dev'] as const
 
 const name = 'portolan-agent'
 
+/** `links`: the processes whose link in /proc leads there, or below, by one program for all of them: a guest may have thousands. */
 const functions = `
 pause() { sleep 0.2 2>/dev/null || sleep 1; }
 start_time() {
@@ -31,7 +32,7 @@ mounted() { grep -q " $dir " /proc/self/mounts; }
 freezing() {
   for making in "$dir"/freeze-*/making; do
     [ -s "$making" ] || continue
-    for entry in /proc/[0-9]*; do [ "$(readlink "$entry/cwd" 2>/dev/null)" = "\${making%/making}" ] && return 0; done
+    [ -n "$(links cwd "\${making%/making}")" ] && return 0
   done
   return 1
 }
@@ -41,11 +42,15 @@ thaw_all() {
     while read -r target; do [ -z "$target" ] || fsfreeze --unfreeze "$target" 2>/dev/null; done <"$list"
   done
 }
+links() {
+  ls -l /proc/[0-9]*/"$1" 2>/dev/null | while read -r line; do
+    case $line in *" -> $2" | *" -> $2/"*) line=\${line#*/proc/}; echo "\${line%%/*}" ;; esac
+  done
+}
 ours() {
   recorded
-  for entry in /proc/[0-9]*; do
-    case $(readlink "$entry/exe" 2>/dev/null):$(readlink "$entry/cwd" 2>/dev/null) in "$dir"/* | *:"$dir"/freeze-*) echo "\${entry#/proc/}" ;; esac
-  done
+  links exe "$dir"
+  for freeze in "$dir"/freeze-*; do [ -d "$freeze" ] && links cwd "$freeze"; done
 }`
 
 /** Prints `key=value` lines: uid, machine, kernel, memory_kib, missing (a tool), tracefs, base, present (an install, whole or not), installed (an operation's digest whose agent lives). */
@@ -55,7 +60,7 @@ echo "machine=$(uname -m)"
 echo "kernel=$(uname -r)"
 set -- $(grep MemAvailable: /proc/meminfo)
 echo "memory_kib=$2"
-for tool in grep tar mount umount readlink; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
+for tool in grep tar mount umount ls; do command -v $tool >/dev/null 2>&1 || echo "missing=$tool"; done
 grep -qw tracefs /proc/filesystems && ! grep -qsF '[confidentiality]' /sys/kernel/security/lockdown && echo "tracefs=yes"
 for base in ${installBases.join(' ')}; do
   grep -qE "^[^ ]+ $base (tmpfs|devtmpfs|ramfs) " /proc/self/mounts && echo "base=$base"
