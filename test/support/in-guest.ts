@@ -38,8 +38,6 @@ export const signalAgent = (signal: 'KILL' | 'STOP' | 'CONT') => `read -r agent 
 export const tracesInSource = `cut -d" " -f2-3 /proc/self/mounts
 ls -A /run /root
 mkdir /dev/look && mount -n -t tracefs look /dev/look && { ls /dev/look/instances; umount -n /dev/look; }; rmdir /dev/look
-for process in /proc/[0-9]*; do
-  readlink "$process/exe" | grep portolan
-  tr '\\0' ' ' <"$process/cmdline" | grep -o 'portolan[-]t[a-z]*'
-done 2>/dev/null
+ls -l /proc/[0-9]*/exe 2>/dev/null | grep -o ' -> .*portolan.*'
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -o 'portolan[-]t[a-z]*'
 true`
