@@ -12,7 +12,7 @@ import { translated } from './failure.ts'
 import { reviveGroup, runningGroup } from './group-revival.ts'
 import type { Idempotency } from './idempotency.ts'
 import { migrationIn } from './migration-operations.ts'
-import { lockVirtualMachine, requireUnlocked } from './migration-start.ts'
+import { lockVirtualMachine, nextStartOrder, requireUnlocked } from './migration-start.ts'
 import type { MigrationPatch, MigrationRow, MigrationStore } from './migration-store.ts'
 import type { Actor, Operations } from './operations.ts'
 import { resultsOf } from './phase-context.ts'
@@ -72,7 +72,12 @@ export function createAfterEndOperations(dependencies: {
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
               .update(migrations)
-              .set({ ...freshRun(phaseLists, version(row), engineId), run: row.run + 1, ...patchOf(row) })
+              .set({
+                ...freshRun(phaseLists, version(row), engineId),
+                run: row.run + 1,
+                ...(action === 'RETRY' && { startOrder: nextStartOrder }),
+                ...patchOf(row),
+              })
               .where(eq(migrations.id, migrationId))
             const revived = action === 'RETRY' ? await reviveGroup(tx, migrationId, engineId) : null
             if (revived) changed.push({ topic: 'MIGRATION_GROUP', subject: revived })

@@ -1,6 +1,6 @@
 /** What it takes to store a new migration: the same for one that is asked for by itself and for a member of a group. */
 import { randomUUID } from 'node:crypto'
-import { eq, or } from 'drizzle-orm'
+import { eq, or, sql } from 'drizzle-orm'
 import type { Transaction } from '../database/client.ts'
 import { activeMigrations, migrations } from '../database/tables/migration.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
@@ -46,6 +46,7 @@ export function createMigrationStart(dependencies: {
           await tx.insert(migrations).values({
             id,
             attempt: 1,
+            startOrder: nextStartOrder,
             phaseListVersion: version,
             engineId,
             state: 'PENDING',
@@ -71,6 +72,9 @@ export function createMigrationStart(dependencies: {
     },
   }
 }
+
+/** In the write that begins an attempt, under the machine's lock: so one that moved the machine before has a lower one. */
+export const nextStartOrder = sql<number>`(select coalesce(max(${migrations.startOrder}), 0) + 1 from ${migrations})`
 
 export async function lockVirtualMachine(tx: Transaction, virtualMachineId: string, migrationId: string): Promise<void> {
   await requireUnlocked(tx, virtualMachineId)

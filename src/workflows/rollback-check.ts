@@ -79,7 +79,7 @@ export async function requireNewestMove(tx: Pick<Transaction, 'select'>, of: Mig
       and(
         eq(migrations.state, 'COMPLETED'),
         ne(migrations.id, of.id),
-        gt(migrations.createdAt, of.createdAt),
+        gt(migrations.startOrder, of.startOrder),
         // It brought the machine back to where the one that it rolled back had found it.
         isNull(migrations.rollsBackMigrationId),
         or(inArray(virtualMachines.uniqueId, known), inArray(migrations.sourceVirtualMachineId, ends)),

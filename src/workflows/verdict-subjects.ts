@@ -30,7 +30,7 @@ export interface OwnMigration {
 
 /** Ours that the question is about: by id; or of the cloud, the newest of each machine first. */
 export async function ownMigrations(database: Database, question: VerdictQuestion): Promise<OwnMigration[]> {
-  const { id, sourceCloudId, destinationCloudId, createdAt } = migrations
+  const { id, sourceCloudId, destinationCloudId, startOrder } = migrations
   const asked =
     'cloudId' in question
       ? or(eq(sourceCloudId, question.cloudId), eq(destinationCloudId, question.cloudId))
@@ -40,7 +40,7 @@ export async function ownMigrations(database: Database, question: VerdictQuestio
     .from(migrations)
     .leftJoin(virtualMachines, eq(virtualMachines.id, migrations.sourceVirtualMachineId))
     .where(asked)
-    .orderBy(createdAt)
+    .orderBy(startOrder)
   return found.toReversed()
 }
 

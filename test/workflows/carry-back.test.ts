@@ -193,8 +193,8 @@ describe('nothing is changed, with a reason,', () => {
   })
 
   test('where a later migration moved the machine on', async () => {
-    const { createdAt, ...first } = await stage.store.read(moved)
-    const later = { ...first, id: 'later', sourceVirtualMachineId: east, createdAt: new Date(createdAt.getTime() + 1) }
+    const first = await stage.store.read(moved)
+    const later = { ...first, id: 'later', sourceVirtualMachineId: east, startOrder: first.startOrder + 1 }
     await stage.database.write((orm) => [orm.insert(migrations).values(later)])
     await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringMatching(/later/) as string })
     expect(await stage.isLocked()).toBe(false)

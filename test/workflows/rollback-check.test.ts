@@ -1,7 +1,7 @@
 /** A plain rollback looks at both sides before it changes anything: once the destination is off, there has to be a source to start. */
 import { eq } from 'drizzle-orm'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { migrationEvents, migrations } from '../../src/database/tables/migration.ts'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { activeMigrations, migrationEvents, migrations } from '../../src/database/tables/migration.ts'
 import { ProviderError, type ProviderErrorCode } from '../../src/plugin-sdk/index.ts'
 import { runKey } from '../../src/workflows/migration-workflow.ts'
 import type { MigrationRow } from '../../src/workflows/migration-store.ts'
@@ -190,20 +190,24 @@ test('a fence that a reconciliation closed in the name of the attempt is lifted 
 })
 
 describe('of the older of two moves', () => {
-  const later = (change: Partial<MigrationRow>) =>
-    stage.database.write((orm) => [orm.update(migrations).set(change).where(eq(migrations.id, 'later'))])
-
-  beforeEach(async () => {
+  /** From west on to another place, by a row of its own or one that is retried. */
+  const onward = async (change: Partial<MigrationRow>) => {
     const first = await stage.store.read(id)
-    const sourceVirtualMachineId = first.destinationVirtualMachineId!
-    const row = { ...first, id: 'later', sourceVirtualMachineId, sourceCloudId: 'west', createdAt: new Date(first.createdAt.getTime() + 1) }
+    const row = { ...first, id: 'later', sourceVirtualMachineId: first.destinationVirtualMachineId!, sourceCloudId: 'west', ...change }
     await stage.database.write((orm) => [orm.insert(migrations).values(row)])
-  })
+  }
+  const change = (migrationId: string, patch: Partial<MigrationRow>) =>
+    stage.database.write((orm) => [
+      orm.update(migrations).set(patch).where(eq(migrations.id, migrationId)),
+      orm.delete(activeMigrations).where(eq(activeMigrations.migrationId, migrationId)),
+    ])
+  const later = async (patch: Partial<MigrationRow> = {}) => onward({ startOrder: (await stage.store.read(id)).startOrder + 1, ...patch })
 
   test('is refused until the later one is rolled back', async () => {
+    await later()
     await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringMatching(/later/) as string })
     await expectStillServedByDestination()
-    await later({ state: 'ROLLED_BACK' })
+    await change('later', { state: 'ROLLED_BACK' })
     await rollBack()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
   })
@@ -213,9 +217,36 @@ describe('of the older of two moves', () => {
     await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
   })
 
-  test('is none where the later one brought the machine back, or was before it', async () => {
+  test('is none where the later one brought the machine back', async () => {
     await later({ rollsBackMigrationId: 'another' })
     await rollBack()
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  })
+
+  test('is none where the other one was before it', async () => {
+    await onward({ startOrder: 0 })
+    await rollBack()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  })
+
+  test('is refused also where the clock was set back before the later one, and what was left in between is gone', async () => {
+    const { createdAt, destinationVirtualMachineId } = await stage.store.read(id)
+    vi.useFakeTimers({ toFake: ['Date'], now: createdAt.getTime() - 3_600_000 })
+    onTestFinished(() => void vi.useRealTimers())
+    const next = await stage.start({ sourceVirtualMachineId: destinationVirtualMachineId!, destinationCloudId: 'east', networkMap: [] })
+    vi.useRealTimers()
+    await change(next, { state: 'COMPLETED' })
+    stage.world.change('deleted by its owner', ({ machines }) => void delete machines[destinationId()])
+    await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW', message: expect.stringContaining(next) as string })
+    expect(stage.world.look().source.power).toBe('STOPPED')
+  })
+
+  test('is refused also where the later one had failed before it, and was retried after it', async () => {
+    const { createdAt } = await stage.store.read(id)
+    await onward({ startOrder: 0, createdAt: new Date(createdAt.getTime() - 1), state: 'FAILED' })
+    await stage.operations.retryMigration(operator, { idempotencyKey: 'retry', migrationId: 'later' })
+    await change('later', { state: 'COMPLETED' })
+    await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
+    await expectStillServedByDestination()
   })
 })

@@ -20,6 +20,8 @@ export const migrations = sqliteTable(
     attempt: integer().notNull(),
     /** Grows with each retry, rollback and discard; the engine's key is made of it. */
     run: integer().notNull().default(1),
+    /** Over all migrations, given anew to each attempt: of two that moved one machine the later has the greater, whatever the clock said. */
+    startOrder: integer().notNull().default(0),
     phaseListVersion: integer().notNull(),
     /** The engine that runs it (see src/engine): another control plane on this database leaves it alone. */
     engineId: text().notNull(),
