@@ -66,8 +66,8 @@ export function createAfterEndOperations(dependencies: {
             requireAllowedAfterEnd(action, row)
             // What it was to roll back may have been rolled back otherwise meanwhile, or moved on.
             if (action === 'RETRY' && row.rollsBackMigrationId !== null)
-              await requireRollBack(tx, await migrationIn(tx, row.rollsBackMigrationId))
-            if (action === 'ROLL_BACK') await requireRollBack(tx, row)
+              await requireRollBack(tx, await migrationIn(tx, row.rollsBackMigrationId), true)
+            if (action === 'ROLL_BACK') await requireRollBack(tx, row, false)
             if (action === 'DISCARD') await requireDestinationConnected(tx, row)
             await lockVirtualMachine(tx, row.sourceVirtualMachineId, migrationId)
             await tx
@@ -97,7 +97,7 @@ export function createAfterEndOperations(dependencies: {
     () => newestRollbackVersion,
     () => ({ endState: 'ROLLED_BACK' }),
     async (migration) => {
-      await requireRollBack(database, migration)
+      await requireRollBack(database, migration, false)
       await requireUnlocked(database, migration.sourceVirtualMachineId)
       const signal = AbortSignal.timeout(checkTimeoutMs)
       await requireBothSides({
@@ -117,7 +117,7 @@ export function createAfterEndOperations(dependencies: {
         const carrying = await carryBack.prepare(await migrationIn(database, input.migrationId))
         return commit(
           async (tx) => {
-            await requireRollBack(tx, await migrationIn(tx, input.migrationId))
+            await requireRollBack(tx, await migrationIn(tx, input.migrationId), true)
             await carrying.insert(tx)
             return { migrationId: carrying.id }
           },
@@ -166,9 +166,9 @@ export function createAfterEndOperations(dependencies: {
   }
 }
 
-async function requireRollBack(tx: Pick<Transaction, 'select'>, migration: MigrationRow): Promise<void> {
+async function requireRollBack(tx: Pick<Transaction, 'select'>, migration: MigrationRow, carriesWritesBack: boolean): Promise<void> {
   requireAllowedAfterEnd('ROLL_BACK', migration)
-  await requireNewestMove(tx, migration)
+  await requireNewestMove(tx, migration, carriesWritesBack)
 }
 
 /** Once begun, a discard can't be cancelled, and without its cloud it would never end. A cloud that is connected and does not answer is waited for. */

@@ -1,5 +1,5 @@
 /** What a plain rollback needs before it changes anything: a source to go back to, and a destination that will be off when the source starts. */
-import { and, eq, gt, inArray, isNull, ne, or } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, inArray, isNull, ne, or } from 'drizzle-orm'
 import type { Transaction } from '../database/client.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { virtualMachines } from '../database/tables/topology.ts'
@@ -67,12 +67,15 @@ export async function fenceAt({ fencing }: ProviderConnection, vmId: string, of:
   return id === null ? null : { id, isOwn: isFenceOfAttempt(id, attemptFenceId(of)) }
 }
 
-/** Throws PortolanError NOT_ALLOWED_NOW where a later migration took the machine on from there, and was not rolled back. */
-export async function requireNewestMove(tx: Pick<Transaction, 'select'>, of: MigrationRow): Promise<void> {
+/**
+ * Throws PortolanError NOT_ALLOWED_NOW where a later migration took the machine on from there, and was not rolled back; and, unless the rollback carries writes back itself,
+ * where a later one carried writes back: a plain rollback leaves that one's commit at the destination's site, and whoever has the records alone takes it for where the machine lives.
+ */
+export async function requireNewestMove(tx: Pick<Transaction, 'select'>, of: MigrationRow, carriesWritesBack: boolean): Promise<void> {
   const ends = [of.sourceVirtualMachineId, of.destinationVirtualMachineId ?? '']
   const known = tx.select({ uniqueId: virtualMachines.uniqueId }).from(virtualMachines).where(inArray(virtualMachines.id, ends))
   const [later] = await tx
-    .select({ id: migrations.id })
+    .select({ id: migrations.id, rollsBack: migrations.rollsBackMigrationId })
     .from(migrations)
     .leftJoin(virtualMachines, eq(virtualMachines.id, migrations.sourceVirtualMachineId))
     .where(
@@ -81,15 +84,28 @@ export async function requireNewestMove(tx: Pick<Transaction, 'select'>, of: Mig
         ne(migrations.id, of.id),
         gt(migrations.startOrder, of.startOrder),
         // It brought the machine back to where the one that it rolled back had found it.
-        isNull(migrations.rollsBackMigrationId),
-        or(inArray(virtualMachines.uniqueId, known), inArray(migrations.sourceVirtualMachineId, ends)),
+        carriesWritesBack ? isNull(migrations.rollsBackMigrationId) : undefined,
+        or(
+          inArray(virtualMachines.uniqueId, known),
+          inArray(migrations.sourceVirtualMachineId, ends),
+          inArray(migrations.destinationVirtualMachineId, ends),
+        ),
       ),
     )
+    // The one to begin with: of those that went on, which come first, the last.
+    .orderBy(asc(migrations.rollsBackMigrationId), desc(migrations.startOrder))
   if (!later) return
+  const [because, remedy] =
+    later.rollsBack === null
+      ? ['has moved the machine on', `Roll back migration ${later.id} first.`]
+      : [
+          'has carried writes back to its destination',
+          'Roll it back with carryWritesBack, or keep the destination, and move it with an ordinary migration.',
+        ]
   throw new PortolanError(
     'NOT_ALLOWED_NOW',
-    `ROLL_BACK of migration ${of.id} was refused, since migration ${later.id} has moved the machine on; nothing was changed.`,
-    { retryable: false, remedy: `Roll back migration ${later.id} first.`, path: ['input', 'migrationId'] },
+    `ROLL_BACK of migration ${of.id} was refused, since migration ${later.id} ${because}; nothing was changed.`,
+    { retryable: false, remedy, path: ['input', 'migrationId'] },
   )
 }
 

@@ -144,3 +144,47 @@ test('once the rollback is recorded, both say that the machine lives where it ha
   expect(await verdictOf(moved)).toEqual({ verdict: 'NOT_MIGRATED', row: 'ROLLED_BACK', disputed: false, safeActions: ['LET_SOURCE_RUN'] })
   expect(await verdictOf(carrying)).toEqual({ verdict: 'MIGRATED', row: 'COMPLETED', disputed: false, safeActions: ['NONE'] })
 })
+
+describe('where the copy had moved on to south, and was carried back to west, before it is carried on to east,', () => {
+  const onward = 'cccccccc-0000-4000-8000-000000000003'
+  const returning = 'dddddddd-0000-4000-8000-000000000004'
+
+  beforeEach(async () => {
+    await stage.connect('south')
+    putRecords(stage.south, ['started', 'placeholder', 'COMMITTED', 'completed', 'rolled-back'], {
+      migrationId: onward,
+      vmId: 'south-1',
+      sourceVmId: 'copy',
+      writtenAt: '2026-11-22T18:00:00.000Z',
+    })
+    putRecords(stage.west, ['started', 'placeholder', 'COMMITTED', 'completed'], {
+      migrationId: returning,
+      sourceVmId: 'south-1',
+      rollsBack: onward,
+      writtenAt: '2026-11-22T19:00:00.000Z',
+    })
+    stage.south.machines['south-1'] = machine({ power: 'STOPPED', fence: { id: `${returning}.1.1`, closed: true } })
+  })
+
+  test('a reconciliation before the commit lets the copy in west go on', async () => {
+    await reconcile()
+    expect(stage.east.machines['vm-1']).toEqual(machine({ power: 'STOPPED', fence: leftFence, exposed: false }))
+    expect(stage.west.machines['copy']).toMatchObject({ power: 'RUNNING', fence: null })
+  })
+
+  test.each([{ recorded: false }, { recorded: true }])(
+    'it lives in east from the commit on (rollback recorded: $recorded)',
+    async ({ recorded }) => {
+      putRecords(stage.east, ['COMMITTED', 'completed'], ofCarrying)
+      if (recorded) putRecords(stage.west, ['rolled-back'])
+      stage.east.machines['vm-1'] = machine()
+      stage.west.machines['copy'] = machine({ power: 'STOPPED', fence: { id: `${carrying}.1.1`, closed: true } })
+      expect(await verdictOf(carrying)).toMatchObject({ verdict: 'MIGRATED', disputed: false, safeActions: ['NONE'] })
+      const safe = recorded ? ['LET_SOURCE_RUN'] : ['NONE']
+      expect(await verdictOf(moved)).toMatchObject({ safeActions: safe })
+      expect(await verdictOf(returning)).toMatchObject({ disputed: true, safeActions: ['NONE'] })
+      stage.west.canFence = false
+      expect(await verdictOf(returning)).toMatchObject({ safeActions: ['NONE'] })
+    },
+  )
+})

@@ -90,6 +90,20 @@ test('the source that was left runs again, with all that was written since; what
   })
 })
 
+test('it does so also where the machine had gone on from the destination, and was carried back there', async () => {
+  const first = await stage.store.read(moved)
+  const carriedBack = {
+    ...first,
+    id: 'later',
+    sourceVirtualMachineId: 'south/left',
+    sourceCloudId: 'south',
+    rollsBackMigrationId: 'onward',
+  }
+  await stage.database.write((orm) => [orm.insert(migrations).values({ ...carriedBack, startOrder: first.startOrder + 1 })])
+  expect(await stage.drive(stage.runner(), await rollBack())).toMatchObject({ state: 'COMPLETED' })
+  await expectCarriedBack()
+})
+
 describe('a failure that stays', () => {
   test.each(beforeCommit)('before anything in %s leaves the destination in service, and the source as it was left', async (name) => {
     const broken = async () => {

@@ -217,10 +217,17 @@ describe('of the older of two moves', () => {
     await expect(rollBack()).rejects.toMatchObject({ code: 'NOT_ALLOWED_NOW' })
   })
 
-  test('is none where the later one brought the machine back', async () => {
-    await later({ rollsBackMigrationId: 'another' })
-    await rollBack()
-    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK' })
+  test('is refused where the machine went on and was carried back, with the remedy to carry that back in turn', async () => {
+    const { destinationVirtualMachineId } = await stage.store.read(id)
+    // The topology no longer has what it was carried back from.
+    await later({ rollsBackMigrationId: 'another', sourceVirtualMachineId: 'south/gone', destinationVirtualMachineId })
+    await expect(rollBack()).rejects.toMatchObject({
+      code: 'NOT_ALLOWED_NOW',
+      message: expect.stringMatching(/later/) as string,
+      retryable: false,
+      remedy: expect.stringMatching(/carryWritesBack/) as string,
+    })
+    await expectStillServedByDestination()
   })
 
   test('is none where the other one was before it', async () => {
