@@ -11,6 +11,7 @@ import type { CloudConnections } from './cloud-connections.ts'
 import { translated } from './failure.ts'
 import { reviveGroup, runningGroup } from './group-revival.ts'
 import type { Idempotency } from './idempotency.ts'
+import { requireKeptCopy } from './kept-copy-check.ts'
 import { migrationIn } from './migration-operations.ts'
 import { lockVirtualMachine, nextStartOrder, requireUnlocked } from './migration-start.ts'
 import type { MigrationPatch, MigrationRow, MigrationStore } from './migration-store.ts'
@@ -162,6 +163,13 @@ export function createAfterEndOperations(dependencies: {
         endState: row.state as 'FAILED' | 'CANCELLED' | 'ROLLED_BACK',
         ...errorOf(row),
       }),
+      async (migration) => {
+        requireAllowedAfterEnd('DISCARD', migration)
+        await requireDestinationConnected(database, migration)
+        await requireUnlocked(database, migration.sourceVirtualMachineId)
+        const signal = AbortSignal.timeout(checkTimeoutMs)
+        await requireKeptCopy(migration, await connections.connection(migration.destinationCloudId, signal), signal)
+      },
     ),
   }
 }
@@ -171,7 +179,7 @@ async function requireRollBack(tx: Pick<Transaction, 'select'>, migration: Migra
   await requireNewestMove(tx, migration, carriesWritesBack)
 }
 
-/** Once begun, a discard can't be cancelled, and without its cloud it would never end. A cloud that is connected and does not answer is waited for. */
+/** Once begun, a discard can't be cancelled, and without its cloud it would never end. One that falls silent once it has begun is waited for. */
 async function requireDestinationConnected(tx: Pick<Transaction, 'select'>, { id, destinationCloudId }: MigrationRow): Promise<void> {
   const [cloud] = await tx.select({ name: clouds.name, state: clouds.state }).from(clouds).where(eq(clouds.id, destinationCloudId))
   if (cloud && cloud.state !== 'DISCONNECTED') return

@@ -1,6 +1,6 @@
 /** A migration's rows: read by anybody, written by the one workflow that runs it. Each write records the change in the same transaction. */
 import { randomUUID } from 'node:crypto'
-import { and, asc, desc, eq, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, ne, sql } from 'drizzle-orm'
 import type { Change, Database } from '../database/client.ts'
 import { activeMigrations, migrationEvents, migrations, migrationSteps, rounds } from '../database/tables/migration.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
@@ -29,6 +29,8 @@ export interface MigrationStore {
   enter(migration: MigrationRow, phase: { name: MigrationPhase; timeoutMs: number | null }, events: NewEvent[]): Promise<boolean>
   /** The final write: state, end and the lock's release. The step of a phase that was `refused` goes: whoever tries it again begins anew. */
   end(migration: MigrationRow, patch: MigrationPatch, event: NewEvent, refused?: MigrationPhase): Promise<void>
+  /** The other migrations that keep that virtual machine as their copy. */
+  othersKeeping(virtualMachineId: string, migration: MigrationRow): Promise<MigrationRow[]>
   /** The newest round of the present attempt. */
   lastRound(migration: MigrationRow): Promise<RoundRow | null>
   /** How long the phase took the last time, of any migration between the same two clouds; null where none took it yet. */
@@ -104,6 +106,11 @@ export function createMigrationStore(database: Database): MigrationStore {
         changesOf(migration.id, [event]),
       )
     },
+    othersKeeping: (virtualMachineId, { id }) =>
+      database
+        .select()
+        .from(migrations)
+        .where(and(ne(migrations.id, id), eq(migrations.copyKept, true), eq(migrations.destinationVirtualMachineId, virtualMachineId))),
     async lastRound({ id, attempt }) {
       const [row] = await database
         .select()

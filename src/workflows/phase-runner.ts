@@ -79,7 +79,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
       case 'VOID':
         return voidSwitchover(entered, phase, outcome)
       case 'REFUSED':
-        return refuse(entered, phase, outcome.error)
+        return refuse(entered, phase, outcome)
       case 'FAILED':
         return outcome.error.code === 'CANCELLED' && entered.phase === phase.name && (await store.read(migration.id)).desired === 'CANCEL'
           ? cancel(entered)
@@ -123,10 +123,14 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     return undoLabel(phase)
   }
 
-  async function refuse(migration: MigrationRow, phase: Phase, error: PortolanError): Promise<null> {
+  async function refuse(
+    migration: MigrationRow,
+    phase: Phase,
+    { error, state }: Extract<PhaseOutcome, { outcome: 'REFUSED' }>,
+  ): Promise<null> {
     await store.end(
       migration,
-      { state: 'COMPLETED', endState: null, problem: null, ...errorPatch(error) },
+      { state, endState: null, problem: null, ...errorPatch(error) },
       { kind: 'PHASE_FAILED', phase: phase.name, message: error.message },
       phase.name,
     )

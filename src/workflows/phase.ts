@@ -2,7 +2,7 @@
 import type { MigrationAgents } from '../agent-gateway/gateway.ts'
 import type { ExcludedPlace } from '../transfer/control-protocol.ts'
 import type { ErrorCode, PortolanError } from '../domain/errors.ts'
-import type { MigrationPhase } from '../domain/migration.ts'
+import type { MigrationPhase, MigrationState } from '../domain/migration.ts'
 import type { MigrationRequest } from '../domain/migration-request.ts'
 import type { Occupation } from '../domain/phase-activity.ts'
 import type { ProviderConnection } from '../plugin-sdk/index.ts'
@@ -43,13 +43,13 @@ export interface AgentLink {
 
 /**
  * DONE goes on with the next phase. VOID ends this try to switch over: its phases are undone back to SYNC, which goes on. `ownFault` counts against the limit
- * of voided switchovers; a restart of the control plane doesn't. REFUSED: only of a rollback that has changed nothing yet; the migration is COMPLETED again, with the reason
- * to be read. `code` tells more than that the freeze did not last, where the last VOID that is allowed fails the migration.
+ * of voided switchovers; a restart of the control plane doesn't. REFUSED: only of a rollback or a discard that has changed nothing yet; the migration is in its former `state`
+ * again, with the reason to be read. `code` tells more than that the freeze did not last, where the last VOID that is allowed fails the migration.
  */
 export type PhaseOutcome =
   | { outcome: 'DONE'; result?: PhaseResults[keyof PhaseResults] }
   | { outcome: 'VOID'; reason: string; ownFault: boolean; code?: ErrorCode; result?: PhaseResults[keyof PhaseResults] }
-  | { outcome: 'REFUSED'; error: PortolanError }
+  | { outcome: 'REFUSED'; error: PortolanError; state: MigrationState }
 
 export const done: PhaseOutcome = { outcome: 'DONE' }
 

@@ -9,6 +9,7 @@ import {
   type VirtualMachineDescription,
 } from '../../plugin-sdk/index.ts'
 import { agentAddresses, bootstrapFile } from '../agent-addresses.ts'
+import { requireKeptCopy } from '../kept-copy-check.ts'
 import { transferPort } from '../migration-settings.ts'
 import type { Phase, PhaseContext, PhaseResults } from '../phase.ts'
 import { providerIdOf, rowIdOf } from '../row-ids.ts'
@@ -31,9 +32,11 @@ export const instantiateDestination: Phase = {
     const vmId = kept ? await takeUp(context, kept, topology, vm) : (await createLandingVm(context, destination, topology, vm)).vmId
     await putRecord(context, 'placeholder', { uniqueId: vm.uniqueId, vmId })
     await context.settings.refreshTopology(migration.destinationCloudId, signal)
+    const destinationVirtualMachineId = rowIdOf(migration.destinationCloudId, vmId)
+    await endOtherCopies(context, destinationVirtualMachineId)
     await context.store.write(migration, {
       patch: {
-        destinationVirtualMachineId: rowIdOf(migration.destinationCloudId, vmId),
+        destinationVirtualMachineId,
         diskBytes: vm.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
       },
     })
@@ -57,6 +60,17 @@ export const instantiateDestination: Phase = {
     })
     await context.settings.refreshTopology(migration.destinationCloudId, signal)
   },
+}
+
+/** A provider may use an id again: what another migration kept under this one is gone, or would have been refused as a twin. */
+async function endOtherCopies({ store, migration }: PhaseContext, virtualMachineId: string): Promise<void> {
+  for (const other of await store.othersKeeping(virtualMachineId, migration))
+    await store.write(other, {
+      patch: { copyKept: false, destinationVirtualMachineId: null },
+      events: [
+        { kind: 'NOTICE', message: `The copy is gone from the destination; what has its id there now is migration ${migration.id}'s.` },
+      ],
+    })
 }
 
 async function powerOff(context: PhaseContext, vmId: string): Promise<void> {
@@ -83,7 +97,8 @@ async function begin(
       ? providerIdOf(migration.destinationCloudId, migration.destinationVirtualMachineId)
       : null
   const kept = topology.virtualMachines.find(({ id, uniqueId }) => id === keptId && uniqueId === vm.uniqueId)
-  if (!kept) refuseTwin(topology, vm)
+  if (kept) await requireKeptCopy(migration, await context.destination(), context.signal)
+  else refuseTwin(topology, vm)
   const begun: PhaseResults['INSTANTIATE_DESTINATION'] = { uniqueId: vm.uniqueId, vmId: kept?.id ?? null, takenUp: kept !== undefined }
   await context.keep('INSTANTIATE_DESTINATION', begun, { copyKept: false })
   if (keptId && !kept) await context.note('The copy that an earlier attempt kept is gone from the destination; this one begins anew.')

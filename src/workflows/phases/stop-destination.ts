@@ -19,7 +19,7 @@ export const stopDestination: Phase = {
   async do(context) {
     if (!context.results.STOP_DESTINATION) {
       const error = await refusalOf(context)
-      if (error) return { outcome: 'REFUSED', error }
+      if (error) return { outcome: 'REFUSED', error, state: 'COMPLETED' }
       await context.keep('STOP_DESTINATION', { gone: false })
     }
     const power = await destinationPower(context)

@@ -174,9 +174,10 @@ export function createFakeClouds(
     destination: {
       instantiate: (request) =>
         once('west.instantiate', request, (state) => {
-          const vmId = `machine-${Object.keys(state.operations).length}`
+          // As with libvirt and QEMU: a machine that is made anew has the id of the one before it.
+          const vmId = request.virtualMachine.uniqueId
           state.machines[vmId] = {
-            uniqueId: request.virtualMachine.uniqueId,
+            uniqueId: vmId,
             power: 'RUNNING',
             system: 'LANDING',
             content: 0,

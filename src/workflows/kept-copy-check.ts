@@ -1,0 +1,54 @@
+/** Whether what bears a kept copy's id is that copy still: ids are used again, and an administrator may have started it to save what is in it. */
+import { PortolanError } from '../domain/errors.ts'
+import { recordKeyPrefix } from '../domain/migration-record.ts'
+import { decideVerdict } from '../domain/verdict.ts'
+import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
+import { failureOf } from './failure.ts'
+import type { MigrationRow } from './migration-store.ts'
+import { providerIdOf } from './row-ids.ts'
+import { attemptsIn } from './verdict-records.ts'
+
+/** Throws PortolanError where the machine may be a live one, or its cloud can't tell; retryable where that may pass. A copy that is gone passes. It only looks. */
+export async function requireKeptCopy(migration: MigrationRow, site: ProviderConnection, signal: AbortSignal): Promise<void> {
+  const { id, destinationCloudId, destinationVirtualMachineId } = migration
+  if (!destinationVirtualMachineId) return
+  const vmId = providerIdOf(destinationCloudId, destinationVirtualMachineId)
+  try {
+    await requireNotMovedTo(vmId, id, site, signal)
+    await requireOff(vmId, site, signal)
+  } catch (error) {
+    const { code, message, retryable, remedy } = failureOf(error)
+    throw new PortolanError(code, `The copy that migration ${id} keeps is left alone: ${message} Nothing was changed.`, {
+      retryable,
+      remedy,
+      path: ['input', 'migrationId'],
+    })
+  }
+}
+
+/** Not only our own migrations: another control plane may use that site, or this one by another name. */
+async function requireNotMovedTo(vmId: string, migrationId: string, { records }: ProviderConnection, signal: AbortSignal): Promise<void> {
+  const attempts = attemptsIn(await records.list({ keyPrefix: recordKeyPrefix, signal })).filter((attempt) => attempt.vmId === vmId)
+  const keptSince = Math.max(...attempts.filter((attempt) => attempt.migrationId === migrationId).map(({ startedAt }) => startedAt))
+  const later = attempts.find(
+    (attempt) =>
+      attempt.migrationId !== migrationId && attempt.startedAt > keptSince && decideVerdict(attempt.records).verdict === 'MIGRATED',
+  )
+  if (later)
+    throw conflict(`The machine ${vmId} is what migration ${later.migrationId} made since.`, 'There is nothing to do: the copy is gone.')
+}
+
+async function requireOff(vmId: string, { virtualMachines }: ProviderConnection, signal: AbortSignal): Promise<void> {
+  try {
+    const { power } = await virtualMachines.describe({ vmId, signal })
+    // Whatever keeps one powers it off, its landing image included.
+    if (power !== 'STOPPED')
+      throw conflict(`It is ${power}, not off.`, 'See what uses it; if it is to go, power it off, then try again.', power === 'UNKNOWN')
+  } catch (error) {
+    if (!(error instanceof ProviderError && error.code === 'NOT_FOUND')) throw error
+  }
+}
+
+function conflict(message: string, remedy: string, retryable = false): ProviderError {
+  return new ProviderError('CONFLICT', message, { retryable, remedy })
+}
