@@ -35,8 +35,8 @@ export interface MigrationStore {
   lastRound(migration: MigrationRow): Promise<RoundRow | null>
   /** How long the phase took the last time, of any migration between the same two clouds; null where none took it yet. */
   usualDurationMs(migration: MigrationRow, phase: MigrationPhase): Promise<number | null>
-  /** On the wire in all rounds of the migration. */
-  bytesSent(migration: MigrationRow): Promise<number>
+  /** On the wire in all rounds of the migration, or of one attempt. */
+  bytesSent(migration: MigrationRow, attempt?: number): Promise<number>
 }
 
 export function createMigrationStore(database: Database): MigrationStore {
@@ -137,11 +137,11 @@ export function createMigrationStore(database: Database): MigrationStore {
         .limit(1)
       return row?.endedAt ? row.endedAt.getTime() - row.startedAt.getTime() : null
     },
-    async bytesSent({ id }) {
+    async bytesSent({ id }, attempt) {
       const [row] = await database
         .select({ sum: sql<number | null>`sum(${rounds.bytesSent})` })
         .from(rounds)
-        .where(eq(rounds.migrationId, id))
+        .where(and(eq(rounds.migrationId, id), attempt === undefined ? undefined : eq(rounds.attempt, attempt)))
       return row?.sum ?? 0
     },
   }

@@ -693,6 +693,21 @@ describe('a copy', () => {
     await expectMoved(stage)
   })
 
+  test('that was discarded is not said to be kept by a retry that fails before it has sent anything', async () => {
+    stage.health.status = 500
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', copyKept: true })
+    await stage.operations.discardMigration(operator, key('discard', id))
+    await stage.drive(stage.runner(), id)
+    hook = (call) => {
+      if (call === 'east.install') throw broken()
+    }
+    await stage.operations.retryMigration(operator, key('retry', id))
+    const ended = await stage.drive(stage.runner(), id)
+    expect(ended).toMatchObject({ state: 'FAILED', attempt: 2, copyKept: false, destinationVirtualMachineId: null })
+    expect(stage.world.look().machines).toEqual({})
+  })
+
   test('stands in the way of another migration of the same machine, which says so', async () => {
     stage.health.status = 500
     const first = await stage.start()

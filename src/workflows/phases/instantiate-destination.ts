@@ -51,7 +51,7 @@ export const instantiateDestination: Phase = {
     const destination = await context.destination()
     const { virtualMachines } = await destination.discoverTopology({ signal })
     const vm = virtualMachines.find(({ id, uniqueId }) => (begun.vmId ? id === begun.vmId : uniqueId === begun.uniqueId))
-    const worthKeeping = begun.takenUp || (await context.store.bytesSent(migration)) > 0
+    const worthKeeping = begun.takenUp || (await context.store.bytesSent(migration, migration.attempt)) > 0
     if (vm && worthKeeping) await powerOff(context, vm.id)
     else if (vm) await destination.destination.delete({ operationId: context.operationId('delete'), vmId: vm.id, signal })
     const copyKept = vm !== undefined && worthKeeping
