@@ -22,6 +22,8 @@ export interface MigrationTests {
   stop(reason: string): Promise<void>
 }
 
+export const endedByCutover = 'The cutover came before the test had ended.'
+
 const restarted = 'The control plane was restarted meanwhile; ask for another test.'
 
 export function createMigrationTests(context: PhaseContext): MigrationTests {

@@ -288,6 +288,20 @@ describe('in a whole migration', () => {
     }
   })
 
+  test('a test boot that is accepted while a hook runs between the last round and the cutover is ended, since there is nobody left to boot it', async () => {
+    const stage = await setMigrationStage({ webhooks })
+    try {
+      const id = await stage.start({ hooks: [webhook({ phase: 'READY_TO_CUT_OVER', when: 'AFTER' })] })
+      receiver.answer = (response) =>
+        void stage.operations.testMigration(operator, { idempotencyKey: 'test', migrationId: id }).finally(() => response.end('thanks'))
+      expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
+      const problem = 'The cutover came before the test had ended.'
+      expect(await stage.testsOf(id)).toMatchObject([{ state: 'FAILED', problem, endedAt: expect.any(Date) as Date }])
+    } finally {
+      await stage.close()
+    }
+  })
+
   test('one before the commit that never answers can be cancelled, and the source is in service again', async () => {
     const stage = await setMigrationStage({ webhooks })
     try {

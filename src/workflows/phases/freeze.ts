@@ -1,6 +1,7 @@
 import { AgentError } from '../../agent-gateway/agent-error.ts'
 import type { AgentSession } from '../../agent-gateway/agent-session.ts'
 import { areJoined, bothAgents } from '../agent-link.ts'
+import { endedByCutover, endOpenTests } from '../migration-test-run.ts'
 import type { Phase, PhaseContext } from '../phase.ts'
 import { isSourceOff, keepThatSourceWasOff } from '../source-off.ts'
 import { wait } from '../wait.ts'
@@ -17,6 +18,8 @@ export const freeze: Phase = {
   underLease: true,
   async do(context) {
     if (context.repeated) return voidAfterRestart
+    // One may have been accepted while the hooks after READY_TO_CUT_OVER ran.
+    await endOpenTests(context, endedByCutover)
     const agents = await bothAgents(context)
     const { source } = agents
     if (!areJoined(context, agents))

@@ -1,6 +1,6 @@
 import { usualLimits } from '../../plugin-sdk/registry/plugin-connection.ts'
 import { cutoverObstacle } from '../cutover-obstacle.ts'
-import { createMigrationTests, endOpenTests, type MigrationTests } from '../migration-test-run.ts'
+import { createMigrationTests, endedByCutover, endOpenTests, type MigrationTests } from '../migration-test-run.ts'
 import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { wait } from '../wait.ts'
 import { createSyncRounds } from './sync-round.ts'
@@ -21,8 +21,7 @@ export const readyToCutOver: Phase = {
     const tests = createMigrationTests(context)
     try {
       for (;;) {
-        if (ready && (await cutoverObstacle(context)) === null && (await tests.end('The cutover came before the test had ended.')))
-          return done
+        if (ready && (await cutoverObstacle(context)) === null && (await tests.end(endedByCutover))) return done
         await waitBetweenRounds(context, ready, tests)
         // A test holds the source's writes: not where that would take long, nor where it is paused or cuts over next.
         const waits = (await cutoverObstacle(context)) !== null && context.migration.desired === 'RUN'
