@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import type { CallHook } from './support/fake-clouds.ts'
-import { expectMoved, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+import { expectMoved, operator, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 let stage: MigrationStage
 let hook: CallHook
@@ -123,6 +123,9 @@ describe('a source that loses its power in a round', () => {
   const forEver = new Promise<void>(() => {})
 
   test("is not waited for as long as a round may stall, though its agent's connection looks alive; once it is started, its agent is installed again", async () => {
+    await stage.close()
+    // Longer than the test may take.
+    stage = await setMigrationStage({ hook: (call, when) => hook(call, when), timings: { stallMs: 600_000 } })
     let times = 0
     hook = (call, when) => {
       if (call !== 'SOURCE.round.run' || when !== 'before' || times++ > 0) return
@@ -130,9 +133,7 @@ describe('a source that loses its power in a round', () => {
       setTimeout(start, 200)
       return forEver
     }
-    const begun = performance.now()
     expect(await stage.drive(stage.runner(), await stage.start())).toMatchObject({ state: 'COMPLETED' })
-    expect(performance.now() - begun).toBeLessThan(quickTimings.stallMs)
     expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(2)
     await expectMoved(stage)
   })
