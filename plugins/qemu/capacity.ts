@@ -3,7 +3,7 @@ import { freemem } from 'node:os'
 import { join } from 'node:path'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { diskFile, type Machine } from './machine.ts'
-import { findProcesses, pidFile } from './qemu-process.ts'
+import { findProcesses, processOf } from './qemu-process.ts'
 import type { Site } from './site.ts'
 import { availableBytes, stateStorageId, storageDirectory } from './storages.ts'
 
@@ -41,8 +41,10 @@ export async function freeMemoryBytes({ store, options }: Site): Promise<number>
   // In this order: one that is made by the time it is listed has its process by then.
   const machines = await store.list()
   const processes = await findProcesses()
-  const holding = machines.filter((machine) => processes.has(pidFile(store.directoryOf(machine.vmId))) || isBeingMade(machine))
-  return Math.max(0, Math.min(freemem(), options.maxMemoryBytes - sum(holding.map(({ memoryBytes }) => memoryBytes))))
+  const held = machines.map(async (machine) =>
+    isBeingMade(machine) || (await processOf(store.directoryOf(machine.vmId), processes)) ? machine.memoryBytes : 0,
+  )
+  return Math.max(0, Math.min(freemem(), options.maxMemoryBytes - sum(await Promise.all(held))))
 }
 
 /** The call that makes it has not ended, or was cut short. */

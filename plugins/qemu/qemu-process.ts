@@ -1,8 +1,9 @@
 /**
- * QEMU processes, found and ended by identity. A process is a VM's when its arguments name that VM's pid file; a pid is used only together with
- * the start time that the kernel gives, so a reused pid is never taken for a VM. QEMU holds a lock on the pid file, which keeps a second one out.
+ * QEMU processes, found and ended by identity. A process is a VM's when it runs in that VM's directory, by whatever path that is reached now, or when its arguments name
+ * that VM's pid file; a pid is used only together with the start time that the kernel gives, so a reused pid is never taken for a VM. QEMU holds a lock on the pid file,
+ * which keeps a second one out.
  */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
@@ -27,10 +28,11 @@ export async function findProcess(directory: string): Promise<QemuProcess | null
 
 /** The VM's process among those found, or one that is just ending: until it has let go of its files, the VM is not off. */
 export async function processOf(directory: string, found: Map<string, QemuProcess>): Promise<QemuProcess | null> {
-  return found.get(pidFile(directory)) ?? (await findEnding(directory))
+  const place = await placeOf(directory)
+  return (place === null ? undefined : found.get(place)) ?? found.get(pidFile(directory)) ?? (await findEnding(directory))
 }
 
-/** All QEMU processes with a pid file, by its path. One walk of /proc. */
+/** All QEMU processes with a pid file, by the place where they run and by the path of that file. One walk of /proc. */
 export async function findProcesses(): Promise<Map<string, QemuProcess>> {
   const found = new Map<string, QemuProcess>()
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
@@ -39,11 +41,24 @@ export async function findProcesses(): Promise<Map<string, QemuProcess>> {
       const words = (await readProcFile(`/proc/${pid}/cmdline`))?.split('\0') ?? []
       const path = words[words.indexOf('-pidfile') + 1]
       if (!words.includes('-pidfile') || path === undefined) return
+      // Another account's place may not be looked at, and a lost file system has none: then the path alone tells.
+      const place = await placeOf(`/proc/${pid}/cwd`).catch(() => null)
       const stat = await readStat(pid)
-      if (stat) found.set(path, { pid, startTicks: stat.startTicks })
+      if (stat) for (const key of [place, path]) if (key !== null) found.set(key, { pid, startTicks: stat.startTicks })
     }),
   )
   return found
+}
+
+/** The same for all paths of one directory. Null where it is missing. */
+async function placeOf(directory: string): Promise<string | null> {
+  try {
+    const { dev, ino } = await stat(directory, { bigint: true })
+    return `${dev}:${ino}`
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
 }
 
 /** A process that ends loses its arguments before its files, so here its pid file tells; that is unlinked by QEMU, but not when it was killed. */

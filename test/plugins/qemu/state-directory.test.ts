@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bootDisk } from './support/bare-metal.ts'
-import { connect, mebibyte, openCloud, smallMachine, type TestCloud } from './support/cloud.ts'
+import { connect, mebibyte, openCloud, smallMachine, type TestCloud, until } from './support/cloud.ts'
 
 let cloud: TestCloud
 let away: string
@@ -81,3 +81,37 @@ test('a cloud whose state directory is hidden by a file can not be connected, an
   await writeFile(cloud.stateDirectory, '')
   await expect(connect(cloud.stateDirectory)).rejects.toMatchObject({ code: 'UNREACHABLE' })
 })
+
+test('a VM that runs is seen and fenced by way of a link to the state directory', async () => {
+  const vmId = await createMachine()
+  await cloud.connection.virtualMachines.start({ operationId: randomUUID(), vmId })
+  const link = `${cloud.stateDirectory}-link`
+  await symlink(cloud.stateDirectory, link)
+  try {
+    await expectSeenAndFenced(vmId, link)
+  } finally {
+    await unlink(link)
+  }
+})
+
+test('a VM whose state directory is renamed while it runs is seen and fenced where that is now', async () => {
+  const vmId = await createMachine()
+  await cloud.connection.virtualMachines.start({ operationId: randomUUID(), vmId })
+  await rename(cloud.stateDirectory, away)
+  await expectSeenAndFenced(vmId, away)
+})
+
+async function expectSeenAndFenced(vmId: string, stateDirectory: string) {
+  const pid = Number(await readFile(join(stateDirectory, 'machines', vmId, 'qemu.pid'), 'utf8'))
+  try {
+    const { discoverTopology, virtualMachines, fencing } = await connect(stateDirectory, {}, true)
+    expect(await virtualMachines.describe({ vmId })).toMatchObject({ power: 'RUNNING' })
+    expect((await discoverTopology({})).virtualMachines).toMatchObject([{ id: vmId, power: 'RUNNING' }])
+    await fencing!.fence({ operationId: randomUUID(), vmId, fenceId: 'f' })
+    expect(await fencing!.confirm({ vmId })).toMatchObject({ fenced: true, power: 'STOPPED' })
+    expect(existsSync(`/proc/${pid}`)).toBe(false)
+  } finally {
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL')
+    await until(async () => !existsSync(`/proc/${pid}`))
+  }
+}
