@@ -52,11 +52,18 @@ export async function describeMachine(
   }
 }
 
-/** STOPPED only when the process is known gone; UNKNOWN when it lives and doesn't answer. */
+/** QEMU's words for a guest that nothing but `cont` lets go on. Not `suspended`: that one sleeps, and wakes by itself. */
+const heldStatuses = ['paused', 'io-error', 'internal-error']
+
+export const isHeld = ({ status }: { status: string }) => heldStatuses.includes(status)
+
+/** STOPPED only when the process is known gone; UNKNOWN when it lives and doesn't answer, or may run on without being told to. */
 export async function powerOf(process: QemuProcess | null, signal: AbortSignal | undefined): Promise<PowerState> {
   if (!process) return 'STOPPED'
   try {
-    return (await askStatus(process, signal)).running ? 'RUNNING' : 'SUSPENDED'
+    const status = await askStatus(process, signal)
+    if (status.running) return 'RUNNING'
+    return isHeld(status) ? 'SUSPENDED' : 'UNKNOWN'
   } catch (error) {
     if (signal?.aborted) throw error
     return (await isAlive(process)) ? 'UNKNOWN' : 'STOPPED'

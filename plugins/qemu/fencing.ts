@@ -8,7 +8,7 @@
 import { type FenceState, type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
 import type { Machine } from './machine.ts'
 import { powerOf } from './describe.ts'
-import { askStatus, endProcess, findProcess } from './qemu-process.ts'
+import { endProcess, findProcess } from './qemu-process.ts'
 import type { Site } from './site.ts'
 
 export function fencing(site: Site): NonNullable<ProviderConnection['fencing']> {
@@ -26,17 +26,8 @@ export function fencing(site: Site): NonNullable<ProviderConnection['fencing']> 
         requireNoOther(machine, operation.fenceId)
         // First the lock, then the end of what runs: killed in between, the VM may still run, and the repeated call ends it.
         await save({ fence: { fenceId: operation.fenceId, fenced: true } })
-        const process = await findProcess(directory)
-        const running =
-          process &&
-          (await askStatus(process, operation.signal).then(
-            (status) => status.running,
-            (error: unknown) => {
-              if (operation.signal?.aborted) throw error
-              return true
-            },
-          ))
-        if (running) await endProcess(directory, operation.signal)
+        const power = await powerOf(await findProcess(directory), operation.signal)
+        if (power === 'RUNNING' || power === 'UNKNOWN') await endProcess(directory, operation.signal)
       }),
 
     async confirm({ vmId, signal }): Promise<FenceState> {

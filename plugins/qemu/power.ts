@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ProviderConnection, ProviderError } from '../../src/plugin-sdk/index.ts'
+import { isHeld } from './describe.ts'
 import { requireUnfenced } from './fencing.ts'
 import { launch } from './launch.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, control, endProcess, findProcess, isGoneWithin, type QemuProcess } from './qemu-process.ts'
+import { queryStatus } from './qmp.ts'
 import type { Site } from './site.ts'
 import { removeTestMachine } from './test-boot.ts'
 
@@ -32,7 +34,11 @@ export function power(site: Site): Power {
 
     suspend: (operation) =>
       site.store.change('suspended', operation, async (change) => {
-        await control(await requireProcess(change), operation.signal, (session) => session.execute('stop'))
+        const status = await control(await requireProcess(change), operation.signal, async (session) => {
+          await session.execute('stop')
+          return queryStatus(session)
+        })
+        if (!isHeld(status)) throw notHeld(change.machine.vmId, status.status)
       }),
 
     resume: (operation) =>
@@ -81,6 +87,19 @@ async function requireProcess({ directory, machine }: MachineChange): Promise<Qe
     remedy: 'Start it first.',
     path: ['vmId'],
   })
+}
+
+/** QEMU answers `stop` with a success where it did nothing, as while the guest sleeps. */
+function notHeld(vmId: string, status: string): ProviderError {
+  return new ProviderError(
+    'CONFLICT',
+    `The virtual machine ${vmId} could not be suspended: QEMU says that it is ${JSON.stringify(status)}.`,
+    {
+      retryable: true,
+      remedy: "Wake the guest, as system_wakeup on QEMU's status.sock does where it sleeps, and call again; or stop it with force.",
+      path: ['vmId'],
+    },
+  )
 }
 
 /** Were the guest to write now, a crash could leave its overlay older than the disk below it. */

@@ -3,7 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { bareLanding, bootDisk, counterOffset } from './support/bare-metal.ts'
+import { withQmp } from '../../../plugins/qemu/qmp.ts'
+import { bareLanding, bootDisk, counterOffset, sleepingDisk } from './support/bare-metal.ts'
 import { connect, mebibyte, openCloud, smallMachine, type TestCloud, until } from './support/cloud.ts'
 import { killDuring } from './support/killed-call.ts'
 
@@ -19,9 +20,9 @@ const fencing = () => cloud.connection.fencing!
 const confirm = (vmId: string) => fencing().confirm({ vmId })
 const countOf = async (vmId: string) => (await readFile(cloud.machineFile(vmId, 'disk-0.raw'))).readUInt16LE(counterOffset)
 
-async function running(): Promise<string> {
+async function running(image = bootDisk(1 * mebibyte)): Promise<string> {
   const imagePath = join(cloud.stateDirectory, 'image.raw')
-  await writeFile(imagePath, bootDisk(1 * mebibyte))
+  await writeFile(imagePath, image)
   const create = cloud.connection.virtualMachines.create!
   const { vmId } = await create({ operationId: randomUUID(), virtualMachine: smallMachine(), imagePath, inboundPorts: [] })
   await cloud.connection.virtualMachines.start(on(vmId))
@@ -87,6 +88,21 @@ test('fenced while it runs, or while its process does not answer, a VM is powere
   process.kill(Number(await readFile(cloud.machineFile(vmId, 'qemu.pid'), 'utf8')), 'SIGSTOP')
   await fencing().fence(on(vmId))
   expect(await confirm(vmId)).toMatchObject({ fenced: true, power: 'STOPPED' })
+})
+
+test('a guest that sleeps can wake at any time: it does not count as suspended, and fenced it is powered off', async () => {
+  const vmId = await running(sleepingDisk(1 * mebibyte))
+  const ask = <Answer>(command: string) =>
+    withQmp(cloud.machineFile(vmId, 'status.sock'), {}, (session) => session.execute<Answer>(command))
+  await until(async () => (await ask<{ status: string }>('query-status')).status === 'suspended')
+  expect(await confirm(vmId)).toMatchObject({ power: 'UNKNOWN' })
+  await expect(cloud.connection.virtualMachines.suspend(on(vmId))).rejects.toMatchObject({
+    code: 'CONFLICT',
+    retryable: true,
+    remedy: expect.stringMatching(/^Wake the guest/),
+  })
+  await fencing().fence(on(vmId))
+  expect(await confirm(vmId)).toEqual({ fenceId, armed: true, fenced: true, power: 'STOPPED' })
 })
 
 test("another one's fence is a conflict that changes nothing", async () => {

@@ -23,6 +23,22 @@ export function bootDisk(sizeBytes: number): Buffer {
   return disk
 }
 
+/** A disk that boots: counts once in its second sector, then sleeps (ACPI S3) until it is woken, which boots it anew. */
+export function sleepingDisk(sizeBytes: number): Buffer {
+  const disk = Buffer.alloc(sizeBytes)
+  const code = [
+    [0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd8], // xor ax, ax; mov es, ax; mov ds, ax
+    [0xff, 0x06, 0xd0, 0x7d], // inc word [0x7c00 + 0x1d0]
+    [0xb8, 0x01, 0x03, 0xbb, 0x00, 0x7c], // mov ax, 0x0301 (write one sector); mov bx, 0x7c00
+    [0xb9, 0x02, 0x00, 0xba, 0x80, 0x00, 0xcd, 0x13], // mov cx, 2; mov dx, 0x80; int 0x13
+    [0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef], // mov dx, 0x604 (PM1 control); mov ax, 0x2400 (sleep, type 1: S3); out dx, ax
+    [0xfb, 0xf4, 0xeb, 0xfd], // sti; hlt; jmp to the hlt
+  ].flat()
+  Buffer.from(code).copy(disk)
+  disk.writeUInt16LE(0xaa55, 510)
+  return disk
+}
+
 /** A multiboot kernel that says L on the serial line and halts. */
 export async function bareLanding(directory: string): Promise<LandingImage> {
   const loadAddress = 0x100000
