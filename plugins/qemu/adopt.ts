@@ -27,7 +27,7 @@ export function adopt(site: Site): NonNullable<ProviderConnection['destination']
     start: (request) =>
       site.store.change('adopted', request, async (change) => {
         if (change.machine.landedBy !== request.operationId) await becomeDestination(site, change, request)
-        await launch(change, site.host, site.options.qemuBinary, request.signal)
+        await launch(site, change, request.signal)
       }),
 
     giveBack: (operation) =>

@@ -12,18 +12,23 @@ const blockBytes = 4096
 export function readConsole(site: Site): NonNullable<ProviderConnection['virtualMachines']['console']> {
   return async ({ vmId, signal }) => {
     const directory = site.store.directoryOf((await site.store.read(vmId)).vmId)
-    await boundConsole(directory, signal)
+    await boundConsole(site, vmId, signal)
     return { text: consoleText(await tailOf(join(directory, logFile))) }
   }
 }
 
-/** Frees the disk space of all but the newest of the guest's console. QEMU appends meanwhile, so the file becomes a hole at its beginning, and no byte moves. */
-export async function boundConsole(directory: string, signal?: AbortSignal): Promise<void> {
+/** Frees the disk space of all but the newest of the guest's console. Where that can't be done it is logged: no VM stays off for its console. */
+export async function boundConsole({ store, log }: Site, vmId: string, signal: AbortSignal | undefined): Promise<void> {
+  await punch(store.directoryOf(vmId), signal).catch((error: unknown) => log('warn', String(error), { vmId }))
+}
+
+/** QEMU appends meanwhile, so the file becomes a hole at its beginning, and no byte moves. */
+async function punch(directory: string, signal: AbortSignal | undefined): Promise<void> {
   const found = await statOf(join(directory, logFile))
   if (!found || found.blocks * 512 <= mostBytes) return
   const oldBytes = Math.floor((found.size - consoleBytes) / blockBytes) * blockBytes
-  const punch = ['--punch-hole', '--offset', '0', '--length', String(oldBytes), logFile]
-  await runTool('fallocate', punch, { cwd: directory, signal, timeoutMs: 60_000 })
+  const hole = ['--punch-hole', '--offset', '0', '--length', String(oldBytes), logFile]
+  await runTool('fallocate', hole, { cwd: directory, signal, timeoutMs: 60_000 })
 }
 
 /** One byte more than is shown, so that a cut is known as one. */

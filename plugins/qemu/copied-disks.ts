@@ -34,7 +34,7 @@ export function copiedDisks(site: Site): CopiedDisks {
           await change.save({ boot: 'DISK', isolated: true, landedBy: null })
         }
         await rm(join(change.directory, landingFiles.initrd), { force: true })
-        await launch(change, site.host, site.options.qemuBinary, operation.signal)
+        await launch(site, change, operation.signal)
       }),
 
     discardOverlay: (operation) =>
@@ -53,7 +53,7 @@ export function copiedDisks(site: Site): CopiedDisks {
         }
         // A process here is the new landing image's, started before an interruption: it holds no overlay.
         for (const { index } of change.machine.disks) await rm(join(change.directory, overlayFile(index)), { force: true })
-        await launch(change, site.host, site.options.qemuBinary, operation.signal)
+        await launch(site, change, operation.signal)
       }),
   }
 }

@@ -69,7 +69,7 @@ export function instantiate(site: Site): ProviderConnection['destination']['inst
         request.signal?.throwIfAborted()
       },
       async act(change) {
-        await launch(change, site.host, site.options.qemuBinary, request.signal)
+        await launch(site, change, request.signal)
       },
     })
     return { vmId: machine.vmId }

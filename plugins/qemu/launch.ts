@@ -4,35 +4,31 @@ import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
-import { commandLine, type HostFacts } from './command-line.ts'
+import { commandLine } from './command-line.ts'
 import { boundConsole } from './console.ts'
 import { requireUnarmed } from './fencing.ts'
 import { pickForwards } from './forward-ports.ts'
 import type { MachineChange } from './machine-store.ts'
 import { askStatus, findProcess, type QemuProcess } from './qemu-process.ts'
+import type { Site } from './site.ts'
 
 const readyTimeoutMs = 60_000
 const portAttempts = 5
 
 /** The process, answering on its sockets. Takes other host ports for the forwards where the saved ones are in use by now. */
-export async function launch(
-  change: MachineChange,
-  host: HostFacts,
-  qemuBinary: string,
-  signal: AbortSignal | undefined,
-): Promise<QemuProcess> {
+export async function launch(site: Site, change: MachineChange, signal: AbortSignal | undefined): Promise<QemuProcess> {
   // A process is there when an interrupted call had started it.
   if (await findProcess(change.directory)) {
     const running = await untilReady(change.directory, () => true, signal)
     if (running) return running
   }
   requireUnarmed(change.machine)
-  await boundConsole(change.directory, signal)
+  await boundConsole(site, change.machine.vmId, signal)
   for (let attempt = 1; ; attempt++) {
-    const { process, complaint } = await startOnce(change, host, qemuBinary, signal)
+    const { process, complaint } = await startOnce(site, change, signal)
     if (process) return process
     if (!complaint.includes('host forwarding') || attempt === portAttempts) throw didNotStart(change.machine.vmId, complaint)
-    await pickOtherPorts(change, host.forwardAddress)
+    await pickOtherPorts(change, site.host.forwardAddress)
   }
 }
 
@@ -41,13 +37,13 @@ export async function pickOtherPorts(change: MachineChange, forwardAddress: stri
   await change.save({ forwards: await pickForwards(forwardAddress, guestPorts) })
 }
 
-async function startOnce(change: MachineChange, host: HostFacts, qemuBinary: string, signal: AbortSignal | undefined) {
+async function startOnce({ options, host }: Site, change: MachineChange, signal: AbortSignal | undefined) {
   signal?.throwIfAborted()
   const logPath = join(change.directory, 'qemu.log')
   const log = await open(logPath, 'a', 0o600)
   try {
     const { size } = await log.stat()
-    const child = spawn(qemuBinary, commandLine(change.directory, change.machine, host), {
+    const child = spawn(options.qemuBinary, commandLine(change.directory, change.machine, host), {
       cwd: change.directory,
       detached: true,
       stdio: ['ignore', log.fd, log.fd],

@@ -18,7 +18,7 @@ export function power(site: Site): Power {
   return {
     start: (operation) =>
       site.store.change('started', operation, async (change) => {
-        await launch(change, site.host, site.options.qemuBinary, operation.signal)
+        await launch(site, change, operation.signal)
       }),
 
     stop: (operation) =>

@@ -113,7 +113,7 @@ async function makeTestMachine(site: Site, machine: Machine, testId: string, sig
       }
     },
     async act(change) {
-      await launch(change, site.host, site.options.qemuBinary, signal)
+      await launch(site, change, signal)
     },
   })
 }

@@ -35,10 +35,9 @@ export function discoverTopology(site: Site): ProviderConnection['discoverTopolo
       ],
       virtualMachines: await Promise.all(
         machines.map(async (machine) => {
-          const directory = site.store.directoryOf(machine.vmId)
           // What is asked every now and then keeps a talkative guest from filling the disk.
-          await boundConsole(directory, signal).catch((error: unknown) => site.log('warn', String(error), { vmId: machine.vmId }))
-          return describeMachine(site, machine, await processOf(directory, processes), signal)
+          await boundConsole(site, machine.vmId, signal)
+          return describeMachine(site, machine, await processOf(site.store.directoryOf(machine.vmId), processes), signal)
         }),
       ),
     }
