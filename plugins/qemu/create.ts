@@ -86,10 +86,12 @@ export async function landingBytes({ kernelPath, initrdPath }: LandingImage): Pr
   return (await sizeOf(kernelPath, ['kernelPath'])) + 2 * (await sizeOf(initrdPath, ['initrdPath']))
 }
 
+/** On disk once this returns: the VM is written down as one that boots it. */
 export async function keepLandingImage(directory: string, landing: LandingImage): Promise<void> {
   await mkdir(join(directory, landingFiles.directory), { mode: 0o700 })
   await copyFile(landing.kernelPath, join(directory, landingFiles.kernel), constants.COPYFILE_FICLONE)
   await copyFile(landing.initrdPath, join(directory, landingFiles.baseInitrd), constants.COPYFILE_FICLONE)
+  for (const path of [landingFiles.kernel, landingFiles.baseInitrd, landingFiles.directory]) await syncPath(join(directory, path))
 }
 
 async function makeEmptyDisks({ options }: Site, { vmId, disks }: Machine, directory: string): Promise<void> {
