@@ -61,7 +61,7 @@ export function libvirtClient(uri: string): LibvirtClient {
     if (missing === undefined) return stderr
     const list = await runVirsh([...connect, 'list', '--all', '--uuid'], options)
     if (list.exitCode !== 0) return list.stderr
-    return list.stdout.includes(missing) ? stderr : `${stderr} ${domainNotFound}`
+    return list.stdout.includes(missing) ? stderr : `${stderr}\nerror: ${domainNotFound}`
   }
 
   const ask = askTogether(

@@ -1,6 +1,6 @@
 /** Changing whether a VM runs. Each step looks first, so that it can be repeated. */
 import { setTimeout as pause } from 'node:timers/promises'
-import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { type PowerState, ProviderError } from '../../src/plugin-sdk/index.ts'
 import { powerOf } from './describe-machine.ts'
 import { requireUnarmed, requireUnfenced, storedDefinition } from './fenced-definition.ts'
 import type { Site } from './site.ts'
@@ -25,9 +25,13 @@ export async function startMachine(site: Site, vmId: string, signal?: AbortSigna
       signal,
     })
   } catch (error) {
-    // A call that was killed a moment ago may have got there first.
-    if (!(error instanceof Error && /already (running|active)/.test(error.message))) throw error
+    // A call that was killed a moment ago may have got there first. The message would not tell: it quotes the VM's name.
+    if (!isUp(await powerOf(site, vmId, signal))) throw error
   }
+}
+
+function isUp(power: PowerState): boolean {
+  return power === 'RUNNING' || power === 'SUSPENDED'
 }
 
 /** Pulls the plug. */

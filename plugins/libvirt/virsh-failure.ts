@@ -17,11 +17,14 @@ const keptCharacters = 4_000
 const unreachable =
   /failed to connect to the hypervisor|Cannot (recv|write) data|End of file while reading data|client socket is closed|keepalive timeout|Broken pipe/
 
-/** In this order: a refused login also says "failed to connect", so it comes before the connections. */
+/**
+ * In this order: a refused login also says "failed to connect", so it comes before the connections. "Not found" makes callers go on as if something were gone,
+ * so it has to begin a line, where no name stands.
+ */
 const meanings: Meaning[] = [
   {
     pattern:
-      /authentication (failed|unavailable|cancelled)|access denied|failed to connect to the hypervisor.*(Permission denied|Host key verification failed|certificate)/i,
+      /authentication (failed|unavailable|cancelled)|access denied|failed to connect to the hypervisor.*(Permission denied|Host key verification failed|certificate)/is,
     code: 'UNAUTHORIZED',
     retryable: false,
     remedy: 'Check that this user may use the URI (group libvirt, SSH key and host key, or TLS certificate), then connect again.',
@@ -35,28 +38,28 @@ const meanings: Meaning[] = [
     path: ['options', 'uri'],
   },
   {
-    pattern: new RegExp(domainNotFound),
+    pattern: new RegExp(`^${domainNotFound}`, 'm'),
     code: 'NOT_FOUND',
     retryable: false,
     remedy: 'Refresh the topology: the virtual machine is no longer defined in this libvirt.',
     path: ['domain'],
   },
   {
-    pattern: /Storage pool not found/,
+    pattern: /^Storage pool not found/m,
     code: 'NOT_FOUND',
     retryable: false,
     remedy: "Create and start the storage pool, or name another one in the cloud's option storagePool.",
     path: ['options', 'storagePool'],
   },
-  { pattern: /Storage volume not found/, code: 'NOT_FOUND', retryable: false, remedy: 'Refresh the storage pool.', path: ['volume'] },
+  { pattern: /^Storage volume not found/m, code: 'NOT_FOUND', retryable: false, remedy: 'Refresh the storage pool.', path: ['volume'] },
   {
-    pattern: /Network not found/,
+    pattern: /^Network not found/m,
     code: 'NOT_FOUND',
     retryable: false,
     remedy: 'Choose a network that `virsh net-list` shows.',
     path: ['network'],
   },
-  { pattern: /Secret not found/, code: 'NOT_FOUND', retryable: false, remedy: 'Nothing is recorded under this key.', path: ['secret'] },
+  { pattern: /^Secret not found/m, code: 'NOT_FOUND', retryable: false, remedy: 'Nothing is recorded under this key.', path: ['secret'] },
   {
     pattern: /No space left|not enough free|exceeds available|Cannot allocate memory|Disk quota exceeded/i,
     code: 'INSUFFICIENT_CAPACITY',
@@ -89,11 +92,11 @@ export function virshFailure(what: string, stderr: string): ProviderError {
     .split('\n')
     .map((line) => line.replace(/^error:\s*/, '').trim())
     .filter((line) => line !== '')
-    .join(' ')
-  const meaning = meanings.find(({ pattern }) => pattern.test(said))
+    .join('\n')
+  const meaning = meanings.find(({ pattern }) => pattern.test(withoutNames(said)))
   return new ProviderError(
     meaning?.code ?? 'INTERNAL',
-    `Could not ${what}: libvirt says ${JSON.stringify(said.slice(0, 1000) || 'nothing')}.`,
+    `Could not ${what}: libvirt says ${JSON.stringify(said.replaceAll('\n', ' ').slice(0, 1000) || 'nothing')}.`,
     {
       retryable: meaning?.retryable ?? false,
       remedy: meaning?.remedy ?? "See libvirt's message and its log, and try again once the cause is mended.",
@@ -107,9 +110,14 @@ function shortened(stderr: string): string {
   return stderr.length <= 2 * keptCharacters ? stderr : `${stderr.slice(0, keptCharacters)}\n${stderr.slice(-keptCharacters)}`
 }
 
+/** Anybody may name a virtual machine "No space left". The apostrophes of "can't" and of names are no quotation marks. */
+function withoutNames(said: string): string {
+  return said.replace(/(?<!\w)'.*?'(?!\w)/g, "''")
+}
+
 /** libvirt refuses while it refreshes a pool after an upload, and while a virsh that outlived a killed plugin still works on the volume or domain. */
 export function isPassing(stderr: string): boolean {
-  return /asynchronous jobs running|is still (being allocated|in use)|cannot acquire state change lock/.test(stderr)
+  return /asynchronous jobs running|is still (being allocated|in use)|cannot acquire state change lock/.test(withoutNames(shortened(stderr)))
 }
 
 export function isNotFound(error: unknown, what: 'domain' | 'volume' | 'network' | 'secret'): boolean {

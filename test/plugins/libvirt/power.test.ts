@@ -15,6 +15,9 @@ interface Domain {
   metadata?: Partial<MachineMetadata>
   /** How it stood when libvirt saved its memory. */
   managedSave?: 'running' | 'paused' | undefined
+  /** What `virsh start` fails with; `starts`: whether the domain is up afterwards. */
+  startFails?: string
+  starts?: boolean
 }
 const vmId = randomUUID()
 const operation = () => ({ operationId: randomUUID(), vmId })
@@ -25,12 +28,16 @@ function fakeSite(domains: Record<string, Domain>) {
     if (domains[id]) return domains[id]
     throw virshFailure('look', 'error: Domain not found')
   }
+  const start = (domain: Domain) => {
+    if (domain.starts !== false) Object.assign(domain, { state: domain.managedSave ?? 'running', managedSave: undefined })
+    if (domain.startFails !== undefined) throw virshFailure('start', domain.startFails)
+  }
   const call = async ([command = '', , id = '']: readonly string[]) => {
     changes.push([command, id])
     if (command === 'net-destroy') throw virshFailure('look', 'error: Network not found')
     if (command === 'destroy') find(id).state = 'shut off'
     if (command === 'undefine') delete domains[id]
-    if (command === 'start') Object.assign(find(id), { state: find(id).managedSave ?? 'running', managedSave: undefined })
+    if (command === 'start') start(find(id))
     if (command === 'resume') find(id).state = 'running'
     return ''
   }
@@ -78,4 +85,16 @@ test.each([
   const { changes, machines } = fakeSite({ [vmId]: { state: 'shut off', ...domain } })
   await expect(machines.resume(operation())).rejects.toMatchObject({ code: 'CONFLICT', retryable: false })
   expect(changes).toEqual([])
+})
+
+test('a start that fails is a failure, whatever the name of the domain', async () => {
+  const startFails = "error: Failed to start domain 'already active'\nerror: internal error: process exited while connecting to monitor"
+  const { machines } = fakeSite({ [vmId]: { state: 'shut off', startFails, starts: false } })
+  await expect(machines.start(operation())).rejects.toMatchObject({ code: 'INTERNAL' })
+})
+
+test('a start that finds the domain started by a call before it is done', async () => {
+  const startFails = 'error: Requested operation is not valid: domain is already running'
+  const { machines } = fakeSite({ [vmId]: { state: 'shut off', startFails } })
+  await machines.start(operation())
 })

@@ -38,6 +38,20 @@ test('a domain that virsh can not get, without a word from libvirtd, is not "not
   expect(isNotFound(failure, 'domain')).toBe(false)
 })
 
+test.each(['Domain not found', "a' Domain not found 'b", 'No space left', 'already exists', 'Broken pipe', "it's not supported"])(
+  'a virtual machine with the name %j does not decide what its failure means',
+  (name) => {
+    const stderr = `error: Failed to start domain '${name}'\nerror: internal error: process exited while connecting to monitor`
+    expect(virshFailure('start it', stderr)).toMatchObject({ code: 'INTERNAL', path: [] })
+  },
+)
+
+test('what stands between names still counts', () => {
+  expect(virshFailure('try', "error: volume 'a' already exists in pool 'b'").code).toBe('CONFLICT')
+  expect(virshFailure('try', "error: Requested operation is not valid: network 'a' is not active").code).toBe('CONFLICT')
+  expect(virshFailure('try', "error: can't grow it: No space left: 'a'").code).toBe('INSUFFICIENT_CAPACITY')
+})
+
 test('a missing volume is not a missing domain', () => {
   const failure = virshFailure('look', 'error: Storage volume not found: no storage vol with matching path')
   expect(isNotFound(failure, 'volume')).toBe(true)
@@ -47,5 +61,6 @@ test('a missing volume is not a missing domain', () => {
 test('only what passes by itself is tried again', () => {
   expect(isPassing("error: internal error: pool 'default' has asynchronous jobs running.")).toBe(true)
   expect(isPassing("error: Requested operation is not valid: volume 'a' is still in use.")).toBe(true)
+  expect(isPassing("error: Failed to start domain 'a is still in use'")).toBe(false)
   expect(isPassing('error: No space left on device')).toBe(false)
 })
