@@ -8,6 +8,8 @@ import { childAt, textOf, type XmlElement } from './xml.ts'
 
 const shutdownTimeoutMs = 120_000
 const pollIntervalMs = 500
+/** A VM that is just going down is off, or up again, after so many looks. */
+const looksUntilSettled = 10
 
 /** Creates the domain, or replaces its configuration for the next start; one that is fenced stays so. */
 export async function defineDomain(site: Site, tree: XmlElement, signal?: AbortSignal): Promise<void> {
@@ -17,7 +19,7 @@ export async function defineDomain(site: Site, tree: XmlElement, signal?: AbortS
 
 /** A suspended VM is not started: its memory is there already. `paused`: the guest does not run an instruction. */
 export async function startMachine(site: Site, vmId: string, signal?: AbortSignal, paused = false): Promise<void> {
-  if ((await powerOf(site, vmId, signal)) !== 'STOPPED') return
+  if (isUp(await settledPower(site, vmId, signal))) return
   requireUnarmed(vmId, await site.domain(vmId, signal))
   try {
     await site.client.call(['start', '--domain', vmId, ...(paused ? ['--paused'] : [])], {
@@ -32,6 +34,18 @@ export async function startMachine(site: Site, vmId: string, signal?: AbortSigna
 
 function isUp(power: PowerState): boolean {
   return power === 'RUNNING' || power === 'SUSPENDED'
+}
+
+async function settledPower(site: Site, vmId: string, signal?: AbortSignal): Promise<PowerState> {
+  for (let look = 1; look <= looksUntilSettled; look++) {
+    const power = await powerOf(site, vmId, signal)
+    if (power !== 'UNKNOWN') return power
+    await pause(pollIntervalMs)
+  }
+  throw new ProviderError('CONFLICT', `The virtual machine ${vmId} is neither on nor off, so it was not started.`, {
+    retryable: true,
+    remedy: 'Look at it with `virsh domstate --reason`; try again once it is off, or stop it by force first.',
+  })
 }
 
 /** Pulls the plug. */

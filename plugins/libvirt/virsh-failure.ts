@@ -117,7 +117,9 @@ function withoutNames(said: string): string {
 
 /** libvirt refuses while it refreshes a pool after an upload, and while a virsh that outlived a killed plugin still works on the volume or domain. */
 export function isPassing(stderr: string): boolean {
-  return /asynchronous jobs running|is still (being allocated|in use)|cannot acquire state change lock/.test(withoutNames(shortened(stderr)))
+  return /asynchronous jobs running|is still (being allocated|in use)|cannot acquire state change lock/.test(
+    withoutNames(shortened(stderr)),
+  )
 }
 
 export function isNotFound(error: unknown, what: 'domain' | 'volume' | 'network' | 'secret'): boolean {

@@ -1,6 +1,6 @@
 /** With a fake virsh that keeps what domains there are and how they stand, and notes what changes them. */
 import { randomUUID } from 'node:crypto'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { setMetadata } from '../../../plugins/libvirt/domain-xml.ts'
 import type { MachineMetadata } from '../../../plugins/libvirt/machine-metadata.ts'
 import { openSite, type Site } from '../../../plugins/libvirt/site.ts'
@@ -10,8 +10,12 @@ import { virtualMachines } from '../../../plugins/libvirt/virtual-machines.ts'
 import { readXml } from '../../../plugins/libvirt/xml.ts'
 import { testIdentity } from '../../../src/plugin-sdk/index.ts'
 
+vi.mock('node:timers/promises', () => ({ setTimeout: async () => undefined }))
+
 interface Domain {
-  state: 'running' | 'paused' | 'shut off'
+  state: 'running' | 'paused' | 'shut off' | 'in shutdown'
+  /** So many looks until it is off. */
+  offAfter?: number
   metadata?: Partial<MachineMetadata>
   /** How it stood when libvirt saved its memory. */
   managedSave?: 'running' | 'paused' | undefined
@@ -41,8 +45,12 @@ function fakeSite(domains: Record<string, Domain>) {
     if (command === 'resume') find(id).state = 'running'
     return ''
   }
-  const look = async ([command = '', , id = '']: readonly string[]) =>
-    command === 'dominfo' ? `Managed save:   ${find(id).managedSave ? 'yes' : 'no'}` : find(id).state
+  const look = async ([command = '', , id = '']: readonly string[]) => {
+    const domain = find(id)
+    if (command === 'dominfo') return `Managed save:   ${domain.managedSave ? 'yes' : 'no'}`
+    if (domain.offAfter !== undefined && domain.offAfter-- === 0) domain.state = 'shut off'
+    return domain.state
+  }
   const site: Site = {
     ...openSite(libvirtOptions.parse({ uri: 'qemu:///session' }), () => undefined),
     client: { call, look } as unknown as Site['client'],
@@ -97,4 +105,18 @@ test('a start that finds the domain started by a call before it is done', async 
   const startFails = 'error: Requested operation is not valid: domain is already running'
   const { machines } = fakeSite({ [vmId]: { state: 'shut off', startFails } })
   await machines.start(operation())
+})
+
+test('a domain that is just going down is started once it is off', async () => {
+  const domains: Record<string, Domain> = { [vmId]: { state: 'in shutdown', offAfter: 2 } }
+  const { changes, machines } = fakeSite(domains)
+  await machines.start(operation())
+  expect(changes).toEqual([['start', vmId]])
+  expect(domains).toMatchObject({ [vmId]: { state: 'running' } })
+})
+
+test('a domain that does not go down is not started, and not said to be', async () => {
+  const { changes, machines } = fakeSite({ [vmId]: { state: 'in shutdown' } })
+  await expect(machines.start(operation())).rejects.toMatchObject({ code: 'CONFLICT', retryable: true })
+  expect(changes).toEqual([])
 })
