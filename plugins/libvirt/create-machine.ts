@@ -30,7 +30,7 @@ export async function createMachine(site: Site, operation: Operation, creation: 
   const { operationId, signal } = operation
   const vm = { ...creation.virtualMachine, uniqueId: creation.virtualMachine.uniqueId.toLowerCase() }
   const vmId = vm.uniqueId
-  return site.exclusively(vmId, async () => {
+  return site.exclusively(vmId, signal, async () => {
     const known = await existing(site, vmId, signal)
     if (known && known.createdBy !== operationId) throw taken(vm)
     if (known?.operations.includes(operationId)) return { vmId }
@@ -80,7 +80,7 @@ async function makeWhole(
     })
     await defineDomain(site, tree, signal)
   }
-  await site.admitting(admit, async () => {
+  await site.admitting(signal, admit, async () => {
     await define('creating')
     for (const [index, disk] of vm.disks.entries()) await poolFor(site, disk).createEmpty(names.disk(index), disk.sizeBytes, signal)
   })

@@ -12,7 +12,7 @@ import { isNotFound } from './virsh-failure.ts'
  */
 export function deleteMachine(site: Site, operation: Operation & { vmId: string }): Promise<void> {
   const { vmId, signal } = operation
-  return site.exclusively(vmId, async () => {
+  return site.exclusively(vmId, signal, async () => {
     try {
       const { createdBy, test } = readMetadata(await site.domain(vmId, signal))
       if (createdBy === undefined) throw notOurs(vmId)

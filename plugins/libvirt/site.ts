@@ -19,10 +19,10 @@ export interface Site {
   domain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
   /** The same of the VM as it runs; of a stopped one as configured. */
   runningDomain(vmId: string, signal?: AbortSignal): Promise<XmlElement>
-  /** Runs one piece of work on a VM at a time. */
-  exclusively<Result>(vmId: string, work: () => Promise<Result>): Promise<Result>
+  /** Runs one piece of work on a VM at a time. The signal ends the wait for the turn, with CANCELLED; work that has begun is waited for. */
+  exclusively<Result>(vmId: string, signal: AbortSignal | undefined, work: () => Promise<Result>): Promise<Result>
   /** `admit` looks whether there is room, and `take` makes all that counts of a VM, so that the next one's look sees it: for one VM at a time. */
-  admitting(admit: () => Promise<void>, take: () => Promise<void>): Promise<void>
+  admitting(signal: AbortSignal | undefined, admit: () => Promise<void>, take: () => Promise<void>): Promise<void>
   /** `work` at most once for an operation id, which is noted in the domain afterwards. `work` must be repeatable: a kill may come before the note. */
   once(operation: Operation & { vmId: string }, work: () => Promise<void>): Promise<void>
   /** Changes our metadata in the domain. */
@@ -41,14 +41,19 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
   // With its passwords: a configuration that is written back must not lose them.
   const domain: Site['domain'] = (vmId, signal) => dump(vmId, ['--inactive', '--security-info'], signal)
 
-  const exclusively: Site['exclusively'] = async (vmId, work) => {
-    const turn = (queues.get(vmId) ?? Promise.resolve()).then(work)
+  const exclusively: Site['exclusively'] = async (vmId, signal, work) => {
+    const before = queues.get(vmId) ?? Promise.resolve()
+    const turn = before.then(() => {
+      if (signal?.aborted) throw cancelledInQueue()
+      return work()
+    })
     const settled = turn
       .catch(() => undefined)
       .finally(() => {
         if (queues.get(vmId) === settled) queues.delete(vmId)
       })
     queues.set(vmId, settled)
+    await untilCancelled(before, signal)
     return turn
   }
 
@@ -65,15 +70,15 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
     domain,
     runningDomain: (vmId, signal) => dump(vmId, [], signal),
     exclusively,
-    admitting: (admit, take) =>
+    admitting: (signal, admit, take) =>
       // No VM's id.
-      exclusively('admission', async () => {
+      exclusively('admission', signal, async () => {
         await admit()
         await take()
       }),
     note,
     once: ({ operationId, signal, vmId }, work) =>
-      exclusively(vmId, async () => {
+      exclusively(vmId, signal, async () => {
         const done = readMetadata(await domain(vmId, signal)).operations
         if (done.includes(operationId)) return
         await work()
@@ -81,6 +86,26 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
         await note(vmId, { operations: [...operations, operationId] }, signal)
       }),
   }
+}
+
+/** Waits for what came before, which never rejects. */
+function untilCancelled(before: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const cancel = () => reject(cancelledInQueue())
+    if (signal?.aborted) return cancel()
+    signal?.addEventListener('abort', cancel, { once: true })
+    void before.then(() => {
+      signal?.removeEventListener('abort', cancel)
+      resolve()
+    })
+  })
+}
+
+function cancelledInQueue(): ProviderError {
+  return new ProviderError('CANCELLED', 'Cancelled while waiting for another operation to end; this one was not begun.', {
+    retryable: true,
+    remedy: 'Send it again when it is wanted.',
+  })
 }
 
 /** virsh takes names and numbers for domains too; ours are unique ids only, so that `1` or a name never hits another VM. */

@@ -40,7 +40,7 @@ export function testBoot(site: Site): TestBoot {
           throw wrongState(vmId, `being tested already (${JSON.stringify(test)})`, 'Remove that test first.')
         await site.note(vmId, { test: testId }, signal)
         if ((await powerOf(site, vmId, signal)) !== 'STOPPED') await seal(site, vmId, signal)
-        await site.exclusively(testVmId, () => makeTestMachine(site, domain, testId, signal))
+        await site.exclusively(testVmId, signal, () => makeTestMachine(site, domain, testId, signal))
       })
       return { vmId: testVmId }
     },
@@ -85,6 +85,7 @@ async function makeTestMachine(site: Site, copy: XmlElement, testId: string, sig
       paths.map((path) => ({ path, format: 'qcow2' })),
     )
     await site.admitting(
+      signal,
       // Its disks are there already, and what it writes is little and short-lived.
       () => requireCapacity(site, { ...vm, disks: [] }, signal),
       () => defineDomain(site, tree, signal),
