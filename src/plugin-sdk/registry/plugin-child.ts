@@ -24,6 +24,13 @@ export type PluginRequest =
   | { kind: 'connect'; options: unknown; known: boolean }
   | { kind: 'call'; path: string[]; args: unknown[] }
 
+interface Pending {
+  resolve(value: unknown): void
+  reject(error: ProviderError): void
+  /** Set where the process is killed for this request's sake. To the others under way, that is a crash. */
+  killedBecause?: ProviderError
+}
+
 export interface PluginChild {
   /** Settles once the plugin has answered; rejects with ProviderError, PLUGIN_CRASHED when the process ended first. */
   request(
@@ -50,10 +57,11 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
     execArgv: ['--disable-warning=ExperimentalWarning'],
     env: Object.fromEntries(Object.entries(process.env).filter(([variable]) => !withheldVariable.test(variable))),
   })
-  const pending = new Map<number, { resolve(value: unknown): void; reject(error: ProviderError): void }>()
+  const pending = new Map<number, Pending>()
   let lastId = 0
   let errorOutput = ''
   let end: string | undefined
+  /** What the process did wrong, where no request is to blame. */
   let fatal: ProviderError | undefined
 
   // By lines: a secret that came in two pieces would not be known for one.
@@ -75,7 +83,7 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
     end = how
     clearInterval(heartbeat)
     for (const listener of endListeners) listener()
-    for (const { reject } of pending.values()) reject(fatal ?? crashed(name, how, errorOutput))
+    for (const { reject, killedBecause } of pending.values()) reject(killedBecause ?? fatal ?? crashed(name, how, errorOutput))
     pending.clear()
   }
   const howItEnded = (code: number | null, signal: string | null) => (signal ? `was ended by ${signal}` : `ended with exit code ${code}`)
@@ -120,7 +128,11 @@ export function startPluginChild(name: string, log: PluginLog, unresponsiveMs: n
       let grace: NodeJS.Timeout | undefined
       const stop = (why: ProviderError) => {
         if (end === undefined) send({ kind: 'cancel', id })
-        grace ??= setTimeout(() => kill(why), limits.graceMs ?? graceMs)
+        grace ??= setTimeout(() => {
+          const request = pending.get(id)
+          if (request) request.killedBecause = why
+          kill()
+        }, limits.graceMs ?? graceMs)
       }
       const onAbort = () =>
         stop(

@@ -266,6 +266,15 @@ describe('a cancelled call', () => {
     expect(await pidOf(connected)).not.toBe(before)
   })
 
+  test('that does not stop costs the others under way a crash, not their cancelling', async () => {
+    const connected = await connect({ limits: { graceMs: 100 } })
+    const cancel = new AbortController()
+    const calls = Promise.allSettled([describeVm(connected, 'hang', cancel.signal), describeVm(connected, 'hang')])
+    await pidOf(connected) // answered in order of arrival: the calls have begun
+    cancel.abort()
+    expect(await calls).toMatchObject([{ reason: { code: 'CANCELLED' } }, { reason: { code: 'PLUGIN_CRASHED', retryable: true } }])
+  })
+
   test('that was cancelled before is not sent', async () => {
     const connected = await connect()
     await expect(describeVm(connected, 'crash', AbortSignal.abort())).rejects.toMatchObject({ code: 'CANCELLED' })
