@@ -89,15 +89,12 @@ export function openSite(options: LibvirtOptions, log: PluginLog): Site {
 }
 
 /** Waits for what came before, which never rejects. */
-function untilCancelled(before: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
+function untilCancelled(before: Promise<unknown>, signal: AbortSignal | undefined): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const cancel = () => reject(cancelledInQueue())
     if (signal?.aborted) return cancel()
     signal?.addEventListener('abort', cancel, { once: true })
-    void before.then(() => {
-      signal?.removeEventListener('abort', cancel)
-      resolve()
-    })
+    void before.then(resolve).finally(() => signal?.removeEventListener('abort', cancel))
   })
 }
 

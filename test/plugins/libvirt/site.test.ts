@@ -53,7 +53,7 @@ test('a turn that was cancelled is skipped, and the next one still waits for the
   expect(done).toEqual([])
   first.end()
   expect(await settled).toMatchObject([{ status: 'fulfilled' }, { reason: { code: 'CANCELLED' } }, { status: 'fulfilled' }])
-  expect(done.sort()).toEqual(['first', 'last'])
+  expect(done.toSorted()).toEqual(['first', 'last'])
 })
 
 test('work that has begun is waited for, also when it is cancelled', async () => {
