@@ -150,7 +150,7 @@ export interface ControlRequests {
   'round.stop': [Record<string, never>, Record<string, never>]
   /** Source. fsfreeze of every file system on the disk, innermost first, under a watchdog that thaws when the lease lapses. */
   freeze: [{ freezeId: string; leaseMs: number }, { frozen: string[]; freezeMs: number }]
-  /** Source. `held: false` means that the lease lapsed and the freeze was void at some moment: the attempt can't commit. */
+  /** Source. `held: false` means that the freeze was void at some moment, or that the disk was written to after a round under it had left nothing: the attempt can't commit. */
   'freeze.renew': [{ freezeId: string; leaseMs: number }, { held: boolean }]
   thaw: [{ freezeId: string }, { held: boolean }]
   /** Both. Root of the hash tree over the whole disk, lower-case hex; the destination's comes from what it re-read. */

@@ -10,6 +10,7 @@ import { createFreezer } from './freezer.ts'
 import { createHookCommands } from './hook-command.ts'
 import { listNics } from './network-interfaces.ts'
 import { createRoundRunner, type RoundParams } from './round-runner.ts'
+import { pendingBlocks } from './source-disk.ts'
 import { startTracking, type TrackedDisk } from './tracked-disk.ts'
 
 export interface SourceAgentOptions {
@@ -44,6 +45,9 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
   let connection: DataConnection | null = null
   let wireBytesOfClosed = 0
   let running: RunningRound | null = null
+  let frozenAs: string | null = null
+  /** The freeze under which a round left nothing: what is written from then on is in no copy. */
+  let copiedUnder: string | null = null
 
   const wireBytes = () => wireBytesOfClosed + (connection?.channel.wireBytes ?? 0)
   const runRound = createRoundRunner({ connect, wireBytes, pace, report })
@@ -72,6 +76,14 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
     throw new TransferError('NOT_TRACKING', 'The source agent does not track a disk yet: tracking.start comes first.', { retryable: false })
   }
 
+  /** Not every write is held off by a freeze: a file system that the agent does not see, or who writes past it, goes on. */
+  async function isCopyOutdated(freezeId: string): Promise<boolean> {
+    if (copiedUnder !== freezeId) return false
+    const { disk, tracker } = await trackedDisk()
+    await tracker?.drain()
+    return tracker?.lost === true || pendingBlocks(disk) > 0
+  }
+
   const handlers: ControlHandlers = {
     async 'transfer.connect'({ endpoints, relay, timeoutMs }) {
       target = { endpoints: endpoints ?? [], relay: relay ?? null }
@@ -96,11 +108,13 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       if (running?.params.round === params.round) return running.result
       if (running) throw new TransferError('ANOTHER_ROUND_RUNS', `Round ${running.params.round} still runs.`, { retryable: true })
       const stop = new AbortController()
+      const under = frozenAs
       const result = trackedDisk()
         .then((disk) => runRound(disk, params, stop.signal))
         .finally(() => (running = null))
       running = { params, stop, result }
       finished.set(params.round, await result)
+      if (under !== null && (await result).pendingBytes === 0) copiedUnder = under
       if (finished.size > rememberedRounds) for (const [oldest] of finished) if (finished.delete(oldest)) break
       return result
     },
@@ -118,9 +132,13 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       const { mountsNow } = await trackedDisk()
       const mounts = await mountsNow()
       const writable = mounts.filter((mount) => !mount.readOnly).map((mount) => mount.path)
-      return freezer.freeze(freezeId, writable, leaseMs)
+      const result = await freezer.freeze(freezeId, writable, leaseMs)
+      frozenAs = freezeId
+      return result
     },
-    'freeze.renew': async ({ freezeId, leaseMs }) => ({ held: await freezer.renew(freezeId, leaseMs) }),
+    'freeze.renew': async ({ freezeId, leaseMs }) => ({
+      held: (await freezer.renew(freezeId, leaseMs)) && !(await isCopyOutdated(freezeId)),
+    }),
     thaw: async ({ freezeId }) => ({ held: await freezer.thaw(freezeId) }),
     async root() {
       const { disk } = await trackedDisk()

@@ -11,7 +11,7 @@ export const voidAfterRestart: PhaseOutcome = {
 
 const lapsed: PhaseOutcome = {
   outcome: 'VOID',
-  reason: 'the lease of the freeze lapsed, so the source may have written since.',
+  reason: 'the lease of the freeze lapsed, or the source was written to although it was frozen.',
   ownFault: true,
 }
 
