@@ -81,6 +81,11 @@ describe('a freeze', { timeout: 30_000 }, () => {
     expect(await freezer.renew('f', 5000)).toBe(false)
   })
 
+  test('of nothing is a typed error: nobody would be held off', async () => {
+    await expect(freezer.freeze('f', [], 5000)).rejects.toMatchObject({ code: 'FREEZE_FAILED', retryable: false })
+    expect(await freezer.renew('f', 5000)).toBe(false)
+  })
+
   test('takes hostile mount points for what they are: names', async () => {
     await expect(freezer.freeze('f', ['/; touch /tmp/portolan-hostile', '$(touch /tmp/portolan-hostile)'], 5000)).rejects.toMatchObject({
       code: 'FREEZE_FAILED',

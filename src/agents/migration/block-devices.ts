@@ -1,5 +1,5 @@
 /** The guest's disks, and what is mounted on them, from /proc and /sys. */
-import { readdir, readFile, realpath } from 'node:fs/promises'
+import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { AgentDisk } from '../../transfer/control-protocol.ts'
 
@@ -22,7 +22,7 @@ export async function findDisk(nameOrSerial: string): Promise<AgentDisk | null> 
 }
 
 async function describeDisk(name: string): Promise<AgentDisk> {
-  const mounts = parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'))
+  const mounts = await Promise.all(parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8')).map(onItsDevice))
   const swaps = (await readFile('/proc/swaps', 'utf8').catch(() => '')).split('\n').slice(1)
   const placed = await Promise.all(mounts.map(async (mount) => ({ mount, depths: await depthsOn(name, mount.deviceNumber, mounts) })))
   const own = placed.filter(({ depths }) => depths.length > 0).map(({ mount, depths }) => ({ mount, depth: Math.max(...depths) }))
@@ -77,6 +77,18 @@ export function parseMountInfo(text: string): Mount[] {
       mounts.set(deviceNumber, { path: unescapeOctal(path), fsType, device: unescapeOctal(device), readOnly, deviceNumber })
   }
   return [...mounts.values()]
+}
+
+/** A btrfs has a number of its own, which is that of no device: the device that it names tells where it is. */
+async function onItsDevice(mount: Mount): Promise<Mount> {
+  if ((await realpath(`/sys/dev/block/${mount.deviceNumber}`).catch(() => null)) !== null) return mount
+  const device = await stat(mount.device).catch(() => null)
+  return device?.isBlockDevice() ? { ...mount, deviceNumber: numberOf(device.rdev) } : mount
+}
+
+/** As glibc's gnu_dev_major and gnu_dev_minor, for the 32 bits that the kernel gives away. */
+function numberOf(rdev: number): string {
+  return `${(rdev >>> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >>> 12) & 0xf_ff00)}`
 }
 
 function unescapeOctal(text: string): string {

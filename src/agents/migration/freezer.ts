@@ -98,6 +98,7 @@ export function createFreezer(directory: string): Freezer {
       if (!freeze) {
         // Of what it is still freezing nobody else could tell whether it is frozen.
         if ([...freezes.values()].some((earlier) => !earlier.isOver())) throw stillThawing()
+        if (mounts.length === 0) throw nothingToFreeze()
         freeze = begin(mounts, leaseMs)
         freezes.set(freezeId, freeze)
       }
@@ -158,6 +159,14 @@ function notFrozen(result: string, errors: string): TransferError {
     {
       retryable: true,
     },
+  )
+}
+
+function nothingToFreeze(): TransferError {
+  return new TransferError(
+    'FREEZE_FAILED',
+    "The source's agent sees no file system of the disk that is mounted to be written to, so a freeze would hold nobody off. Nothing was frozen. Mount one in the mount namespace of the guest's init, and writable, then try again.",
+    { retryable: false },
   )
 }
 
