@@ -13,6 +13,8 @@ export type TransferErrorCode =
   | 'NOT_RECEIVING'
   | 'UNKNOWN_DISK'
   | 'DISK_TOO_SMALL'
+  /** The source's disk is not as large any more as it was when the copy began. */
+  | 'DISK_SIZE_CHANGED'
   | 'DISK_READ_FAILED'
   | 'DISK_WRITE_FAILED'
   /** What the destination re-reads is not what was written to it, several times over. */

@@ -1,7 +1,7 @@
 /** Two real agents on loop devices: what is copied is compared from outside, block by block, and never taken from the agents' word alone. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { AgentSession } from '../../src/agent-gateway/agent-session.ts'
 import { startAgentPair, type AgentPair } from './agent-pair.ts'
@@ -168,6 +168,17 @@ describe('a copy', { timeout: 60_000 }, () => {
     await full(1)
     expect(imagesDiffer()).toBe(false)
     expect(await rootsAreEqual()).toBe(true)
+  })
+
+  test('of a disk that grows meanwhile is none: neither a round nor a freeze goes on, and both sizes are named', async () => {
+    await receive(true)
+    await track()
+    await full(1)
+    truncateSync(pair.source.imagePath, 56 * mebibyte)
+    execFileSync('losetup', ['--set-capacity', pair.source.path])
+    const grown = { agentCode: 'DISK_SIZE_CHANGED', retryable: false, message: expect.stringMatching(`${diskBytes}.*${56 * mebibyte}`) }
+    await expect(source.request('freeze', { freezeId: 'f', leaseMs: 1000 }, options)).rejects.toMatchObject(grown)
+    await expect(source.request('round.run', { round: 2, mode: 'CHANGED' }, options)).rejects.toMatchObject(grown)
   })
 
   test('refuses what can not be: a disk that is not there, one that is too small, a round without a disk', async () => {

@@ -104,4 +104,18 @@ describe('change tracking', { timeout: 30_000 }, () => {
     await tracker.drain()
     expect(tracker.lost).toBe(false)
   })
+
+  test('knows that it lost a write past the end of the disk as it was', async () => {
+    await tracker.close()
+    const instance = `portolan-test-${process.pid}`
+    tracker = await createChangeTracker(tracefs.path, instance, await deviceNumberOf(loop.name), createBlockBitmap(16), 16)
+    const write = (block: number) =>
+      execFileSync('dd', ['if=/dev/urandom', `of=${loop.path}`, 'bs=64k', 'count=1', `seek=${block}`, 'oflag=direct', 'status=none'])
+    write(15)
+    await tracker.drain()
+    expect(tracker.lost).toBe(false)
+    write(16)
+    await tracker.drain()
+    expect(tracker.lost).toBe(true)
+  })
 })

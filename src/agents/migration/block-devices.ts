@@ -29,12 +29,17 @@ async function describeDisk(name: string): Promise<AgentDisk> {
   const swapHere = await Promise.all(swaps.map((line) => swapsOn(name, line.split(/\s+/)[0] ?? '', mounts)))
   return {
     name,
-    sizeBytes: Number(await readFile(`/sys/block/${name}/size`, 'latin1')) * 512,
+    sizeBytes: await sizeOf(name),
     serial: await serialOf(name),
     mounts: innermostFirst(own),
     root: own.some(({ mount }) => mount.path === '/'),
     swap: swapHere.includes(true),
   }
+}
+
+/** In bytes, as it is now: a disk may grow while it is in use. */
+export async function sizeOf(name: string): Promise<number> {
+  return Number(await readFile(`/sys/block/${name}/size`, 'latin1')) * 512
 }
 
 /** `major:minor` of /dev/<name>, as two numbers. */

@@ -63,7 +63,10 @@ export async function createChangeTracker(
       if (length === 0) return
       for (const { firstSector, sectorCount } of parser.push(page.toString('latin1', 0, length))) {
         const first = Math.floor(firstSector / sectorsPerBlock)
-        const end = Math.min(blockCount, Math.ceil((firstSector + sectorCount) / sectorsPerBlock))
+        const last = Math.ceil((firstSector + sectorCount) / sectorsPerBlock)
+        const end = Math.min(blockCount, last)
+        // The disk has grown, and the bitmap has not.
+        if (last > blockCount) overrun = true
         if (end <= first) continue
         const before = changed.count
         changed.set(first, end - first)

@@ -110,7 +110,10 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       const stop = new AbortController()
       const under = frozenAs
       const result = trackedDisk()
-        .then((disk) => runRound(disk, params, stop.signal))
+        .then(async (disk) => {
+          await disk.checkSize()
+          return runRound(disk, params, stop.signal)
+        })
         .finally(() => (running = null))
       running = { params, stop, result }
       finished.set(params.round, await result)
@@ -129,7 +132,8 @@ export function createSourceAgent({ identity, directory, report, log }: SourceAg
       return {}
     },
     async freeze({ freezeId, leaseMs }) {
-      const { mountsNow } = await trackedDisk()
+      const { mountsNow, checkSize } = await trackedDisk()
+      await checkSize()
       const mounts = await mountsNow()
       const writable = mounts.filter((mount) => !mount.readOnly).map((mount) => mount.path)
       const result = await freezer.freeze(freezeId, writable, leaseMs)

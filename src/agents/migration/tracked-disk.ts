@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { diskGeometry } from '../../transfer/block-grain.ts'
 import type { AgentDisk } from '../../transfer/control-protocol.ts'
 import { TransferError } from '../../transfer/transfer-error.ts'
-import { deviceNumberOf, findDisk } from './block-devices.ts'
+import { deviceNumberOf, findDisk, sizeOf } from './block-devices.ts'
 import { createChangeTracker, type ChangeTracker } from './change-tracker.ts'
 import { openDiskDevice } from './disk-device.ts'
 import { createExcludedDirectories, type ExcludedDirectories } from './excluded-directories.ts'
@@ -16,6 +16,8 @@ export interface TrackedDisk {
   disk: SourceDisk
   /** Innermost first. The guest may have mounted more since tracking began. */
   mountsNow(): Promise<AgentDisk['mounts']>
+  /** Throws TransferError DISK_SIZE_CHANGED: what was copied and what is compared is of the size that the disk had when tracking began. */
+  checkSize(): Promise<void>
   tracker: ChangeTracker | null
   reason: string | null
   /** Null where nothing is to be left out. */
@@ -46,6 +48,10 @@ export async function startTracking({ name, migrationId, directory, excludedDire
   return {
     disk,
     mountsNow: async () => (await findDisk(description.name))?.mounts ?? [],
+    async checkSize() {
+      const sizeBytes = await sizeOf(description.name)
+      if (sizeBytes !== description.sizeBytes) throw sizeChanged(description, sizeBytes)
+    },
     tracker,
     reason,
     excludedDirectories: excluded,
@@ -55,6 +61,14 @@ export async function startTracking({ name, migrationId, directory, excludedDire
       await device.close()
     },
   }
+}
+
+function sizeChanged({ name, sizeBytes }: AgentDisk, sizeBytesNow: number): TransferError {
+  return new TransferError(
+    'DISK_SIZE_CHANGED',
+    `The source's disk ${name} had ${sizeBytes} bytes when the copy began, and has ${sizeBytesNow} now. Discard the copy, then start the migration anew: it copies the disk as it is now.`,
+    { retryable: false },
+  )
 }
 
 async function track(disk: SourceDisk, { name, mounts }: AgentDisk, migrationId: string, directory: string) {
