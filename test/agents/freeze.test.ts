@@ -1,6 +1,6 @@
 /** Freezing for real: an ext4 on a loop device, mounted in a temporary directory. A write that hangs is what a freeze looks like from outside. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -37,6 +37,15 @@ function writer(name: string): { process: ChildProcess; done: Promise<number | n
   return { process: child, done: new Promise((resolve) => child.once('exit', resolve)) }
 }
 const soon = (milliseconds: number) => new Promise<'still waiting'>((resolve) => setTimeout(resolve, milliseconds, 'still waiting'))
+
+/** Only the script itself, not what it has asked to freeze. */
+async function killWatchdog(): Promise<void> {
+  const own = join(directory, 'agent', 'freeze-0')
+  const children = execFileSync('pgrep', ['-P', String(process.pid), '-f', 'portolan-thaw'], { encoding: 'utf8' }).trim().split('\n')
+  const [watchdog] = children.filter((pid) => readlinkSync(`/proc/${pid}/cwd`) === own)
+  process.kill(Number(watchdog), 'SIGKILL')
+  await expect.poll(() => existsSync(`/proc/${watchdog}`)).toBe(false)
+}
 
 describe('a freeze', { timeout: 30_000 }, () => {
   test('holds writers while its lease is renewed, and lets them go when it is thawed', async () => {
@@ -94,6 +103,26 @@ describe('a freeze', { timeout: 30_000 }, () => {
   })
 })
 
+describe('a freeze whose watchdog was killed', { timeout: 30_000 }, () => {
+  test('is thawed at a word, before the answer to it', async () => {
+    await freezer.freeze('f', [mountPoint], 20_000)
+    await killWatchdog()
+    expect(await freezer.thaw('f')).toBe(false)
+    expect(await Promise.race([writer('after').done, soon(4000)])).toBe(0)
+    expect(await freezer.freeze('another', [mountPoint], 5000)).toMatchObject({ frozen: [mountPoint] })
+  })
+
+  test('ends by itself when its lease has run out, and not before', async () => {
+    await freezer.freeze('f', [mountPoint], 3000)
+    await killWatchdog()
+    expect(await freezer.renew('f', 20_000)).toBe(false)
+    await expect(freezer.freeze('another', [mountPoint], 5000)).rejects.toMatchObject({ code: 'FREEZE_FAILED', retryable: true })
+    const blocked = writer('blocked').done
+    expect(await Promise.race([blocked, soon(1000)])).toBe('still waiting')
+    expect(await Promise.race([blocked, soon(6000)])).toBe(0)
+  })
+})
+
 describe('a file system that waits for its writers to be frozen', { timeout: 30_000 }, () => {
   const path = process.env['PATH']
   const tools = () => join(directory, 'tools')
@@ -125,6 +154,17 @@ echo "$*" >>'${join(directory, 'asked')}'
     expect(asked()).toEqual(['--freeze /quick', '--freeze /slow', '--unfreeze /quick', '--unfreeze /slow'])
     await freezing
     expect(await freezer.freeze('another', ['/quick'], 5_000)).toMatchObject({ frozen: ['/quick'] })
+  })
+
+  test('is thawed as soon as it is frozen also where the watchdog was killed meanwhile', async () => {
+    const freezing = expect(freezer.freeze('f', ['/quick', '/slow'], 20_000)).rejects.toMatchObject({ code: 'FREEZE_FAILED' })
+    await expect.poll(asked, { timeout: 10_000 }).toContain('--freeze /slow')
+    await killWatchdog()
+    await expect.poll(asked, { timeout: 10_000 }).toContain('--unfreeze /quick')
+    expect(asked()).not.toContain('--unfreeze /slow')
+    writeFileSync(join(directory, 'written'), '')
+    await freezing
+    expect(asked()).toContain('--unfreeze /slow')
   })
 
   test('does not keep a thaw that is asked for from the others', async () => {

@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { TransferError } from '../../transfer/transfer-error.ts'
+import { hasLeftovers, thawLeftovers } from './thaw-leftovers.ts'
 import { thawWatchdogScript } from './thaw-watchdog.ts'
 
 export interface Freezer {
@@ -27,10 +28,12 @@ interface Freeze {
   /** True from the first moment at which it may not have held. */
   isVoid(): boolean
   isOver(): boolean
-  exited: Promise<void>
+  /** Once the watchdog has ended, and what it left frozen, if it was killed, is thawed too. */
+  thawed(): Promise<void>
 }
 
 const pollMs = 20
+const lapsePollMs = 100
 
 /** `directory` is on tmpfs and belongs to the agent. Each freeze has a directory of its own in it, which tells what is frozen, for whoever cleans up after a killed agent. */
 export function createFreezer(directory: string): Freezer {
@@ -58,12 +61,27 @@ export function createFreezer(directory: string): Freezer {
       watchdog.once('exit', done).once('error', done)
     })
     watchdog.unref()
+    // One at a time: a second one, slower, might thaw what the next freeze has frozen.
+    let thawing: Promise<void> | null = null
+    const thawed = async () => {
+      await exited
+      await (thawing ??= thawLeftovers(own).finally(() => (thawing = null)))
+    }
+    // Not before the lease has run out, on which the control plane may rely.
+    const thawOnceLapsed = async () => {
+      await exited
+      while (hasLeftovers(own)) {
+        if (uptimeHundredths() >= Number(readOr(join(own, 'lease'), '0'))) await thawed().catch(() => {})
+        await sleep(lapsePollMs, undefined, { ref: false })
+      }
+    }
+    void thawOnceLapsed()
     const result = () => readOr(join(own, 'result'), '').trim()
     const untilFrozen = async () => {
       const waits = () => running && result() === ''
       while (waits()) await sleep(pollMs)
       if (result() === 'frozen') return { frozen: mounts, freezeMs: Math.round(performance.now() - startedAt) }
-      await exited
+      await thawed()
       throw notFrozen(result(), readOr(join(own, 'errors'), ''))
     }
     const begun = untilFrozen()
@@ -73,8 +91,8 @@ export function createFreezer(directory: string): Freezer {
       begun,
       isFrozen: () => result() === 'frozen',
       isVoid: () => existsSync(join(own, 'void')) || !running,
-      isOver: () => !running,
-      exited,
+      isOver: () => !running && !hasLeftovers(own),
+      thawed,
     }
   }
 
@@ -86,7 +104,7 @@ export function createFreezer(directory: string): Freezer {
     }
     const held = freeze.isFrozen() && !freeze.isVoid()
     writeFileSync(join(freeze.directory, 'thaw'), '')
-    await freeze.exited
+    await freeze.thawed()
     return held
   }
 
@@ -173,7 +191,7 @@ function nothingToFreeze(): TransferError {
 function stillThawing(): TransferError {
   return new TransferError(
     'FREEZE_FAILED',
-    'An earlier freeze of the source is not over yet: a file system waits for its writers to be frozen, and is thawed as soon as it is. Nothing else was frozen.',
+    'An earlier freeze of the source is not over yet: a file system waits for its writers to be frozen and is thawed as soon as it is, or what was frozen waits for its lease to run out. Nothing else was frozen.',
     { retryable: true },
   )
 }
