@@ -36,19 +36,27 @@ export async function connectToDestination(
 ): Promise<DataConnection> {
   const until = performance.now() + timeoutMs
   let failure: unknown = null
+  let refusal: TransferError | null = null
+  let onlyRefusals = true
   for (let pauseMs = 100; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
     for (const way of waysTo(target)) {
       try {
         return await way(identity, Math.max(1, Math.ceil(until - performance.now())), signal, pace)
       } catch (error) {
-        // A refusal says more than the silence of the next way.
-        if (!(failure instanceof TransferError && failure.code === 'PEER_REFUSED')) failure = error
+        failure = error
+        if (error instanceof TransferError && error.code === 'PEER_REFUSED') refusal = error
+        else onlyRefusals = false
       }
       signal.throwIfAborted()
     }
-    if (performance.now() + pauseMs > until) throw failure
+    // A refusal says more than the silence of the other ways; but it may be a stranger's at an old address, and one of those may work again.
+    if (performance.now() + pauseMs > until) throw refusal && !onlyRefusals ? lostAndRefused(refusal) : failure
     await sleep(pauseMs, undefined, { signal })
   }
+}
+
+function lostAndRefused(refusal: TransferError): TransferError {
+  return new TransferError('LINK_LOST', refusal.message, { retryable: true, cause: refusal })
 }
 
 type Way = (identity: AgentIdentity, leftMs: number, signal: AbortSignal, pace: WirePace) => Promise<DataConnection>
