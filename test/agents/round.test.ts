@@ -104,6 +104,20 @@ test('what changed beyond the place that a comparison has come to waits for it',
   expectCopied()
 })
 
+test('what changed beyond the place that a first copy has come to is taken once, and is not under way twice', async () => {
+  await expect(round(extentOf)).rejects.toMatchObject({ code: 'NOT_CONNECTED' })
+  write(last)
+  const { read } = disk.device
+  const taken: number[] = []
+  disk.device.read = (into, block) => {
+    taken.push(block)
+    return read(into, block)
+  }
+  await round()
+  expect(taken.filter((block) => block === last * subtreeBlocks)).toHaveLength(1)
+  expectCopied()
+})
+
 test('leaves that are lost all the same fail one round; the next compares the disks anew', async () => {
   await round()
   write(last)

@@ -30,7 +30,11 @@ export async function compareDisk(disk: SourceDisk, session: CopySession, destin
 async function copyToEmpty(disk: SourceDisk, session: CopySession, endBlock: number): Promise<void> {
   const end = Math.min(endBlock, disk.geometry.blockCount)
   // The cursor moves when an extent is taken: one that fails is in `unverified`, and is sent on the next connection.
-  const extents = extentsOf(disk, disk.scanFrom, end, (taken) => (disk.scanFrom = taken))
+  const extents = extentsOf(disk, disk.scanFrom, end, (taken) => {
+    // Not looked at again before it is verified: of two of the same block under way, the first one's word would clear what the second still needs.
+    disk.todo.clear(disk.scanFrom, taken - disk.scanFrom)
+    disk.scanFrom = taken
+  })
   await session.copy(extents, 'ZERO')
   disk.scanFrom = end
 }
