@@ -60,23 +60,27 @@ describe('a destination that is alive and never introduces itself', () => {
   })
 })
 
-test('a stranger at an old address, while the way in use is away, is a link that is lost: it may work again', { timeout: 10_000 }, async () => {
-  const [own, foreign] = [await makeCertificateAuthority('m-1'), await makeCertificateAuthority('m-2')]
-  const source = await identityOf(own, 'm-1', 'SOURCE')
-  const stranger = await identityOf(foreign, 'm-2', 'DESTINATION')
-  const server = createServer((socket) => void openChannel(socket, stranger).catch(() => {})).listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const endpoint = { host: '127.0.0.1', port: (server.address() as AddressInfo).port }
-  const relay = { host: '127.0.0.1', port: 1, token: 'of the relay' }
-  const connect = (target: DataLinkTarget) => connectToDestination(target, source, 500, new AbortController().signal, createWirePace())
-  try {
-    await expect(connect({ endpoints: [endpoint], relay })).rejects.toMatchObject({
-      code: 'LINK_LOST',
-      retryable: true,
-      message: expect.stringContaining('is refused'),
-    })
-    await expect(connect({ endpoints: [endpoint], relay: null })).rejects.toMatchObject({ code: 'PEER_REFUSED', retryable: false })
-  } finally {
-    server.close()
-  }
-})
+test(
+  'a stranger at an old address, while the way in use is away, is a link that is lost: it may work again',
+  { timeout: 10_000 },
+  async () => {
+    const [own, foreign] = [await makeCertificateAuthority('m-1'), await makeCertificateAuthority('m-2')]
+    const source = await identityOf(own, 'm-1', 'SOURCE')
+    const stranger = await identityOf(foreign, 'm-2', 'DESTINATION')
+    const server = createServer((socket) => void openChannel(socket, stranger).catch(() => {})).listen(0, '127.0.0.1')
+    await new Promise((resolve) => server.once('listening', resolve))
+    const endpoint = { host: '127.0.0.1', port: (server.address() as AddressInfo).port }
+    const relay = { host: '127.0.0.1', port: 1, token: 'of the relay' }
+    const connect = (target: DataLinkTarget) => connectToDestination(target, source, 500, new AbortController().signal, createWirePace())
+    try {
+      await expect(connect({ endpoints: [endpoint], relay })).rejects.toMatchObject({
+        code: 'LINK_LOST',
+        retryable: true,
+        message: expect.stringContaining('is refused'),
+      })
+      await expect(connect({ endpoints: [endpoint], relay: null })).rejects.toMatchObject({ code: 'PEER_REFUSED', retryable: false })
+    } finally {
+      server.close()
+    }
+  },
+)

@@ -1,6 +1,17 @@
 /** Freezing for real: an ext4 on a loop device, mounted in a temporary directory. A write that hangs is what a freeze looks like from outside. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -41,7 +52,9 @@ const soon = (milliseconds: number) => new Promise<'still waiting'>((resolve) =>
 /** Only the script itself, not what it has asked to freeze. */
 async function killWatchdog(): Promise<void> {
   const own = join(directory, 'agent', 'freeze-0')
-  const children = execFileSync('pgrep', ['-P', String(process.pid), '-f', 'portolan-thaw'], { encoding: 'utf8' }).trim().split('\n')
+  const children = execFileSync('pgrep', ['-P', String(process.pid), '-f', 'portolan-thaw'], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
   const [watchdog] = children.filter((pid) => readlinkSync(`/proc/${pid}/cwd`) === own)
   process.kill(Number(watchdog), 'SIGKILL')
   await expect.poll(() => existsSync(`/proc/${watchdog}`)).toBe(false)
