@@ -82,6 +82,17 @@ describe('change tracking', { timeout: 30_000 }, () => {
     expect(readdirSync(mountPoint)).toEqual(['lost+found'])
   })
 
+  test('has a canary without a name, which a killed agent can not leave behind', async () => {
+    const names: string[][] = []
+    const drain = tracker.drain
+    tracker.drain = () => {
+      names.push(readdirSync(mountPoint))
+      return drain()
+    }
+    expect(await proveTracking(tracker, changed, mountPoint)).toBeNull()
+    expect(names.flat().filter((name) => name !== 'lost+found')).toEqual([])
+  })
+
   test('is not proven on a file system of another disk', async () => {
     expect(await proveTracking(tracker, changed, directory)).toMatch(/did not show/)
   })

@@ -2,7 +2,7 @@
  * Proves that change tracking sees this disk: a write, then a punched hole, of a scratch file on a file system of the disk. Where either goes unseen,
  * tracking can't be trusted, and every round compares the whole disk.
  */
-import { open, rm } from 'node:fs/promises'
+import { open, unlink, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BlockBitmap } from '../../transfer/block-bitmap.ts'
@@ -16,32 +16,27 @@ const patienceMs = 3000
 /** Null when proven, otherwise the reason why not. The scratch file is gone afterwards. `changed` keeps what was seen. */
 export async function proveTracking(tracker: ChangeTracker, changed: BlockBitmap, mountPath: string): Promise<string | null> {
   const path = join(mountPath, `.portolan-canary-${process.pid}`)
+  let file: FileHandle | null = null
   try {
+    const canary = (file = await open(path, 'wx+', 0o600))
+    // Without a name from here on: a killed agent leaves none that is copied.
+    await unlink(path)
     const written = await seesMore(tracker, changed, async () => {
-      const file = await open(path, 'wx', 0o600)
-      try {
-        await file.write(Buffer.alloc(canaryBlocks * blockBytes, 0xa5))
-        await file.sync()
-      } finally {
-        await file.close()
-      }
+      await canary.write(Buffer.alloc(canaryBlocks * blockBytes, 0xa5))
+      await canary.sync()
     })
     if (!written) return `a write to ${mountPath} did not show in the kernel's trace`
     const zeroed = await seesMore(tracker, changed, async () => {
-      await runTool('fallocate', ['--zero-range', '--offset', '0', '--length', String(canaryBlocks * blockBytes), path]).catch(() => {})
-      const file = await open(path, 'r+')
-      try {
-        await file.truncate(0)
-        await file.sync()
-      } finally {
-        await file.close()
-      }
+      const own = `/proc/${process.pid}/fd/${canary.fd}`
+      await runTool('fallocate', ['--zero-range', '--offset', '0', '--length', String(canaryBlocks * blockBytes), own]).catch(() => {})
+      await canary.truncate(0)
+      await canary.sync()
     })
     return zeroed ? null : `zeroing a file on ${mountPath} did not show in the kernel's trace`
   } catch (error) {
     return `the proof on ${mountPath} failed: ${error instanceof Error ? error.message : String(error)}`
   } finally {
-    await rm(path, { force: true })
+    await file?.close()
   }
 }
 
