@@ -797,6 +797,18 @@ test('a database that fails in the freeze does not hold the source: it is thawed
 describe('a source that loses its power', () => {
   const losePower = () =>
     stage.world.change('power loss', ({ source }) => void Object.assign(source, { power: 'STOPPED', agentInstance: null, freeze: null }))
+  /** `startsAgain` is asked at each call from then on, until it has started. Returns how often its agent was asked for since that, before it was there. */
+  function losesPowerAtTheRoots(startsAgain: (call: string, when: string) => boolean): () => number {
+    let [lost, started, inVain] = [false, false, 0]
+    hook = (call, when) => {
+      if (call === 'SOURCE.root' && when === 'before' && !lost) {
+        lost = true
+        losePower()
+      } else if (lost && !started) started = startsAgain(call, when)
+      if (call === 'SOURCE.agent' && started && stage.world.look().source.agentInstance === null) inVain++
+    }
+    return () => inVain
+  }
 
   test('while it is frozen is started again by nobody but us, and moves in another switchover', async () => {
     let lost = false
@@ -813,46 +825,28 @@ describe('a source that loses its power', () => {
 
   test('has its agent installed again at once after that, also by a control plane that has not seen it off', async () => {
     const first = stage.runner()
-    let lost = false
-    let started = false
-    let asked = 0
-    hook = (call, when) => {
-      if (call === 'SOURCE.root' && when === 'before' && !lost) {
-        lost = true
-        losePower()
-      }
-      if (call === 'east.start' && when === 'after') {
-        started = true
-        void first.close()
-      }
-      if (call === 'SOURCE.agent' && started && stage.world.look().source.agentInstance === null) asked++
-    }
+    const asked = losesPowerAtTheRoots((call, when) => {
+      if (call !== 'east.start' || when !== 'after') return false
+      void first.close()
+      return true
+    })
     const id = await stage.start()
     await expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
     expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', switchover: 2 })
-    expect(asked).toBe(0)
+    expect(asked()).toBe(0)
     expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(2)
     await expectMoved(stage)
   })
 
   test('where nothing fences it, and is started by its owner as soon as it was seen off, has its agent installed again at once, too', async () => {
-    let lost = false
-    let started = false
-    let asked = 0
-    hook = (call, when) => {
-      if (call === 'SOURCE.root' && when === 'before' && !lost) {
-        lost = true
-        losePower()
-      }
-      if (call === 'east.describe' && when === 'after' && lost && !started) {
-        started = true
-        stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))
-      }
-      if (call === 'SOURCE.agent' && started && stage.world.look().source.agentInstance === null) asked++
-    }
+    const asked = losesPowerAtTheRoots((call, when) => {
+      if (call !== 'east.describe' || when !== 'after') return false
+      stage.world.change('power', ({ source }) => void (source.power = 'RUNNING'))
+      return true
+    })
     const unfenced = stage.runner({ ...phaseLists, 2: phaseLists[1]! })
     expect(await stage.drive(unfenced, await stage.start())).toMatchObject({ state: 'COMPLETED', switchover: 2 })
-    expect(asked).toBe(0)
+    expect(asked()).toBe(0)
     await expectMoved(stage)
   })
 

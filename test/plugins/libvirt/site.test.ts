@@ -21,7 +21,7 @@ test('who is cancelled while waiting for a turn is told so at once', async () =>
   await expect(waiting).rejects.toMatchObject({ code: 'CANCELLED' })
   first.end()
   await running
-}, 2_000)
+})
 
 test('the same goes for the wait for an admission', async () => {
   const site = siteOf()
@@ -37,7 +37,7 @@ test('the same goes for the wait for an admission', async () => {
   await expect(waiting).rejects.toMatchObject({ code: 'CANCELLED' })
   first.end()
   await running
-}, 2_000)
+})
 
 test('a turn that was cancelled is skipped, and the next one still waits for the one before', async () => {
   const site = siteOf()
