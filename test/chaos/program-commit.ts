@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
 
-/** All of the program but words about it. */
-const program = ['--', ':/', ':/!docs', ':/!*.md']
+/** All that a run executes: neither words about the program nor other tests of it. */
+const program = ['--', ':/', ':/!docs', ':/!*.md', ':/!*.test.ts']
 
-/** The last one that changed the program that runs, as git tells; null outside of a clone, and where something is changed that is not committed. */
+/** The last one that changed what a run executes, as git tells; null outside of a clone, and where something is changed that is not committed. */
 export function programCommit(): string | null {
   try {
     return git('status', '--porcelain', ...program) === '' ? git('log', '-1', '--format=%h', ...program) : null

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import type { DurableWorkflow } from '../../src/engine/durable-workflow.ts'
 import type { EngineLog } from '../../src/engine/engine-log.ts'
 import { openEngine, type Engine } from '../../src/engine/engine.ts'
 import { openServiceEndpoint } from '../../src/engine/service-endpoint.ts'
+import { until } from '../support/until.ts'
 
 let dataDirectory: string
 const opened: Engine[] = []
@@ -30,6 +31,14 @@ afterEach(async () => {
   await Promise.all(opened.splice(0).map((engine) => engine.close()))
   await rm(dataDirectory, { recursive: true, force: true })
 })
+
+/** The signal reaches each thread in its own time; one that it has not reached yet still takes a step's result. */
+async function stop(processId: number): Promise<void> {
+  process.kill(processId, 'SIGSTOP')
+  const threads = `/proc/${processId}/task`
+  const states = async () => await Promise.all((await readdir(threads)).map((id) => readFile(join(threads, id, 'status'), 'utf8')))
+  await until(states, (read) => read.every((status) => /^State:\tT/m.test(status)), 30_000)
+}
 
 const anyTime = () => AbortSignal.timeout(30_000)
 
@@ -94,7 +103,7 @@ describe('the embedded engine', () => {
     })
     await engine.submit('StandStill', 'a', anyTime())
     await atTwo.promise
-    process.kill(engine.processId!, 'SIGSTOP')
+    await stop(engine.processId!)
     mayEnd.resolve()
     await done.promise
     expect(ran).toEqual(['one'])
