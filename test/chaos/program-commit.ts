@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 
-/** All that a run executes: neither words about the program nor other tests of it. */
-const program = ['--', ':/', ':/!docs', ':/!*.md', ':/!*.test.ts']
+/** All that a run executes: not the words about the program, its benches and its other tests. */
+const program = ['--', ':/', ...['docs', '*.md', 'bench', '*.test.ts', 'vitest.config.ts', '.ci'].map((path) => `:/!${path}`)]
 
 /** The last one that changed what a run executes, as git tells; null outside of a clone, and where something is changed that is not committed. */
 export function programCommit(): string | null {
