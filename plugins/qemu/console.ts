@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { consoleBytes, consoleText, type ProviderConnection } from '../../src/plugin-sdk/index.ts'
 import { runTool } from './run-tool.ts'
 import type { Site } from './site.ts'
+import { atSite } from './state-directory.ts'
 
 const logFile = 'serial.log'
 /** Disk space that a guest's console may take before the oldest of it goes. */
@@ -13,7 +14,7 @@ export function readConsole(site: Site): NonNullable<ProviderConnection['virtual
   return async ({ vmId, signal }) => {
     const directory = site.store.directoryOf((await site.store.read(vmId)).vmId)
     await boundConsole(site, vmId, signal)
-    return { text: consoleText(await tailOf(join(directory, logFile))) }
+    return { text: consoleText(await atSite(site.options.stateDirectory, () => tailOf(join(directory, logFile)))) }
   }
 }
 

@@ -49,7 +49,7 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
   }
 
   const lock = <Result>(vmId: string, signal: AbortSignal | undefined, work: () => Promise<Result>) =>
-    withLock(join(locks, requireUuid(vmId)), signal, work)
+    atSite(stateDirectory, () => withLock(join(locks, requireUuid(vmId)), signal, work))
 
   /**
    * Runs `act` unless this operation is done already. When it throws, or the process dies, the operation stays undone and the repeated call
@@ -84,10 +84,8 @@ export async function openMachineStore(stateDirectory: string, removeElsewhere: 
       directory,
       save,
     }
-    await atSite(stateDirectory, async () => {
-      await act(current)
-      await save({ operations: { ...machine.operations, [operationId]: method } })
-    })
+    await act(current)
+    await save({ operations: { ...machine.operations, [operationId]: method } })
   }
 
   /**

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import { queryStatus, type QmpSession, withQmp } from './qmp.ts'
+import { atSite, stateDirectoryOf } from './state-directory.ts'
 
 export interface QemuProcess {
   pid: number
@@ -21,14 +22,17 @@ const kernelThreadFlag = 0x00200000
 
 export const pidFile = (directory: string) => join(directory, 'qemu.pid')
 
-/** The VM's process, or null when it is known that there is none. */
+/** The VM's process, or null when it is known that there is none. @throws ProviderError UNREACHABLE where the state directory is gone. */
 export async function findProcess(directory: string): Promise<QemuProcess | null> {
   return processOf(directory, await findProcesses())
 }
 
 /** The VM's process among those found, or one that is just ending: until it has let go of its files, the VM is not off. */
 export async function processOf(directory: string, found: Map<string, QemuProcess>): Promise<QemuProcess | null> {
-  const place = await placeOf(directory)
+  const place = await atSite(stateDirectoryOf(directory), () => placeOf(directory)).catch((error: unknown) => {
+    if (isMissing(error)) return null
+    throw error
+  })
   return (place === null ? undefined : found.get(place)) ?? found.get(pidFile(directory)) ?? (await findEnding(directory))
 }
 
@@ -50,15 +54,10 @@ export async function findProcesses(): Promise<Map<string, QemuProcess>> {
   return found
 }
 
-/** The same for all paths of one directory. Null where it is missing. */
-async function placeOf(directory: string): Promise<string | null> {
-  try {
-    const { dev, ino } = await stat(directory, { bigint: true })
-    return `${dev}:${ino}`
-  } catch (error) {
-    if (isMissing(error)) return null
-    throw error
-  }
+/** The same for all paths of one directory. */
+async function placeOf(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory, { bigint: true })
+  return `${dev}:${ino}`
 }
 
 /** A process that ends loses its arguments before its files, so here its pid file tells; that is unlinked by QEMU, but not when it was killed. */

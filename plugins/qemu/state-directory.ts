@@ -1,10 +1,12 @@
 /** A state directory that is gone, such as a file system that isn't mounted, is a site that nobody can ask: never one without virtual machines and records. */
 import { mkdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 
 /** Where the directories of virtual machines are. */
 export const machinesOf = (stateDirectory: string) => join(stateDirectory, 'machines')
+
+export const stateDirectoryOf = (machineDirectory: string) => dirname(dirname(machineDirectory))
 
 /** Makes it where it never was. @throws ProviderError UNREACHABLE where something else is in its place. */
 export async function makeStateDirectory(stateDirectory: string): Promise<void> {

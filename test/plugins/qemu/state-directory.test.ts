@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { processOf } from '../../../plugins/qemu/qemu-process.ts'
 import { bootDisk } from './support/bare-metal.ts'
 import { connect, mebibyte, openCloud, smallMachine, type TestCloud, until } from './support/cloud.ts'
 
@@ -50,6 +51,9 @@ test.each([
   for (const call of [
     () => discoverTopology({}),
     () => virtualMachines.describe({ vmId }),
+    () => virtualMachines.console!({ vmId }),
+    // As where it goes between a machine's own file, which is read first, and the look for its process.
+    () => processOf(join(cloud.stateDirectory, 'machines', vmId), new Map()),
     () => virtualMachines.start(operation()),
     () => destination.delete(operation()),
     () => fencing!.confirm({ vmId }),
