@@ -313,6 +313,25 @@ describe('a switchover', () => {
     })
   })
 
+  test('is void where an agent is gone just before the freeze: that may not take all of the time that the freeze has', async () => {
+    const patient = await setMigrationStage({ hook: (call, when) => hook(call, when), timings: { agentMs: 60_000 } })
+    try {
+      let [armed, lost] = [false, false]
+      hook = async (call, when) => {
+        if (call === 'east.arm' && when === 'after') armed = true
+        if (call !== 'SOURCE.agent' || !armed || lost) return
+        lost = true
+        await new Promise(() => {})
+      }
+      const id = await patient.start()
+      const runner = patient.runner(changed('FREEZE', () => ({ timeoutMs: 5_000 })))
+      expect(await patient.drive(runner, id)).toMatchObject({ state: 'COMPLETED', switchover: 2, voidedSwitchovers: 1 })
+      await expectMoved(patient)
+    } finally {
+      await patient.close()
+    }
+  })
+
   test('is void when a renewal says that the freeze lapsed', async () => {
     let lapses = 0
     hook = (call, when) => {

@@ -20,7 +20,8 @@ export const freeze: Phase = {
     if (context.repeated) return voidAfterRestart
     // One may have been accepted while the hooks after READY_TO_CUT_OVER ran.
     await endOpenTests(context, endedByCutover)
-    const agents = await bothAgents(context)
+    // Where one is gone, the source syncs on, and the agent is looked after there: as soon as that is clear.
+    const agents = await bothAgents(context, { timeoutMs: context.settings.timings.frozenStallMs })
     const { source } = agents
     if (!areJoined(context, agents))
       return { outcome: 'VOID', reason: 'an agent was started again just before the freeze.', ownFault: true, code: 'AGENT_UNREACHABLE' }
