@@ -36,7 +36,7 @@ afterEach(async () => {
 async function stop(processId: number): Promise<void> {
   process.kill(processId, 'SIGSTOP')
   const threads = `/proc/${processId}/task`
-  const states = async () => await Promise.all((await readdir(threads)).map((id) => readFile(join(threads, id, 'status'), 'utf8')))
+  const states = async () => Promise.all((await readdir(threads)).map((id) => readFile(join(threads, id, 'status'), 'utf8')))
   await until(states, (read) => read.every((status) => /^State:\tT/m.test(status)), 30_000)
 }
 

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openMachineStore } from '../../../plugins/qemu/machine-store.ts'
 import { processOf } from '../../../plugins/qemu/qemu-process.ts'
 import { bootDisk } from './support/bare-metal.ts'
 import { connect, mebibyte, openCloud, smallMachine, type TestCloud, until } from './support/cloud.ts'
@@ -78,6 +79,16 @@ test.each([
   expect(await readdir(cloud.stateDirectory).catch(() => [])).toEqual([])
   await putBack()
   await connect(cloud.stateDirectory, {}, true)
+})
+
+test('a state directory that goes away while a VM is locked for a change is a site that can not be reached', async () => {
+  const vmId = await createMachine()
+  const store = await openMachineStore(cloud.stateDirectory, async () => {})
+  const change = store.lock(vmId, undefined, async () => {
+    await rename(cloud.stateDirectory, away)
+    await readFile(join(store.directoryOf(vmId), 'vm.json'))
+  })
+  await expect(change).rejects.toMatchObject({ code: 'UNREACHABLE', retryable: true })
 })
 
 test('a cloud whose state directory is hidden by a file can not be connected, and nothing is made', async () => {
