@@ -5,25 +5,32 @@ import { rotating } from './test/support/rotating.ts'
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/campaign.test.ts']
 
-/** Each of these breaks real migrations for minutes: one of them a run, day by day in turn; all of them in `npm run test:full`, or when named. */
-const faultScenarios = [
-  'killed-in-each-phase',
-  'upgraded-while-running',
-  'source-frozen',
-  'link-cut-and-cancel',
-  'refused-before-anything-changes-full-disk',
-  'verdict-after-database-lost',
-  'destination-agent-lost',
-  'carry-back',
-  'group',
-  'hooks-and-re-ip',
-  'writes-too-fast',
-  'demo-source-host',
-].map((name) => `test/scenarios/${name}.test.ts`)
+/** Minutes of real machines each. Of each list one comes a run, day by day in turn; all of them in `npm run test:full`, or when one is named. */
+const inTurn = [
+  // Each breaks real migrations.
+  [
+    'killed-in-each-phase',
+    'upgraded-while-running',
+    'source-frozen',
+    'link-cut-and-cancel',
+    'refused-before-anything-changes-full-disk',
+    'verdict-after-database-lost',
+    'destination-agent-lost',
+    'carry-back',
+    'group',
+    'hooks-and-re-ip',
+    'writes-too-fast',
+    'demo-source-host',
+    'kept-copy',
+    'excluded-directories',
+  ],
+  // What the job scenario, which always comes, leaves out.
+  ['job-extremes', 'job-without-forking', 'child-guest', 'control-groups-version-2'],
+].map((names) => names.map((name) => `test/scenarios/${name}.test.ts`))
 // Not its command, whose name is a part of a file's.
 const filters = process.argv.slice(2).filter((argument) => argument !== 'run' && !argument.startsWith('-'))
-const named = filters.some((filter) => faultScenarios.some((file) => file.includes(filter)))
-const notThisTime = named ? [] : faultScenarios.filter((file) => !rotating(faultScenarios).includes(file))
+const named = filters.some((filter) => inTurn.flat().some((file) => file.includes(filter)))
+const notThisTime = named ? [] : inTurn.flatMap((files) => files.filter((file) => !rotating(files).includes(file)))
 
 export default defineConfig({
   test: {
