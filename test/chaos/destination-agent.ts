@@ -70,20 +70,29 @@ export async function cacheWithKillableAgent(directory: string): Promise<string>
   return cache
 }
 
-/** @returns whether it died; false where the destination doesn't run its landing image. */
-export async function killDestinationAgent(
-  { scenario: { destination, vm, progress }, site }: Stage,
-  migrationId: string,
-): Promise<boolean> {
+/** @returns whether it died; false where the destination doesn't run its landing image, or not any more: the run's other fault may be ending the machine just then. */
+export async function killDestinationAgent(stage: Stage, migrationId: string): Promise<boolean> {
+  const { destination, vm, progress } = stage.scenario
   if (!whileLanding.has((await progress(migrationId)).phase)) return false
-  const copy = await copyAt(destination, vm.uniqueId)
-  if (copy?.power !== 'RUNNING') return false
-  const deaths = async () => (await destination.connection.virtualMachines.console!({ vmId: copy.id })).text.split(death).length
+  const running = async () => {
+    const copy = await copyAt(destination, vm.uniqueId)
+    return copy?.power === 'RUNNING' ? copy : null
+  }
+  const copy = await running()
+  if (!copy) return false
+  try {
+    return await killAgentOf(copy.id, stage)
+  } catch (error) {
+    if (await running()) throw error
+    return false
+  }
+}
+
+async function killAgentOf(vmId: string, { scenario: { destination }, site }: Stage): Promise<boolean> {
+  const deaths = async () => (await destination.connection.virtualMachines.console!({ vmId })).text.split(death).length
   const before = await deaths()
   const plug =
-    destination.pluginId === 'qemu'
-      ? qemuCable(join(site.directory, 'east', 'machines', copy.id))
-      : libvirtCable(destination.options, copy.id)
+    destination.pluginId === 'qemu' ? qemuCable(join(site.directory, 'east', 'machines', vmId)) : libvirtCable(destination.options, vmId)
   await plug(false)
   await delay(pulledForMs)
   await plug(true)
