@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
 import { startMortalLibvirt, type MortalLibvirt } from '../conformance/libvirt/mortal-libvirt.ts'
+import { signalProcess } from '../support/kill.ts'
 import { cacheWithKillableAgent } from './destination-agent.ts'
 import { libvirtdOf, machineProcesses } from './processes.ts'
 import { warmQemuBinary, warmSources } from './warm-sources.ts'
@@ -104,13 +105,13 @@ function stateLink(directory: string) {
 
 function hostFaults(directory: string, libvirt: MortalLibvirt, link: ReturnType<typeof stateLink>) {
   const signalLibvirtd = async (signal: NodeJS.Signals) => {
-    for (const { pid } of await libvirtdOf(directory)) process.kill(pid, signal)
+    for (const { pid } of await libvirtdOf(directory)) signalProcess(pid, signal)
   }
   return {
     async cutPower({ pluginId }: DemoCloud) {
       if (pluginId === 'libvirt') return libvirt.cutPower()
       await link.take()
-      for (const { pid } of await machineProcesses(join(directory, 'east'))) process.kill(pid, 'SIGKILL')
+      for (const { pid } of await machineProcesses(join(directory, 'east'))) signalProcess(pid, 'SIGKILL')
     },
     restorePower: ({ pluginId }: DemoCloud) => (pluginId === 'libvirt' ? libvirt.restorePower() : link.put()),
     cutOff: ({ pluginId }: DemoCloud) => (pluginId === 'libvirt' ? signalLibvirtd('SIGSTOP') : link.take()),

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { DemoCloud } from '../../src/cli/demo-site.ts'
 import { inGuest, signalAgent } from '../support/in-guest.ts'
-import { killControlPlane, killEngine } from '../support/kill.ts'
+import { killControlPlane, killEngine, signalProcess } from '../support/kill.ts'
 import { attestedThoughItReturns } from './attested-source.ts'
 import { killDestinationAgent } from './destination-agent.ts'
 import { cutLinks, stallLinks } from './machine-links.ts'
@@ -134,6 +134,5 @@ const agentProcess = '/run/portolan-agent/process'
 async function killMachine(siteDirectory: string, { pluginId }: DemoCloud, uniqueId: string): Promise<Injected> {
   const directory = join(siteDirectory, pluginId === 'qemu' ? 'east' : 'libvirt')
   const copies = (await machineProcesses(directory)).filter(({ arguments: words }) => words.includes(uniqueId))
-  for (const { pid } of copies) process.kill(pid, 'SIGKILL')
-  return did(copies.length > 0)
+  return did(copies.filter(({ pid }) => signalProcess(pid, 'SIGKILL')).length > 0)
 }

@@ -16,10 +16,19 @@ export async function killEngine(controlPlane: ControlPlaneProcess): Promise<num
   for (const pid of await descendants(controlPlane.process.pid!)) {
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
     if (!command.split('\0')[0]?.endsWith('restate-server')) continue
-    process.kill(pid, 'SIGKILL')
-    killed++
+    if (signalProcess(pid, 'SIGKILL')) killed++
   }
   return killed
+}
+
+/** @returns whether it was there: what was listed may have ended since. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+    throw error
+  }
 }
 
 /** Process ids of children, their children, and so on. */
