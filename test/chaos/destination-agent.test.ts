@@ -21,6 +21,12 @@ test('a machine that the other fault ends just then has no agent to be killed', 
   expect(await killDestinationAgent(destinationWith('RUNNING', 'STOPPED'), 'migration')).toBe(false)
 })
 
+test('nobody finds an agent while the control plane is gone', async () => {
+  const stage = destinationWith('RUNNING')
+  stage.scenario.progress = () => Promise.reject(new Error('Nobody answers.'))
+  expect(await killDestinationAgent(stage, 'migration')).toBe(false)
+})
+
 test('a machine that runs on and whose cable can not be pulled ends the run', async () => {
   await expect(killDestinationAgent(destinationWith('RUNNING'), 'migration')).rejects.toThrow(/control socket/)
 })

@@ -52,6 +52,8 @@ const whileLanding: ReadonlySet<string> = new Set<MigrationPhase>([
 ])
 const pulledForMs = 1_500
 const diesWithinMs = 5_000
+/** A libvirtd that was killed is started again. */
+const siteReturnsWithinMs = 10_000
 /** What the landing image writes on its console. */
 const death = 'landing: the agent ended with'
 
@@ -70,35 +72,41 @@ export async function cacheWithKillableAgent(directory: string): Promise<string>
   return cache
 }
 
-/** @returns whether it died; false where the destination doesn't run its landing image, or not any more: the run's other fault may be ending the machine just then. */
+/**
+ * The run's other fault may have just taken the control plane, the site's API or the machine: what can't be found has no agent to kill, and a cable that was pulled is plugged in again.
+ * @returns whether it died; false where the destination doesn't run its landing image, or not any more.
+ */
 export async function killDestinationAgent(stage: Stage, migrationId: string): Promise<boolean> {
   const { destination, vm, progress } = stage.scenario
-  if (!whileLanding.has((await progress(migrationId)).phase)) return false
-  const running = async () => {
-    const copy = await copyAt(destination, vm.uniqueId)
-    return copy?.power === 'RUNNING' ? copy : null
-  }
-  const copy = await running()
-  if (!copy) return false
-  try {
-    return await killAgentOf(copy.id, stage)
-  } catch (error) {
-    if (await running()) throw error
-    return false
-  }
+  const now = await progress(migrationId).catch(() => null)
+  if (!now || !whileLanding.has(now.phase)) return false
+  const copy = await copyAt(destination, vm.uniqueId).catch(() => null)
+  if (copy?.power !== 'RUNNING') return false
+  const deaths = async () => (await destination.connection.virtualMachines.console!({ vmId: copy.id })).text.split(death).length
+  const plug =
+    destination.pluginId === 'qemu'
+      ? qemuCable(join(stage.site.directory, 'east', 'machines', copy.id))
+      : libvirtCable(destination.options, copy.id)
+  const before = await whileItRuns(stage, deaths)
+  if (before === null || (await whileItRuns(stage, () => plug(false))) === null) return false
+  await delay(pulledForMs)
+  if ((await whileItRuns(stage, () => plug(true))) === null) return false
+  for (const deadline = performance.now() + diesWithinMs; performance.now() < deadline; await delay(200))
+    if (((await whileItRuns(stage, deaths)) ?? 0) > before) return true
+  return false
 }
 
-async function killAgentOf(vmId: string, { scenario: { destination }, site }: Stage): Promise<boolean> {
-  const deaths = async () => (await destination.connection.virtualMachines.console!({ vmId })).text.split(death).length
-  const before = await deaths()
-  const plug =
-    destination.pluginId === 'qemu' ? qemuCable(join(site.directory, 'east', 'machines', vmId)) : libvirtCable(destination.options, vmId)
-  await plug(false)
-  await delay(pulledForMs)
-  await plug(true)
-  for (const deadline = performance.now() + diesWithinMs; performance.now() < deadline; await delay(200))
-    if ((await deaths()) > before) return true
-  return false
+/** Tried again while the site doesn't answer. @returns null once the copy is off. @throws what it last threw of a copy that runs. */
+async function whileItRuns<Result>({ scenario: { destination, vm } }: Stage, deed: () => Promise<Result>): Promise<Result | null> {
+  for (const deadline = performance.now() + siteReturnsWithinMs; ; await delay(500)) {
+    try {
+      return await deed()
+    } catch (error) {
+      const copy = await copyAt(destination, vm.uniqueId).catch(() => 'UNKNOWN' as const)
+      if (copy !== 'UNKNOWN' && copy?.power !== 'RUNNING') return null
+      if (performance.now() >= deadline) throw error
+    }
+  }
 }
 
 type Cable = (plugged: boolean) => Promise<void>
