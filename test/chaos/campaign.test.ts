@@ -1,8 +1,9 @@
 /** The campaign's command, half of the runs each at a time: a run waits for much, and two keep both processors of a small machine busy. Each makes its own private network. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
 
 /** Other runs every day; a failing one says how to have it again. */
@@ -32,13 +33,19 @@ test(
 async function runShard(shard: string): Promise<{ exitCode: number | null; output: string; complaints: string }> {
   const { PORTOLAN_PRIVATE_NETWORK: _ofAllTests, ...env } = process.env
   const command = [join(import.meta.dirname, 'run.ts'), '--runs', `${runs}`, '--seed', seed, '--shard', shard, '--patience', '2', '--json']
-  // Should the tests be killed, it ends what it has begun.
-  const campaign = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...command], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  let complaints = ''
-  campaign.stderr.setEncoding('utf8').on('data', (some: string) => {
-    complaints += some
-    process.stderr.write(some)
-  })
-  const [output, [exitCode]] = await Promise.all([text(campaign.stdout), once(campaign, 'close')])
-  return { exitCode: exitCode as number | null, output, complaints }
+  const directory = await mkdtemp(join(tmpdir(), 'portolan-shard-'))
+  const paths = [join(directory, 'output'), join(directory, 'complaints')]
+  const [output, complaints] = await Promise.all(paths.map((path) => open(path, 'w+')))
+  try {
+    // Should the tests be killed, it ends what it has begun; files can be written to then, and pipes can't.
+    const campaign = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, ...command], {
+      env,
+      stdio: ['ignore', output!.fd, complaints!.fd],
+    })
+    const [exitCode] = (await once(campaign, 'exit')) as [number | null]
+    const [result, said] = await Promise.all(paths.map((path) => readFile(path, 'utf8')))
+    return { exitCode, output: result!, complaints: said! }
+  } finally {
+    await Promise.all([output!.close(), complaints!.close(), rm(directory, { recursive: true })])
+  }
 }
