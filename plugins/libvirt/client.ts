@@ -120,18 +120,24 @@ function runVirsh(args: string[], options: CallOptions): Promise<VirshResult> {
       killSignal: 'SIGKILL',
     })
     const output = { stdout: '', stderr: '' }
+    let failure: Error | undefined
     for (const stream of ['stdout', 'stderr'] as const)
       child[stream]?.setEncoding('utf8').on('data', (text: string) => {
         output[stream] += text
-        if (output[stream].length > longestOutputBytes) child.kill('SIGKILL')
+        if (output[stream].length <= longestOutputBytes) return
+        failure ??= virshFailure(what, `more than ${longestOutputBytes} bytes`)
+        child.kill('SIGKILL')
       })
-    let failure: Error | undefined
     child.on('error', (error: NodeJS.ErrnoException) => {
       failure = signal?.aborted ? cancelled(what) : timeout.aborted ? timedOut(what, timeoutMs) : notStarted(what, error)
       if (child.pid === undefined) fail(failure)
     })
     // Only once virsh is gone: a cancel is acknowledged when nothing moves any more.
-    child.on('close', (exitCode) => (failure ? fail(failure) : done({ exitCode, ...output })))
+    child.on('close', (exitCode, endedBy) => {
+      failure ??= endedBy ? broken(what, endedBy) : undefined
+      if (failure) fail(failure)
+      else done({ exitCode, ...output })
+    })
   })
 }
 
@@ -163,6 +169,13 @@ function timedOut(what: string, timeoutMs: number): ProviderError {
       remedy: "Check that libvirtd answers and isn't overloaded, then send the same operation again.",
     },
   )
+}
+
+function broken(what: string, endedBy: NodeJS.Signals): ProviderError {
+  return new ProviderError('UNREACHABLE', `virsh was ended by ${endedBy} before it could ${what}; it may have been applied.`, {
+    retryable: true,
+    remedy: "Send the same operation again. If it goes on, look in the kernel's log for why virsh ends.",
+  })
 }
 
 function notStarted(what: string, error: NodeJS.ErrnoException): ProviderError {

@@ -15,7 +15,7 @@ export const domainNotFound = 'Domain not found'
 const keptCharacters = 4_000
 
 const unreachable =
-  /failed to connect to the hypervisor|Cannot (recv|write) data|End of file while reading data|client socket is closed|keepalive timeout|Broken pipe/
+  /^(failed to connect to|Failed to reconnect to|Disconnected from|no valid connection)|Cannot (recv|write) data|End of file while reading data|client socket is closed|keepalive timeout|Broken pipe/m
 
 /**
  * In this order: a refused login also says "failed to connect", so it comes before the connections. "Not found" makes callers go on as if something were gone,
