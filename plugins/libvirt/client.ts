@@ -171,11 +171,17 @@ function timedOut(what: string, timeoutMs: number): ProviderError {
   )
 }
 
+/** SIGPIPE, without a word, is how virsh ends in some of a hundred cases where the ssh that it started ended first: nobody listens there. */
 function broken(what: string, endedBy: NodeJS.Signals): ProviderError {
-  return new ProviderError('UNREACHABLE', `virsh was ended by ${endedBy} before it could ${what}; it may have been applied.`, {
-    retryable: true,
-    remedy: "Send the same operation again. If it goes on, look in the kernel's log for why virsh ends.",
-  })
+  return new ProviderError(
+    'UNREACHABLE',
+    `The connection to libvirt broke before it could ${what} (virsh was ended by ${endedBy}); it may have been applied.`,
+    {
+      retryable: true,
+      remedy: 'Check that libvirtd runs and that the URI leads to it, then send the same operation again.',
+      path: ['options', 'uri'],
+    },
+  )
 }
 
 function notStarted(what: string, error: NodeJS.ErrnoException): ProviderError {
