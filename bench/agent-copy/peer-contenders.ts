@@ -1,4 +1,4 @@
-/** What an administrator would use instead, each with the options that serve it best here, found by trying (docs/decisions/bench-agent-copy.md). */
+/** What an administrator would use instead, each with the options that serve it best here, found by trying (docs/decisions/0009-bench-agent-copy.md). */
 import { readFileSync } from 'node:fs'
 import { artifacts } from '../../setup/artifacts.ts'
 import type { Contender, Copied } from './contender.ts'

@@ -62,7 +62,7 @@ describe('the control plane dies in mid-switchover, and its database is lost', (
     },
   )
 
-  test("a good migration judged failed, after the commit, its site gone: MIGRATED, live on an administrator's word, and the source that returns is fenced", async () => {
+  test("a good migration judged failed, running target removed: after the commit, its site gone, it is MIGRATED, live on an administrator's word, and the source that returns is fenced", async () => {
     const { site, api, cloudId, migrationId } = await faultInSwitchover(killSource, ['HEALTH_CHECK'])
     await commitAsTheLastDeedOfTheDead(site, migrationId)
     expect(await verdictOf(api, cloudId)).toMatchObject({

@@ -57,7 +57,7 @@ afterAll(async () => {
   await scenario?.close()
 })
 
-test('bandwidth limits, by time of day: while the window holds no more goes over the link', async () => {
+test('bandwidth limits by time of day: while the window holds no more goes over the link', async () => {
   await expect.poll(async () => (await read()).bottleneck, { timeout: 300_000, interval: 500 }).toBe('BANDWIDTH_LIMIT')
   const from = { at: performance.now(), bytesSent: Number((await read()).bytesSent) }
   await new Promise((later) => setTimeout(later, 10_000))
