@@ -67,7 +67,7 @@ builder.mutationField('startMigration', (t) =>
     errors: payload('startMigration'),
     authScopes: { operator: true },
     description:
-      'Begins to move a running virtual machine to a cloud of another provider, and answers at once. Watch it with `migrationProgress`. For operators.',
+      'Begins to move a running virtual machine to another cloud, of whatever provider, and answers at once. Watch it with `migrationProgress`. For operators.',
     args: { input: t.arg({ type: StartMigrationInput, required: true, description: 'What to move, where to, and how.' }) },
     resolve: (_, { input }, { operations, actor }) =>
       acting(async () =>

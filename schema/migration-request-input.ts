@@ -63,7 +63,7 @@ export function migrationRequestFields(t: InputFieldBuilder<ResolvedTypes, 'Inpu
   return {
     idempotencyKey: idempotencyKey(t),
     sourceVirtualMachineId: t.id({ required: true, description: 'The virtual machine to move.' }),
-    destinationCloudId: t.id({ required: true, description: 'The cloud to move it to, of another provider.' }),
+    destinationCloudId: t.id({ required: true, description: 'The cloud to move it to, of whatever provider; not the one that it is in.' }),
     networkMap: t.field({
       type: [NetworkMappingInput],
       defaultValue: [],

@@ -73,15 +73,17 @@ export function checkAcknowledged(result: RunResult): void {
 
 /** Of each kind in the inventory, what the machine that lives and the copy that is off may have; of all others nothing. The volumes are a disk and a console's log. */
 const mostRemains: Record<string, number> = { 'QEMU process': 1, domain: 1, 'file of qemu': 1, interface: 1, volume: 2 }
-/** What a kept copy boots from. One that moved has its own disk for that. */
-const landingVolume = /^volume .*-landing-(?:kernel|initrd)$/
+/** What a copy that did not become the live one boots from, writes to, and is isolated on, until it is taken up or discarded. One that moved has its own disk and networks. */
+const belongsToKeptCopy = (uniqueId: string) =>
+  new RegExp(`^(?:volume .*-${uniqueId}-(?:landing-(?:kernel|initrd)|disk-0\\.overlay\\.qcow2)|network portolan-isolated-${uniqueId})$`)
 
 /**
- * Before both copies are deleted, with whatever of them their providers delete along: overlays, landing images, test machines, networks of isolated copies. `copyKept`: it did not end with a
- * machine that moved.
+ * Before both copies are deleted, with whatever of them their providers delete along: overlays, landing images, test machines, networks of isolated copies. `keptCopy`: its unique id, where it
+ * did not end with a machine that moved.
  */
-export function checkRemains(before: readonly string[], present: readonly string[], copyKept: boolean, result: RunResult): void {
-  const remains = present.filter((thing) => !before.includes(thing) && !(copyKept && landingVolume.test(thing)))
+export function checkRemains(before: readonly string[], present: readonly string[], keptCopy: string | null, result: RunResult): void {
+  const ofKeptCopy = keptCopy === null ? null : belongsToKeptCopy(keptCopy)
+  const remains = present.filter((thing) => !before.includes(thing) && !ofKeptCopy?.test(thing))
   const byKind = Map.groupBy(remains, (thing) => Object.keys(mostRemains).find((kind) => thing.startsWith(`${kind} `)) ?? 'other')
   for (const [kind, things] of byKind) {
     const tooMany = things.length - (mostRemains[kind] ?? 0)

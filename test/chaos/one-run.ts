@@ -93,8 +93,8 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
       result.findings.push(String(error))
     })
     // A failure that the database outlived is retried until it moves.
-    const copyKept = stage.databaseWasLost() && result.verdict === 'NOT_MIGRATED'
-    checkRemains(before, await inventory(site), copyKept, result)
+    const keptCopy = stage.databaseWasLost() && result.verdict === 'NOT_MIGRATED' ? scenario.vm.uniqueId : null
+    checkRemains(before, await inventory(site), keptCopy, result)
     await clearSite(site)
   }
   await checkLeaks([...before, ...runningBefore], async () => [...(await inventory(site)), ...(await controlPlaneProcesses())], result)

@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { chmod, link, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -25,7 +25,6 @@ interface Warm {
   name: string
   statePath: string
   diskPath: string
-  savedAt: number
 }
 
 interface SavedMemory {
@@ -35,8 +34,6 @@ interface SavedMemory {
   start(vmId: string, warm: Warm): Promise<void>
 }
 
-/** The guest's lease of its address lasts an hour, and was given before it was saved. */
-const mostAgeMs = 30 * 60_000
 const stateName = 'warm-state'
 const run = promisify(execFile)
 
@@ -61,16 +58,15 @@ export function warmSources(directory: string, demo: DemoSite, virsh: (...words:
 
   async function warm(cloud: DemoCloud, image: string): Promise<Warm> {
     const before = kept.get(cloud.name)
-    if (before && performance.now() - before.savedAt < mostAgeMs) return before
+    if (before) return before
     const own = join(directory, 'warm', cloud.name)
-    await rm(own, { recursive: true, force: true })
     await mkdir(own, { recursive: true })
     const { virtualMachines } = cloud.connection
     const identity = { uniqueId: randomUUID(), mac: randomMac() }
     const start = (vmId: string) => virtualMachines.start({ operationId: randomUUID(), vmId })
     const vm = await demo.bootSource(cloud, image, { ...identity, start })
     const { name } = await virtualMachines.describe({ vmId: vm.vmId })
-    const state: Warm = { identity, name, statePath: join(own, 'memory'), diskPath: join(own, 'disk'), savedAt: performance.now() }
+    const state: Warm = { identity, name, statePath: join(own, 'memory'), diskPath: join(own, 'disk') }
     await kinds[cloud.pluginId].save(vm, state.statePath)
     await run('cp', ['--sparse=always', '--', await diskImage(cloud, vm.vmId), state.diskPath])
     await virtualMachines.delete?.({ operationId: randomUUID(), vmId: vm.vmId })

@@ -142,13 +142,16 @@ async function freeSubnet(): Promise<string> {
   }
 }
 
-/** `no-ping`: DHCP would otherwise spend 3 s of every boot on making sure that the address is free. */
+/**
+ * `no-ping`: DHCP would otherwise spend 3 s of every boot on making sure that the address is free. A machine that goes on from a saved state has the lease that it had then, so leases last for as
+ * long as such a state may be used.
+ */
 function networkXml(bridge: string, subnet: string): string {
   return `<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
   <name>default</name>
   <forward mode='open'/>
   <bridge name='${bridge}' stp='off' delay='0'/>
-  <ip address='${subnet}.1' netmask='255.255.255.0'><dhcp><range start='${subnet}.10' end='${subnet}.250'/></dhcp></ip>
+  <ip address='${subnet}.1' netmask='255.255.255.0'><dhcp><range start='${subnet}.10' end='${subnet}.250'><lease expiry='24' unit='hours'/></range></dhcp></ip>
   <dnsmasq:options><dnsmasq:option value='no-ping'/></dnsmasq:options>
 </network>`
 }
