@@ -34,9 +34,15 @@ let mountPoint: string
 let cache: string
 let data: string
 const mounted: string[] = []
+const made: string[] = []
 
-function mount(device: string): string {
+function temporaryDirectory(): string {
   const at = mkdtempSync(join(tmpdir(), 'portolan-excluded-'))
+  made.push(at)
+  return at
+}
+function mount(device: string): string {
+  const at = temporaryDirectory()
   execFileSync('mount', [device, at])
   mounted.push(at)
   return at
@@ -90,10 +96,8 @@ beforeEach(async () => {
 }, 30_000)
 afterEach(async () => {
   await pair?.close()
-  for (const at of mounted.splice(0)) {
-    execFileSync('umount', [at])
-    rmSync(at, { recursive: true })
-  }
+  for (const at of mounted.splice(0)) execFileSync('umount', [at])
+  for (const at of made.splice(0)) rmSync(at, { recursive: true })
 })
 
 describe('an excluded directory', { timeout: 60_000 }, () => {
@@ -209,7 +213,7 @@ describe('an excluded directory', { timeout: 60_000 }, () => {
   test('that is being looked up keeps no stop waiting, and leaves no process behind', async () => {
     file(join(cache, 'large'), 100_000)
     sync()
-    const tools = mkdtempSync(join(tmpdir(), 'portolan-tools-'))
+    const tools = temporaryDirectory()
     const [started, atItsEnd] = [join(tools, 'started'), join(tools, 'looked-up')]
     writeFileSync(
       join(tools, 'filefrag'),
@@ -231,7 +235,6 @@ describe('an excluded directory', { timeout: 60_000 }, () => {
     expect(existsSync(atItsEnd)).toBe(false)
     await stopped
     await vi.waitUntil(() => !existsSync(`/proc/${pid}`), { timeout: 2000 })
-    rmSync(tools, { recursive: true })
 
     for (const name of ['one', 'two', 'three']) file(join(cache, name), 10_000)
     const stop = new AbortController()
