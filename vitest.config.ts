@@ -5,36 +5,42 @@ import { rotating } from './test/support/rotating.ts'
 const ssr = { resolve: { conditions: ['module-sync', 'node'] } }
 const realMachines = ['test/scenarios/**/*.test.ts', 'test/conformance/**/*.test.ts', 'test/chaos/campaign.test.ts']
 
-/** Minutes of real machines each. Of each list one comes a run, day by day in turn; all of them in `npm run test:full`, or when one is named. */
+/**
+ * Minutes of real machines each. Of each list one comes a run, day by day in turn; all of them in `npm run test:full`, or when one is named. What takes longest there is beside
+ * what takes least here: the lists' lengths divide.
+ */
 const inTurn = [
-  // Each breaks real migrations, or leads them through what few of them need.
+  // Each breaks real migrations or jobs, or leads them through what few of them need.
   [
     'scenarios/killed-in-each-phase',
     'scenarios/upgraded-while-running',
-    'scenarios/source-frozen',
+    'scenarios/writes-too-fast',
     'scenarios/link-cut-and-cancel',
-    'scenarios/refused-before-anything-changes-full-disk',
-    'scenarios/verdict-after-database-lost',
+    'scenarios/group',
+    'scenarios/source-frozen',
+    'scenarios/child-guest',
+    'scenarios/job-extremes',
     'scenarios/destination-agent-lost',
     'scenarios/carry-back',
-    'scenarios/group',
+    'scenarios/verdict-after-database-lost',
+    'scenarios/job-without-forking',
+    'conformance/qemu-fork',
+    'scenarios/refused-before-anything-changes-full-disk',
     'scenarios/hooks-and-re-ip',
-    'scenarios/writes-too-fast',
     'scenarios/demo-source-host',
     'scenarios/kept-copy',
-    'scenarios/excluded-directories',
-    'scenarios/ssh-installer',
-  ],
-  // What the job scenario, which always comes, leaves out.
-  [
-    'scenarios/job-extremes',
-    'scenarios/job-without-forking',
-    'scenarios/child-guest',
     'scenarios/control-groups-version-2',
-    'conformance/qemu-fork',
+    'scenarios/ssh-installer',
+    'scenarios/excluded-directories',
   ],
   // What the contract's own suite, which always comes, doesn't ask of libvirt.
-  ['conformance/libvirt/adopt', 'conformance/libvirt/isolation', 'conformance/libvirt/kill-at-every-call', 'conformance/libvirt/storages'],
+  [
+    'conformance/libvirt/adopt',
+    'conformance/libvirt/isolation',
+    'conformance/libvirt/kill-at-every-call',
+    'conformance/libvirt/over-ssh',
+    'conformance/libvirt/storages',
+  ],
 ].map((names) => names.map((name) => `test/${name}.test.ts`))
 // Not its command, whose name is a part of a file's.
 const filters = process.argv.slice(2).filter((argument) => argument !== 'run' && !argument.startsWith('-'))

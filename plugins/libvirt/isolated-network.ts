@@ -7,6 +7,7 @@
  */
 import { createHash } from 'node:crypto'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
+import { bridgesNamed, removeLeftBridges } from './left-bridges.ts'
 import { ipv4ToNumber, numberToIpv4 } from './network-address.ts'
 import { readNetwork } from './networks.ts'
 import type { Site } from './site.ts'
@@ -30,12 +31,14 @@ export function isIsolatedNetwork(name: string): boolean {
 /** Makes it where it isn't there. */
 export async function ensureIsolatedNetwork(site: Site, vmId: string, macs: readonly string[], signal?: AbortSignal): Promise<void> {
   await site.client.define(['nwfilter-define'], filterXml(), { what: 'define the filter of isolated networks', signal })
+  const there = await bridgesNamed(bridgePrefix(site, vmId))
   if (await readNetwork(site.client, isolatedNetworkName(vmId), signal)) return
+  await removeLeftBridges(there, site.log)
   const digest = createHash('sha256').update(vmId).digest()
   for (let attempt = 0; ; attempt++) {
     const subnet = nthSubnet(site.options.isolatedNetworks, digest.readUInt32BE(0) + attempt)
     try {
-      await site.client.define(['net-create'], networkXml(vmId, digest.toString('hex'), subnet, macs), {
+      await site.client.define(['net-create'], networkXml(vmId, bridgePrefix(site, vmId), subnet, macs), {
         what: 'create an isolated network',
         signal,
       })
@@ -49,11 +52,18 @@ export async function ensureIsolatedNetwork(site: Site, vmId: string, macs: read
 }
 
 export async function removeIsolatedNetwork(site: Site, vmId: string, signal?: AbortSignal): Promise<void> {
+  const there = await bridgesNamed(bridgePrefix(site, vmId))
   try {
     await site.client.call(['net-destroy', '--network', isolatedNetworkName(vmId)], { what: 'remove the isolated network', signal })
   } catch (error) {
     if (!isNotFound(error, 'network')) throw error
+    await removeLeftBridges(there, site.log)
   }
+}
+
+/** Of this libvirt alone, also where another one on the same machine has the same VM. The kernel allows 15 characters; libvirt adds the first number that no interface here has yet. */
+function bridgePrefix(site: Site, vmId: string): string {
+  return `ptln${createHash('sha256').update(`${site.options.uri} ${vmId}`).digest('hex').slice(0, 9)}`
 }
 
 /** First address of the nth subnet of the range, counted round and round. */
@@ -64,13 +74,12 @@ function nthSubnet(range: string, n: number): number {
   return start + (n % (size / subnetSize)) * subnetSize
 }
 
-function networkXml(vmId: string, digest: string, subnet: number, macs: readonly string[]): XmlElement {
+function networkXml(vmId: string, bridges: string, subnet: number, macs: readonly string[]): XmlElement {
   return element(
     'network',
     {},
     element('name', {}, isolatedNetworkName(vmId)),
-    // The kernel allows 15 characters.
-    element('bridge', { name: `ptln${digest.slice(0, 10)}`, stp: 'off', delay: 0 }),
+    element('bridge', { name: `${bridges}%d`, stp: 'off', delay: 0 }),
     element('dns', { enable: 'no' }),
     element(
       'ip',

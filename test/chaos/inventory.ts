@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { networkInterfaces } from '../support/bridge-ports.ts'
 import type { ChaosSite } from './chaos-site.ts'
-import { machineProcesses, processesOfControlPlanes } from './processes.ts'
+import { dhcpServers, machineProcesses, processesOfControlPlanes } from './processes.ts'
 
 const run = promisify(execFile)
 /** One for all machines, and meant to stay (see the libvirt plugin). */
@@ -44,6 +44,20 @@ export async function inventory(site: ChaosSite): Promise<string[]> {
 export async function controlPlaneProcesses(): Promise<string[]> {
   const found = await processesOfControlPlanes(await readlink('/proc/self/ns/net'))
   return found.map(({ pid, arguments: words }) => `process ${pid} (${words.join(' ').trim()})`)
+}
+
+/** What belongs to isolated networks and no list of libvirt's has: their firewall rules and DHCP servers, in this network namespace. */
+export async function partsOfIsolatedNetworks(): Promise<string[]> {
+  const rules = await Promise.all(
+    ['iptables', 'ip6tables'].flatMap((program) => ['filter', 'mangle'].map((table) => run(program, ['-w', '-t', table, '-S']))),
+  )
+  const servers = await dhcpServers(await readlink('/proc/self/ns/net'))
+  return [
+    ...rules.flatMap(({ stdout }) => stdout.split('\n').filter((rule) => rule.includes(' ptln'))).map((rule) => `firewall rule ${rule}`),
+    ...servers
+      .filter(({ arguments: words }) => words.some((word) => word.includes('portolan-isolated-')))
+      .map(({ pid }) => `DHCP server ${pid}`),
+  ]
 }
 
 /** Deletes both copies through their providers, and the records, which stay for ever by design. */

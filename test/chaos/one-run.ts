@@ -6,7 +6,7 @@ import { checkAcknowledged, checkLeaks, checkRemains } from './checks.ts'
 import type { ChaosSite } from './chaos-site.ts'
 import { watchLiveCopies } from './copies.ts'
 import { injectAndHeal } from './inject-and-heal.ts'
-import { clearSite, controlPlaneProcesses, inventory } from './inventory.ts'
+import { clearSite, controlPlaneProcesses, inventory, partsOfIsolatedNetworks } from './inventory.ts'
 import type { RunPlan } from './plan.ts'
 import type { RunResult } from './result.ts'
 import { createStage, type Stage } from './stage.ts'
@@ -97,7 +97,8 @@ export async function oneRun(result: RunResult, options: RunOptions): Promise<Ru
     checkRemains(before, await inventory(site), keptCopy, result)
     await clearSite(site)
   }
-  await checkLeaks([...before, ...runningBefore], async () => [...(await inventory(site)), ...(await controlPlaneProcesses())], result)
+  const look = async () => (await Promise.all([inventory(site), controlPlaneProcesses(), partsOfIsolatedNetworks()])).flat()
+  await checkLeaks([...before, ...runningBefore], look, result)
   result.durationMs = Math.round(performance.now() - begun)
   return result
 }

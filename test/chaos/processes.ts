@@ -30,6 +30,12 @@ export async function processesOfControlPlanes(network: string): Promise<SitePro
   return found.filter((_, index) => parents[index] !== process.pid)
 }
 
+/** libvirt's, in a network namespace. */
+export async function dhcpServers(network: string): Promise<SiteProcess[]> {
+  const there = new Set(processesOfNetwork(network).map(({ pid }) => pid))
+  return (await everyProcess()).filter(({ pid, arguments: [program = ''] }) => there.has(pid) && basename(program) === 'dnsmasq')
+}
+
 /** NaN for one that has ended. */
 async function parentOf(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')
