@@ -3,16 +3,15 @@
  *
  * The state directory of the qemu cloud lies on a small file system of its own, by way of a symbolic link: taken away, the cloud is out of reach and its machines run on.
  */
-import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { openDemoSite, type DemoCloud, type DemoSite } from '../../src/cli/demo-site.ts'
 import { startMortalLibvirt, type MortalLibvirt } from '../conformance/libvirt/mortal-libvirt.ts'
 import { signalProcess } from '../support/kill.ts'
 import { cacheWithKillableAgent } from './destination-agent.ts'
 import { libvirtdOf, machineProcesses } from './processes.ts'
+import { mountSmallDisk } from './small-disk.ts'
 import { warmQemuBinary, warmSources } from './warm-sources.ts'
 
 export interface ChaosSite {
@@ -32,7 +31,6 @@ export interface ChaosSite {
   close(): Promise<void>
 }
 
-const run = promisify(execFile)
 /** Disk and landing image of one machine, and some room. */
 const diskBytes = 1024 ** 3
 
@@ -50,9 +48,8 @@ export async function openChaosSite(): Promise<ChaosSite> {
       else process.env['PORTOLAN_CACHE'] = ownCache
     })
     const disk = join(directory, 'east-disk')
-    await mkdir(disk)
-    await run('mount', ['-t', 'tmpfs', '-o', `size=${diskBytes}`, 'chaos', disk])
-    closing.push(() => run('umount', ['--lazy', disk]))
+    const { fill, free, unmount } = await mountSmallDisk(disk, diskBytes)
+    closing.push(unmount)
     await mkdir(join(disk, 'state'))
     const link = stateLink(directory)
     await link.put()
@@ -61,25 +58,12 @@ export async function openChaosSite(): Promise<ChaosSite> {
     const opened = await openDemoSite(directory, libvirt.uri, { qemuBinary: await warmQemuBinary(directory) })
     closing.push(() => opened.close())
     const demo = { ...opened, bootSource: warmSources(directory, opened, (...words) => libvirt.virsh(...words)) }
-    const resize = (sizeBytes: number) => run('mount', ['-o', `remount,size=${sizeBytes}`, disk])
     return {
       directory,
       demo,
       ...hostFaults(directory, libvirt, link),
-      async fillDisk() {
-        // Not smaller than what is on it, which may just be growing.
-        for (let attempt = 1; ; attempt++) {
-          const { stdout } = await run('df', ['--output=used', '-B1', disk])
-          try {
-            return void (await resize(Number(stdout.trim().split('\n')[1])))
-          } catch (error) {
-            if (attempt === 20) throw error
-          }
-        }
-      },
-      async freeDisk() {
-        await resize(diskBytes)
-      },
+      fillDisk: fill,
+      freeDisk: free,
       close,
     }
   } catch (error) {
