@@ -42,7 +42,7 @@ export function createPhaseContext(
     return migration
   }
 
-  const results = resultsOf(from.steps)
+  const results = resultsOf(from.undoing ? from.steps.filter((step) => step.phase !== phase.name || step === from.undoing) : from.steps)
   let occupation: PhaseContext['occupation'] = null
 
   async function during<T>(what: Occupation, work: () => Promise<T>): Promise<T> {
