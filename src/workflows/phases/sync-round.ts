@@ -139,7 +139,11 @@ async function judge(context: PhaseContext, remaining: readonly number[], round:
   throw new PortolanError(
     'NOT_CONVERGING',
     `The source changes faster than it can be copied: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
-    { retryable: true, remedy: 'Permit a longer downtime, calm the workload, or choose the policy FORCE.' },
+    {
+      retryable: true,
+      remedy:
+        'Calm the workload and retry the migration, or retry it with a longer downtime or the policy FORCE: `changes` of `retryMigration`, `permittedDowntimeMs` or `nonConvergencePolicy`.',
+    },
   )
 }
 
