@@ -42,7 +42,8 @@ async function runHook(context: PhaseContext, hook: Hook): Promise<void> {
       }
       throw new PortolanError('HOOK_FAILED', `${title} failed. ${reason}`, {
         retryable: false,
-        remedy: 'Correct what the hook does, or its policy, and start the migration again.',
+        remedy:
+          'Correct what the hook does, then retry the migration; `changes.hooks` of `retryMigration` may replace it, or give it another policy.',
       })
     }
     await context.note(`${title} ${ended}`)

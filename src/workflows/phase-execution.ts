@@ -229,6 +229,6 @@ function timedOut(what: string, timeoutMs: number, consequence: string, retried:
   const why = retried ? ` It was tried again until then, since: ${retried.message}` : ''
   return new PortolanError('TIMED_OUT', `${what} did not end within ${timeoutMs / 1000} s, ${consequence}.${why}`, {
     retryable: true,
-    remedy: retried?.remedy ?? "See the migration's events for what it waited for, then start again.",
+    remedy: retried?.remedy ?? "See the migration's events for what it waited for, then retry it.",
   })
 }

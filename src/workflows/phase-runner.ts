@@ -10,7 +10,7 @@
  */
 import { PortolanError, type ErrorCode } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
-import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts'
+import { notCopying, type MigrationPatch, type MigrationRow, type StepRow } from './migration-store.ts'
 import { migrationIdOf, runKey } from './migration-workflow.ts'
 import { askDestination, runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
@@ -107,7 +107,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const voidedSwitchovers = migration.voidedSwitchovers + (ownFault ? 1 : 0)
     if (voidedSwitchovers > maxVoidedSwitchovers) return fail(migration, phase, voidedTooOften(voidedSwitchovers, reason, code))
     await store.write(migration, {
-      patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason },
+      patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason, ...notCopying },
       ...(result === undefined ? {} : { step: { phase: phase.name, result: { ...result } } }),
       events: [
         {
@@ -129,6 +129,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
         endState: 'FAILED',
         ...errorPatch(error),
         problem: null,
+        ...notCopying,
       },
       events: [{ kind: 'PHASE_FAILED', phase: phase.name, message: error.message }],
     })
@@ -151,7 +152,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
 
   async function cancel(migration: MigrationRow): Promise<string> {
     await store.write(migration, {
-      patch: { state: 'RUNNING', direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null },
+      patch: { state: 'RUNNING', direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null, ...notCopying },
       events: [{ kind: 'STATE_CHANGED', phase: migration.phase, message: 'Cancelled by the operator; what was done is undone.' }],
     })
     return `${migration.phase} undo`

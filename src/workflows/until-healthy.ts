@@ -42,7 +42,11 @@ export async function untilHealthy(context: PhaseContext, vmId: string, check: H
   throw new PortolanError(
     'HEALTH_CHECK_FAILED',
     `The copy did not pass its health check (${check.kind}, port ${check.port}) within ${check.timeoutMs} ms: ${last}. The source goes on.`,
-    { retryable: false, remedy: 'See what the service needs in its new place, or allow the check more time.' },
+    {
+      retryable: false,
+      remedy:
+        'See what the service needs in its new place, then retry the migration; `changes.healthCheck` of `retryMigration` may allow the check more time.',
+    },
   )
 }
 
