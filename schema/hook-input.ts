@@ -45,12 +45,15 @@ export const HookInput = builder.inputType('HookInput', {
   }),
 })
 
-/** @throws PortolanError INVALID_INPUT with the path of the first part that breaks a rule. */
-export function toHooks(inputs: (typeof HookInput.$inferInput)[]): Hook[] {
-  if (inputs.length > hookLimits.hooks) throw invalidInput(`must have at most ${hookLimits.hooks} entries`, ['input', 'hooks'])
+/**
+ * @param of where the input stands that has them
+ * @throws PortolanError INVALID_INPUT with the path of the first part that breaks a rule
+ */
+export function toHooks(inputs: (typeof HookInput.$inferInput)[], of: readonly string[] = ['input']): Hook[] {
+  if (inputs.length > hookLimits.hooks) throw invalidInput(`must have at most ${hookLimits.hooks} entries`, [...of, 'hooks'])
   const names = new Set<string>()
   return inputs.map((input, index) => {
-    const path = ['input', 'hooks', `${index}`]
+    const path = [...of, 'hooks', `${index}`]
     const { name, phase, when, onFailure } = input
     if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(name))
       throw invalidInput('must have 1 to 63 lower-case letters, digits and hyphens', [...path, 'name'])

@@ -28,12 +28,18 @@ export const InterfaceAddressingInput = builder.inputType('InterfaceAddressingIn
 
 const mostDnsServers = 4
 
-/** @throws PortolanError INVALID_INPUT with the path of the first part that breaks a rule. */
-export function toInterfaceAddressing(inputs: (typeof InterfaceAddressingInput.$inferInput)[]): InterfaceAddressing[] {
-  if (inputs.length > 64) throw invalidInput(`must have at most 64 entries, and has ${inputs.length}`, ['input', 'addressing'])
+/**
+ * @param of where the input stands that has them
+ * @throws PortolanError INVALID_INPUT with the path of the first part that breaks a rule
+ */
+export function toInterfaceAddressing(
+  inputs: (typeof InterfaceAddressingInput.$inferInput)[],
+  of: readonly string[] = ['input'],
+): InterfaceAddressing[] {
+  if (inputs.length > 64) throw invalidInput(`must have at most 64 entries, and has ${inputs.length}`, [...of, 'addressing'])
   const seen = new Set<string>()
   return inputs.map((input, index) => {
-    const path = ['input', 'addressing', `${index}`]
+    const path = [...of, 'addressing', `${index}`]
     const mac = input.mac.toLowerCase()
     if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac)) throw invalidInput('must be a MAC address such as 52:54:00:12:34:56', [...path, 'mac'])
     if (seen.has(mac)) throw invalidInput(`names ${mac} a second time`, [...path, 'mac'])

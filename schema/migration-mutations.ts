@@ -6,6 +6,7 @@ import { FindingType } from './finding.ts'
 import { rowIdOf } from './global-id.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
 import { Migration } from './migration.ts'
+import { MigrationChangesInput, toMigrationChanges } from './migration-changes-input.ts'
 import { migrationRequestFields, toMigrationRequest } from './migration-request-input.ts'
 
 const ValidateMigrationInput = builder.inputType('ValidateMigrationInput', {
@@ -76,7 +77,7 @@ builder.mutationField('startMigration', (t) =>
   }),
 )
 
-type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'retryMigration' | 'discardMigration'
+type Steering = 'pauseMigration' | 'resumeMigration' | 'cancelMigration' | 'discardMigration'
 
 /** These mutations differ in their words only. */
 function steering(mutation: Steering & keyof Operations, description: string, success: string) {
@@ -118,14 +119,37 @@ steering(
   'The migration is cancelled.',
 )
 steering(
-  'retryMigration',
-  'Begins another attempt of a migration that failed or was cancelled. Blocks that its copy holds already are compared, and not sent again.',
-  'The attempt was accepted and goes on by itself.',
-)
-steering(
   'discardMigration',
   'Deletes the copy that a migration keeps at the destination (`copyKept`).',
   'The discard was accepted and goes on by itself.',
+)
+
+const RetryMigrationInput = builder.inputType('RetryMigrationInput', {
+  description: 'Which migration, and what it does otherwise.',
+  fields: (t) => ({
+    idempotencyKey: idempotencyKey(t),
+    migrationId: t.id({ required: true, description: "The migration's `id`." }),
+    changes: t.field({ type: MigrationChangesInput, description: 'What it does otherwise from now on; all as before when left away.' }),
+  }),
+})
+
+builder.mutationField('retryMigration', (t) =>
+  t.field({
+    type: migrationSuccess('RetryMigrationSuccess', 'The attempt was accepted and goes on by itself.'),
+    errors: payload('retryMigration'),
+    authScopes: { operator: true },
+    description:
+      'Begins another attempt of a migration that failed or was cancelled, where wanted with `changes`. Blocks that its copy holds already are compared, and not sent again. For operators.',
+    args: { input: t.arg({ type: RetryMigrationInput, required: true, description: 'Which migration, and what it does otherwise.' }) },
+    resolve: (_, { input }, { operations, actor }) =>
+      acting(async () =>
+        operations.retryMigration(actor, {
+          idempotencyKey: checkedKey(input),
+          migrationId: rowIdOf('Migration', input.migrationId, ['input', 'migrationId']),
+          ...(input.changes && { changes: toMigrationChanges(input.changes) }),
+        }),
+      ),
+  }),
 )
 
 const RollbackMigrationInput = builder.inputType('RollbackMigrationInput', {

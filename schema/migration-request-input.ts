@@ -5,6 +5,7 @@ import type { CutoverPolicy, NonConvergencePolicy } from '../src/domain/migratio
 import { BandwidthLimitInput, toBandwidthSchedule } from './bandwidth-input.ts'
 import { builder, type ResolvedTypes } from './builder.ts'
 import { rowIdOf } from './global-id.ts'
+import { HealthCheckInput, toHealthCheck } from './health-check-input.ts'
 import { checkedKey, idempotencyKey } from './idempotency-key.ts'
 import { invalidInput, within } from './invalid-input.ts'
 import { HookInput, toHooks } from './hook-input.ts'
@@ -13,42 +14,7 @@ import { CutoverPolicyEnum, NonConvergencePolicyEnum } from './migration-enums.t
 import { UnmappedNetworkPolicyEnum } from './network-map.ts'
 import { StorageMappingInput, toStorageMap } from './storage-map-input.ts'
 
-const longestTimeoutMs = 3_600_000
-const defaults = { permittedDowntimeMs: 60_000, timeoutMs: 120_000 }
-
-const HttpHealthCheckInput = builder.inputType('HttpHealthCheckInput', {
-  description: 'Passes when a GET answers with a status from 200 to 299.',
-  fields: (t) => ({
-    port: t.int({ required: true, description: 'TCP port of the guest, 1 to 65535.' }),
-    path: t.string({ defaultValue: '/', required: true, description: 'Path of the request, beginning with a slash.' }),
-    timeoutMs: t.int({
-      defaultValue: defaults.timeoutMs,
-      required: true,
-      description: 'How long it may take from the boot until it passes, in milliseconds, 1 to 3,600,000.',
-    }),
-  }),
-})
-
-const TcpHealthCheckInput = builder.inputType('TcpHealthCheckInput', {
-  description: 'Passes when the guest accepts a connection.',
-  fields: (t) => ({
-    port: t.int({ required: true, description: 'TCP port of the guest, 1 to 65535.' }),
-    timeoutMs: t.int({
-      defaultValue: defaults.timeoutMs,
-      required: true,
-      description: 'How long it may take from the boot until it passes, in milliseconds, 1 to 3,600,000.',
-    }),
-  }),
-})
-
-const HealthCheckInput = builder.inputType('HealthCheckInput', {
-  description: 'How the destination proves, while it is isolated, that it works. Give exactly one.',
-  isOneOf: true,
-  fields: (t) => ({
-    http: t.field({ type: HttpHealthCheckInput, description: 'By an HTTP request.' }),
-    tcp: t.field({ type: TcpHealthCheckInput, description: 'By a connection.' }),
-  }),
-})
+const defaultPermittedDowntimeMs = 60_000
 
 const NetworkMappingInput = builder.inputType('NetworkMappingInput', {
   description: "Where interfaces on one of the source's networks go.",
@@ -96,7 +62,7 @@ export function migrationRequestFields(t: InputFieldBuilder<ResolvedTypes, 'Inpu
       description: 'What to run around phases, in this order where several are at one place. At most 32.',
     }),
     permittedDowntimeMs: t.int({
-      defaultValue: defaults.permittedDowntimeMs,
+      defaultValue: defaultPermittedDowntimeMs,
       required: true,
       description: 'The criterion for the cutover is: estimated remaining time at most this. In milliseconds, at least 1.',
     }),
@@ -156,7 +122,7 @@ export function toMigrationRequest(input: MigrationRequestInput): MigrationReque
     storageMap: toStorageMap(input.storageMap),
     addressing: toInterfaceAddressing(input.addressing),
     hooks: toHooks(input.hooks),
-    permittedDowntimeMs: within(input.permittedDowntimeMs, 1, 2 ** 31 - 1, ['input', 'permittedDowntimeMs']),
+    permittedDowntimeMs: toPermittedDowntimeMs(input.permittedDowntimeMs),
     cutoverPolicy: input.cutoverPolicy,
     nonConvergencePolicy: input.nonConvergencePolicy,
     ...(input.bandwidth && { bandwidth: toBandwidthSchedule(input.bandwidth, ['input', 'bandwidth']) }),
@@ -165,20 +131,13 @@ export function toMigrationRequest(input: MigrationRequestInput): MigrationReque
   }
 }
 
+/** @throws PortolanError INVALID_INPUT */
+export function toPermittedDowntimeMs(permittedDowntimeMs: number, of: readonly string[] = ['input']): number {
+  return within(permittedDowntimeMs, 1, 2 ** 31 - 1, [...of, 'permittedDowntimeMs'])
+}
+
 function toExcludedDirectories(directories: string[]): string[] {
   const fault = faultInExcludedDirectories(directories)
   if (fault) throw invalidInput(fault, ['input', 'excludedDirectories'])
   return directories
-}
-
-function toHealthCheck(input: typeof HealthCheckInput.$inferInput): MigrationRequest['healthCheck'] {
-  const kind = input.http ? 'http' : 'tcp'
-  const check = input.http ?? input.tcp
-  const port = within(check.port, 1, 65_535, ['input', 'healthCheck', kind, 'port'])
-  const timeoutMs = within(check.timeoutMs, 1, longestTimeoutMs, ['input', 'healthCheck', kind, 'timeoutMs'])
-  if (!input.http) return { kind: 'TCP', port, timeoutMs }
-  const { path } = input.http
-  if (!/^\/[\x21-\x7e]{0,1000}$/.test(path))
-    throw invalidInput('must begin with a slash and be at most 1,001 visible ASCII characters', ['input', 'healthCheck', 'http', 'path'])
-  return { kind: 'HTTP', port, path, timeoutMs }
 }

@@ -153,12 +153,12 @@ Migration.implement({
     etaMs: t.int({
       nullable: true,
       description:
-        'Estimated time until it is ready to cut over, in milliseconds, at most 2,147,483,647, from the rate of copy against the rate of change; null where there is no estimate, or it never comes at these rates.',
+        'Estimated time in milliseconds, at most 2,147,483,647. Where rounds are copied (SYNC, READY_TO_CUT_OVER, SEND_REMAINDER): until the present round and those that are still needed after it are done, which in SYNC is when it is ready to cut over; from the rate of copy against the rate of change. In any other phase: until that phase ends, going by how long it took the last time from and to the same clouds; 0 where it takes longer. Null where there is no estimate, where the criterion never holds at these rates, and while it waits for its turn, runs a hook, is paused or is undone.',
       resolve: ({ etaMs }) => (etaMs === null ? null : cappedInt(etaMs)),
     }),
     rateBytesPerSecond: t.exposeFloat('rateBytesPerSecond', {
       nullable: true,
-      description: 'How fast the disks are gone through at present, in bytes a second.',
+      description: 'How fast the disks are gone through at present, in bytes a second; null where it does not copy.',
     }),
     bottleneck: t.field({
       type: BottleneckEnum,

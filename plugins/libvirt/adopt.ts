@@ -9,13 +9,13 @@
 import { dirname } from 'node:path'
 import { type AdoptRequest, type ProviderConnection, ProviderError, testIdentity } from '../../src/plugin-sdk/index.ts'
 import { deleteMachine } from './delete-machine.ts'
-import { bytesOf, diskElements, diskPath, powerOf } from './describe-machine.ts'
+import { bytesOf, diskElements, diskPath, powerOf, targetOf } from './describe-machine.ts'
 import { setBoot, setDiskFiles, setMetadata } from './domain-xml.ts'
 import { factsOf, setAutostart } from './fencing.ts'
 import { exposeConfiguration, isExposed } from './isolation.ts'
 import { removeIsolatedNetwork } from './isolated-network.ts'
 import { deleteLanding, requireMemory, uploadLanding } from './landing-volumes.ts'
-import { readMetadata, type AdoptedMachine } from './machine-metadata.ts'
+import { readMetadata, type AdoptedMachine, type MachineFence } from './machine-metadata.ts'
 import { copiedDisks, deleteOverlays, deleteReceived, machineOf } from './overlays.ts'
 import { defineDomain, destroyMachine, startMachine, wrongState } from './power.ts'
 import type { Site } from './site.ts'
@@ -52,7 +52,7 @@ export function adopt(site: Site): NonNullable<ProviderConnection['destination']
         exposeConfiguration(domain)
         setOwnDefinition(domain, adopted)
         const { landing: _landing, adopted: _adopted, test: _test, startedToMerge: _merge, ...kept } = metadata
-        setMetadata(domain, { ...kept, stage: adopted.stage, ownNics: [], fence: metadata.fence ?? adopted.fence })
+        setMetadata(domain, { ...kept, stage: adopted.stage, ownNics: [], fence: fenceGivenBack(metadata.fence, adopted) })
         await defineDomain(site, domain, signal)
       }),
   }
@@ -115,6 +115,17 @@ export function setDiskBoot(domain: XmlElement): void {
 function setOwnDefinition(domain: XmlElement, { os, disks }: AdoptedMachine): void {
   Object.assign(childAt(domain, 'os')!, structuredClone(os))
   diskElements(domain).forEach((disk, index) => Object.assign(disk, structuredClone(disks[index]!)))
+}
+
+/** One that was armed meanwhile knows as the VM's disks what was received, which is gone, and found an autostart that the fence before had switched off already. */
+function fenceGivenBack(fence: MachineFence | undefined, adopted: AdoptedMachine): MachineFence | undefined {
+  if (!fence) return adopted.fence
+  const ownOf = (received: XmlElement) => adopted.disks.find((disk) => targetOf(disk) === targetOf(received)) ?? received
+  return {
+    ...fence,
+    autostart: fence.autostart || adopted.fence?.autostart === true,
+    disks: fence.disks.map(({ own, sizeBytes }) => ({ own: ownOf(own), sizeBytes })),
+  }
 }
 
 /** After its overlays were merged: the VM is what it was before, with what it received on its own disks. */

@@ -12,6 +12,8 @@ import type { Site } from './site.ts'
 
 export function network(site: Site): ProviderConnection['network'] {
   return {
+    ...(!isLocal(site.options.uri) && { isolationFault: "is on a network of libvirt's host alone" }),
+
     isolate: (operation) => site.once(operation, () => isolateMachine(site, operation.vmId, operation.signal)),
 
     expose: (operation) =>

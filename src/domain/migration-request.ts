@@ -6,6 +6,11 @@ export const unmappedNetworkPolicies = ['FIRST', 'REFUSE'] as const
 /** Where interfaces go whose network the map doesn't name: to the destination's first network, or nowhere, and then pre-flight refuses. */
 export type UnmappedNetworkPolicy = (typeof unmappedNetworkPolicies)[number]
 
+/** What another attempt may do otherwise: nothing that decides what is copied, or the copy that the one before kept would be another's. */
+export type MigrationChanges = Partial<
+  Pick<MigrationRequest, 'permittedDowntimeMs' | 'nonConvergencePolicy' | 'healthCheck' | 'hooks' | 'addressing'>
+>
+
 /** `mac`: lower case, of the source's interface; the copy has the same. `address`: with a prefix length, such as `192.0.2.7/24`. */
 export type InterfaceAddressing = { mac: string } & (
   | { mode: 'DHCP' }

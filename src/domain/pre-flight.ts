@@ -23,6 +23,8 @@ export interface DestinationSite {
   /** What its provider says of the names that it takes, where it doesn't take this machine's; and whether no two machines there have the same. */
   nameFault?: string | null
   namesAreUnique?: boolean
+  /** Why no isolated machine there can be health-checked, where none can. */
+  isolationFault?: string | null
 }
 
 export interface PreFlightPlan {
@@ -111,6 +113,15 @@ function siteFindings(source: SourceMachine, site: DestinationSite): Finding[] {
         'NAME_NOT_TAKEN',
         `${site.name} takes no virtual machine named ${JSON.stringify(source.name)}: a name there ${site.nameFault}.`,
         'Rename the virtual machine in its own cloud first.',
+      ),
+    )
+  if (site.isolationFault)
+    found.push(
+      finding(
+        'BLOCKER',
+        'DESTINATION_NOT_CHECKABLE',
+        `The control plane could not check the copy before it takes over: an isolated machine in ${site.name} ${site.isolationFault}, so its health check would fail while the service stands still.`,
+        'Run a control plane on that host, or choose another cloud.',
       ),
     )
   const namesake =

@@ -11,7 +11,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { ForkCapability } from './contract-fork.ts'
 
-export const contractVersion = { major: 1, minor: 3 } as const
+export const contractVersion = { major: 1, minor: 4 } as const
 
 export interface Plugin<Options = unknown> {
   /** Stable id, lower case, such as `qemu`. */
@@ -298,6 +298,11 @@ export interface ProviderConnection {
      */
     expose(operation: Operation & { vmId: string; completedEventKey?: string }): Promise<void>
     reachability(query: Query & { vmId: string; guestPort: number }): Promise<Reachability>
+    /**
+     * Optional: why no isolated VM of this site can be health-checked from this machine after all. Pre-flight refuses the site as a destination with it, rather than let the
+     * check fail while the service stands still. Completes "An isolated machine there ...".
+     */
+    isolationFault?: string
   }
   migrationAgent: {
     install(request: AgentInstallRequest): Promise<void>

@@ -4,6 +4,7 @@ import type { Change, Database, Transaction } from '../database/client.ts'
 import { clouds } from '../database/tables/cloud.ts'
 import { migrations } from '../database/tables/migration.ts'
 import { PortolanError } from '../domain/errors.ts'
+import type { MigrationChanges } from '../domain/migration-request.ts'
 import { requireAllowedAfterEnd, type AfterEndAction } from '../domain/operator-actions.ts'
 import { pendingActivity } from '../domain/phase-activity.ts'
 import type { CarryBack } from './carry-back.ts'
@@ -52,13 +53,13 @@ export function createAfterEndOperations(dependencies: {
     action: AfterEndAction,
     mutation: string,
     version: (row: MigrationRow) => number,
-    patchOf: (row: MigrationRow) => MigrationPatch & { attempt?: number },
+    patchOf: (row: MigrationRow, changes: MigrationChanges) => MigrationPatch & { attempt?: number },
     /** Asks the clouds first, and throws where it can't be done. */
     check: (row: MigrationRow) => Promise<void> = async () => {},
   ) {
-    return (actor: Actor, input: { idempotencyKey: string; migrationId: string }) =>
+    return (actor: Actor, input: { idempotencyKey: string; migrationId: string; changes?: MigrationChanges }) =>
       translated(async () => {
-        const { migrationId } = input
+        const { migrationId, changes = {} } = input
         const answer = await idempotency.once<MigrationAnswer>(actor, mutation, input, async (commit) => {
           await check(await migrationIn(database, migrationId))
           const changed: Change[] = [{ topic: 'MIGRATION', subject: migrationId }]
@@ -77,7 +78,7 @@ export function createAfterEndOperations(dependencies: {
                 ...freshRun(phaseLists, version(row), engineId),
                 run: row.run + 1,
                 ...(action === 'RETRY' && { startOrder: nextStartOrder }),
-                ...patchOf(row),
+                ...patchOf(row, changes),
               })
               .where(eq(migrations.id, migrationId))
             const revived = action === 'RETRY' ? await reviveGroup(tx, migrationId, engineId) : null
@@ -134,12 +135,13 @@ export function createAfterEndOperations(dependencies: {
       'RETRY',
       'retryMigration',
       ({ rollsBackMigrationId }) => (rollsBackMigrationId === null ? newestVersion(phaseLists) : newestCarryBackVersion),
-      ({ attempt, cutoverRequestedAt }) => ({
-        attempt: attempt + 1,
+      (row, changes) => ({
+        ...changed(row, changes),
+        attempt: row.attempt + 1,
         switchover: 1,
         voidedSwitchovers: 0,
         // An order that was for the attempt before; a time that is still to come holds.
-        cutoverRequestedAt: cutoverRequestedAt && cutoverRequestedAt.getTime() > Date.now() ? cutoverRequestedAt : null,
+        cutoverRequestedAt: row.cutoverRequestedAt && row.cutoverRequestedAt.getTime() > Date.now() ? row.cutoverRequestedAt : null,
         sourceRoot: null,
         destinationRoot: null,
         downtime: null,
@@ -193,6 +195,24 @@ async function requireDestinationConnected(tx: Pick<Transaction, 'select'>, { id
       path: ['input', 'migrationId'],
     },
   )
+}
+
+/** What the row says of the request, with the changes. Throws PortolanError INVALID_INPUT. */
+function changed({ id, request, copyKept }: Pick<MigrationRow, 'id' | 'request' | 'copyKept'>, changes: MigrationChanges): MigrationPatch {
+  const { port } = request.healthCheck
+  // A provider was told which ports are to be reached when the copy was made, and is told nothing when it is taken up.
+  if (copyKept && changes.healthCheck && changes.healthCheck.port !== port)
+    throw new PortolanError(
+      'INVALID_INPUT',
+      `The copy that migration ${id} keeps is reached at port ${port} only, so its health check can't ask at port ${changes.healthCheck.port}. Nothing was changed.`,
+      {
+        retryable: false,
+        remedy: `Let the check ask at port ${port}, or discard the copy first.`,
+        path: ['input', 'changes', 'healthCheck'],
+      },
+    )
+  const asked = { ...request, ...changes }
+  return { request: asked, permittedDowntimeMs: asked.permittedDowntimeMs }
 }
 
 function errorOf({ errorCode, errorMessage, errorRemedy, errorRetryable }: MigrationRow): MigrationPatch {

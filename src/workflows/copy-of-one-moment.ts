@@ -52,6 +52,6 @@ async function roundUnderFreeze(context: PhaseContext, agents: BothAgents): Prom
 function tookTooLong(permittedDowntimeMs: number): Error {
   const seconds = permittedDowntimeMs / 1000
   return new Error(
-    `A copy of one moment took longer than the permitted downtime of ${seconds} s, so the source was let go on; permit a longer one, or calm the workload, and ask for another test.`,
+    `A copy of one moment took longer than the permitted downtime of ${seconds} s, so the source was let go on; calm the workload and ask for another test, or cancel the migration and retry it with a longer one (\`changes.permittedDowntimeMs\` of \`retryMigration\`).`,
   )
 }

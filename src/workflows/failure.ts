@@ -32,11 +32,11 @@ const agentCodes: Record<AgentErrorCode, ErrorCode> = {
 const linkCodes: readonly (string | undefined)[] = ['LINK_LOST', 'NOT_CONNECTED']
 
 const agentRemedy =
-  'See that both guests run, have memory to spare, and reach the control plane and each other (or the relay), then start the migration again.'
+  'See that both guests run, have memory to spare, and reach the control plane and each other (or the relay), then retry the migration.'
 
 /** A guest sees an error of its disk, whatever the host's reason. A virtual disk has no bad sectors: it is a lack of room, and waiting makes none. */
 const diskRemedy =
-  "Free room where the destination's disks lie (most often that storage is full), or choose another destination, then start the migration again."
+  "Free room where the destination's disks lie (most often that storage is full), then retry the migration, or start one to another destination."
 
 export function failureOf(error: unknown): PortolanError {
   if (error instanceof PortolanError) return error

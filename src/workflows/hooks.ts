@@ -1,4 +1,5 @@
 /** Runs the operator's hooks around a phase: see src/domain/hook.ts for where one may be. Each outcome is kept as an event. */
+import { isDatabaseFault } from '../database/database-fault.ts'
 import { PortolanError } from '../domain/errors.ts'
 import { isAfterCommit, keptOutputBytes, type Hook, type HookMoment } from '../domain/hook.ts'
 import type { MigrationPhase } from '../domain/migration.ts'
@@ -7,7 +8,7 @@ import { wait } from './wait.ts'
 
 /**
  * In the order of the request. A phase that is repeated sends its hooks again under the same ids: at least once. Throws PortolanError HOOK_FAILED, not retryable, where the
- * hook's policy is FAIL; after the commit it throws only when aborted.
+ * hook's policy is FAIL; after the commit it throws only when aborted. A fault of the database is none of a hook, and is thrown as it is: the phase is repeated.
  */
 export async function runHooks(context: PhaseContext, phase: MigrationPhase, when: HookMoment): Promise<void> {
   const hooks = (context.migration.request.hooks ?? []).filter((hook) => hook.phase === phase && hook.when === when)
@@ -18,16 +19,17 @@ async function runHook(context: PhaseContext, hook: Hook): Promise<void> {
   const { firstRetryMs, maxRetryMs } = context.settings.timings
   const title = `The hook ${hook.name} (${hook.when} ${hook.phase})`
   for (let attempt = 1, delayMs = firstRetryMs; ; attempt++, delayMs = Math.min(delayMs * 2, maxRetryMs)) {
+    let ended: string
     try {
       const occupation = {
         doing: `Runs the hook ${hook.name} (${hook.when} ${hook.phase})`,
         waitsFor: 'its end',
         timeoutMs: hook.timeoutMs,
       }
-      await context.note(`${title} ${await context.during(occupation, () => tryOnce(context, hook, attempt))}`)
-      return
+      ended = await context.during(occupation, () => tryOnce(context, hook, attempt))
     } catch (error) {
       context.signal.throwIfAborted()
+      if (isDatabaseFault(error)) throw error
       const reason = readable(error instanceof Error ? error.message : String(error)).slice(0, 2 * keptOutputBytes)
       if (attempt <= hook.retries) {
         await context.note(`${title} failed, and is tried again (${attempt} of ${hook.retries}). ${reason}`)
@@ -40,9 +42,12 @@ async function runHook(context: PhaseContext, hook: Hook): Promise<void> {
       }
       throw new PortolanError('HOOK_FAILED', `${title} failed. ${reason}`, {
         retryable: false,
-        remedy: 'Correct what the hook does, or its policy, and start the migration again.',
+        remedy:
+          'Correct what the hook does, then retry the migration; `changes.hooks` of `retryMigration` may replace it, or give it another policy.',
       })
     }
+    await context.note(`${title} ${ended}`)
+    return
   }
 }
 

@@ -29,11 +29,15 @@ export async function requireKeptCopy(migration: MigrationRow, site: ProviderCon
 /** Not only our own migrations: another control plane may use that site, or this one by another name. */
 async function requireNotMovedTo(vmId: string, migrationId: string, { records }: ProviderConnection, signal: AbortSignal): Promise<void> {
   const attempts = attemptsIn(await records.list({ keyPrefix: recordKeyPrefix, signal })).filter((attempt) => attempt.vmId === vmId)
+  const moved = attempts.filter(({ records: found }) => decideVerdict(found).verdict === 'MIGRATED')
+  const own = moved.find((attempt) => attempt.migrationId === migrationId)
+  if (own)
+    throw conflict(
+      `The machine ${vmId} is no copy but what the migration moved, by the record of its attempt ${own.attempt}, which this control plane's database doesn't know, as where a backup was put back.`,
+      'Read migrationVerdicts of the destination cloud: what is true of the machine is in its records.',
+    )
   const keptSince = Math.max(...attempts.filter((attempt) => attempt.migrationId === migrationId).map(({ startedAt }) => startedAt))
-  const later = attempts.find(
-    (attempt) =>
-      attempt.migrationId !== migrationId && attempt.startedAt > keptSince && decideVerdict(attempt.records).verdict === 'MIGRATED',
-  )
+  const later = moved.find((attempt) => attempt.startedAt > keptSince)
   if (later)
     throw conflict(`The machine ${vmId} is what migration ${later.migrationId} made since.`, 'There is nothing to do: the copy is gone.')
 }

@@ -114,6 +114,7 @@ export function createMigrationCheck(dependencies: {
           virtualMachines: topology.virtualMachines.filter((candidate) => !isOwnCopy(candidate)),
           nameFault: nameFault(nameRule, vm.name),
           namesAreUnique: nameRule?.unique ?? false,
+          isolationFault: destination.network.isolationFault ?? null,
         },
         {
           networkMap,

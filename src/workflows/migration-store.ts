@@ -17,6 +17,9 @@ export interface NewEvent {
 export type MigrationPatch = Partial<Omit<typeof migrations.$inferInsert, 'id' | 'attempt'>>
 export type StepPatch = { phase: MigrationPhase } & Partial<Pick<StepRow, 'switchover' | 'state' | 'result' | 'endedAt'>>
 
+/** Measures of a copy that goes on say nothing where none does. */
+export const notCopying = { etaMs: null, rateBytesPerSecond: null, bottleneck: null } as const satisfies MigrationPatch
+
 export interface MigrationStore {
   /** Throws where there is none. */
   read(id: string): Promise<MigrationRow>
@@ -82,7 +85,7 @@ export function createMigrationStore(database: Database): MigrationStore {
           if (row?.desired === 'CANCEL') return false
           await tx
             .update(migrations)
-            .set({ phase, problem: null, activity, etaMs: null, rateBytesPerSecond: null, bottleneck: null, updatedAt: new Date() })
+            .set({ phase, problem: null, activity, ...notCopying, updatedAt: new Date() })
             .where(eq(migrations.id, migration.id))
           await upsertStep(tx, migration, { phase, state: 'DOING' })
           for (const event of events) await insertEvent(tx, migration, event)
@@ -100,7 +103,7 @@ export function createMigrationStore(database: Database): MigrationStore {
           ...(refused ? [deleteStep(orm, migration, refused)] : []),
           orm
             .update(migrations)
-            .set({ ...patch, problem: null, activity: null, etaMs: null, endedAt: now, updatedAt: now })
+            .set({ ...patch, problem: null, activity: null, ...notCopying, endedAt: now, updatedAt: now })
             .where(eq(migrations.id, migration.id)),
         ],
         changesOf(migration.id, [event]),

@@ -10,6 +10,10 @@ export function runKey({ id, run }: Pick<MigrationRow, 'id' | 'run'>): string {
   return run === 1 ? id : `${id}.${run}`
 }
 
+export function migrationIdOf(key: string): string {
+  return key.split('.')[0]!
+}
+
 /**
  * One step of the journal a phase, or a slice of a long one, under the name that the step before it gave. What the phases did is in the database, so the journal holds
  * names only, and a changed list of phases doesn't contradict it.
@@ -18,9 +22,8 @@ export function createMigrationWorkflow(runner: PhaseRunner): DurableWorkflow {
   return {
     name: migrationWorkflowName,
     async run(key, steps) {
-      const [migrationId = ''] = key.split('.')
       let next: string | null = 'BEGIN'
-      while (next !== null) next = await steps.run(next, () => runner.advance(migrationId))
+      while (next !== null) next = await steps.run(next, () => runner.advance(key))
     },
   }
 }

@@ -2,7 +2,7 @@ import type { ConcurrencyScope } from '../domain/admission.ts'
 import type { BandwidthSchedule } from '../domain/bandwidth-schedule.ts'
 import type { Finding } from '../domain/finding.ts'
 import type { CutoverPolicy } from '../domain/migration.ts'
-import type { MigrationRequest } from '../domain/migration-request.ts'
+import type { MigrationChanges, MigrationRequest } from '../domain/migration-request.ts'
 import type { JobOperations } from './job-operations.ts'
 import type { ParentVmOperations } from './parent-vm-operations.ts'
 import type { MachineVerdict } from './verdict-reader.ts'
@@ -41,8 +41,11 @@ export interface Operations extends JobOperations, ParentVmOperations {
   cutOverMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string; at?: Date }): Promise<{ migrationId: string }>
   /** Boots the copy of one that is READY_TO_CUT_OVER, isolated, and removes that again. */
   testMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string; testId: string }>
-  /** Another attempt of one that failed or was cancelled, from the copy that it kept. */
-  retryMigration(actor: Actor, input: { idempotencyKey: string; migrationId: string }): Promise<{ migrationId: string }>
+  /** Another attempt of one that failed or was cancelled, from the copy that it kept. What `changes` doesn't name stays as it was asked for. */
+  retryMigration(
+    actor: Actor,
+    input: { idempotencyKey: string; migrationId: string; changes?: MigrationChanges },
+  ): Promise<{ migrationId: string }>
   /**
    * Back to the retained source of one that was completed. What was written at the destination since is lost, unless it is to be carried back: that is a migration of its
    * own, whose id is answered.

@@ -2,7 +2,7 @@ import type { AgentGateway } from '../agent-gateway/gateway.ts'
 import type { CloudConnections } from './cloud-connections.ts'
 import { pausedOccupation, type Occupation } from '../domain/phase-activity.ts'
 import type { FreezeLeases } from './freeze-leases.ts'
-import type { MigrationRow, MigrationStore, StepRow } from './migration-store.ts'
+import { notCopying, type MigrationRow, type MigrationStore, type StepRow } from './migration-store.ts'
 import type { MigrationSettings } from './migration-settings.ts'
 import type { PhaseLists } from './phase-lists.ts'
 import type { Phase, PhaseContext, PhaseResults } from './phase.ts'
@@ -42,7 +42,7 @@ export function createPhaseContext(
     return migration
   }
 
-  const results = resultsOf(from.steps)
+  const results = resultsOf(from.undoing ? from.steps.filter((step) => step.phase !== phase.name || step === from.undoing) : from.steps)
   let occupation: PhaseContext['occupation'] = null
 
   async function during<T>(what: Occupation, work: () => Promise<T>): Promise<T> {
@@ -85,7 +85,7 @@ export function createPhaseContext(
       if (desired !== 'PAUSE' && state !== 'PAUSED') return false
       if (desired === 'PAUSE') {
         await store.write(migration, {
-          patch: { state: 'PAUSED', etaMs: null, rateBytesPerSecond: null, bottleneck: null },
+          patch: { state: 'PAUSED', ...notCopying },
           events: [
             { kind: 'STATE_CHANGED', phase: phase.name, message: 'Paused by the operator; changes in the source are still tracked.' },
           ],

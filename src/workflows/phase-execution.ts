@@ -10,6 +10,7 @@ import { startHeartbeat } from './phase-heartbeat.ts'
 import { done, givenUpAfterMs, type Phase, type PhaseContext, type PhaseOutcome } from './phase.ts'
 import { isOff } from './phases/phase-facts.ts'
 import { sourceIsOff } from './source-off.ts'
+import { standingAtDestination, type StandingAtDestination } from './standing-at-destination.ts'
 import { wait } from './wait.ts'
 import { isDestinationOff } from './while-machine-runs.ts'
 
@@ -86,6 +87,28 @@ export async function runPhase(
     stopWatching()
     await stopHeartbeat()
     shutdown.removeEventListener('abort', stop)
+  }
+}
+
+/** Asks until there is an answer: nothing is done or undone before. */
+export async function askDestination(dependencies: PhaseDependencies, run: Run): Promise<StandingAtDestination> {
+  const { phase, migration } = run
+  const { store, settings } = dependencies
+  const stopHeartbeat = startHeartbeat(store, migration, phase, { undoing: migration.direction !== 'FORWARD' })
+  try {
+    for (let delayMs = settings.timings.firstRetryMs; ; delayMs = Math.min(delayMs * 2, settings.timings.maxRetryMs)) {
+      const signal = AbortSignal.any([run.shutdown, AbortSignal.timeout(settings.timings.undoMs)])
+      try {
+        return await standingAtDestination(createPhaseContext(dependencies, { ...run, repeated: true, signal }))
+      } catch (error) {
+        if (run.shutdown.aborted) throw new ShuttingDown()
+        const problem = `Before the migration goes on, its destination has to say whether it holds a commit of it, and is asked again: ${failureOf(error).message}`
+        await store.write(migration, { patch: { problem } })
+        await wait(delayMs, run.shutdown)
+      }
+    }
+  } finally {
+    await stopHeartbeat()
   }
 }
 
@@ -206,6 +229,6 @@ function timedOut(what: string, timeoutMs: number, consequence: string, retried:
   const why = retried ? ` It was tried again until then, since: ${retried.message}` : ''
   return new PortolanError('TIMED_OUT', `${what} did not end within ${timeoutMs / 1000} s, ${consequence}.${why}`, {
     retryable: true,
-    remedy: retried?.remedy ?? "See the migration's events for what it waited for, then start again.",
+    remedy: retried?.remedy ?? "See the migration's events for what it waited for, then retry it.",
   })
 }

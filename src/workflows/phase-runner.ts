@@ -10,8 +10,9 @@
  */
 import { PortolanError, type ErrorCode } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
-import type { MigrationPatch, MigrationRow, StepRow } from './migration-store.ts'
-import { runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
+import { notCopying, type MigrationPatch, type MigrationRow, type StepRow } from './migration-store.ts'
+import { migrationIdOf, runKey } from './migration-workflow.ts'
+import { askDestination, runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
 import { phaseList } from './phase-lists.ts'
 import { givenUpAfterMs, type Phase, type PhaseOutcome } from './phase.ts'
@@ -19,10 +20,10 @@ import { wait } from './wait.ts'
 
 export interface PhaseRunner {
   /**
-   * Begins what comes next, or joins it, and waits for its end, but no longer than a slice. Returns the name of the next step (the same one when it hasn't ended
-   * yet), and null once the migration has ended. Rejects on faults that are not the migration's, such as a full disk: ask again.
+   * Of the run that the key names, begins what comes next, or joins it, and waits for its end, but no longer than a slice. Returns the name of the next step (the same one when it hasn't ended
+   * yet), and null once that run has ended. Rejects on faults that are not the migration's, such as a full disk: ask again.
    */
-  advance(migrationId: string): Promise<string | null>
+  advance(key: string): Promise<string | null>
   /** Stops what runs, without undoing anything, and waits for its end. */
   close(): Promise<void>
 }
@@ -33,20 +34,31 @@ const maxVoidedSwitchovers = 5
 export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner {
   const { store, gateway, leases, settings } = dependencies
   const running = new Map<string, Promise<string | null>>()
+  /** The runs of which this process knows that the destination holds no more than their rows say: it has begun them, or has asked. */
+  const known = new Set<string>()
   const shutdown = new AbortController()
 
-  async function transition(id: string): Promise<string | null> {
-    const migration = await store.find(id)
+  async function transition(key: string): Promise<string | null> {
+    const migration = await store.find(migrationIdOf(key))
     // No row: the database was lost, and the engine's journal wasn't. What the clouds' records say is reconciled on the operator's word.
-    if (!migration || isEnded(migration.state)) return null
+    // A later run may be another engine's: the end of this one was written, and only its answer was lost.
+    if (!migration || isEnded(migration.state) || runKey(migration) !== key) return null
     const list = phaseList(dependencies.phaseLists, migration.phaseListVersion)
     const steps = await store.steps(migration)
+    if (migration.state === 'PENDING') known.add(key)
+    const position = nextPosition(list, migration, steps)
+    if (!known.has(key) && mustBeKnown(list, position, migration)) {
+      const standing = await askDestination(dependencies, { migration, steps, phase: list[position]!, shutdown: shutdown.signal })
+      if (standing === 'OUTDATED') return endOutdated(migration)
+      if (standing === 'COMMITTED' && position <= commitOf(list)) return goOnCommitted(migration, list)
+      known.add(key)
+    }
     return migration.direction === 'FORWARD' ? forward(migration, list, steps) : backward(migration, list, steps)
   }
 
   async function forward(migration: MigrationRow, list: readonly Phase[], steps: StepRow[]): Promise<string | null> {
-    const step = steps.find(({ phase, switchover }) => phase === migration.phase && switchover === migration.switchover)
-    const position = positionOf(list, migration) + (step?.state === 'DONE' ? 1 : 0)
+    const step = stepOf(migration, steps)
+    const position = nextPosition(list, migration, steps)
     const phase = list[position]
     if (!phase) return complete(migration)
     if (step?.state !== 'DOING') {
@@ -95,7 +107,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const voidedSwitchovers = migration.voidedSwitchovers + (ownFault ? 1 : 0)
     if (voidedSwitchovers > maxVoidedSwitchovers) return fail(migration, phase, voidedTooOften(voidedSwitchovers, reason, code))
     await store.write(migration, {
-      patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason },
+      patch: { direction: 'BACK_TO_SYNC', voidedSwitchovers, problem: reason, ...notCopying },
       ...(result === undefined ? {} : { step: { phase: phase.name, result: { ...result } } }),
       events: [
         {
@@ -117,6 +129,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
         endState: 'FAILED',
         ...errorPatch(error),
         problem: null,
+        ...notCopying,
       },
       events: [{ kind: 'PHASE_FAILED', phase: phase.name, message: error.message }],
     })
@@ -139,7 +152,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
 
   async function cancel(migration: MigrationRow): Promise<string> {
     await store.write(migration, {
-      patch: { state: 'RUNNING', direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null },
+      patch: { state: 'RUNNING', direction: 'BACK_TO_START', endState: 'CANCELLED', problem: null, ...notCopying },
       events: [{ kind: 'STATE_CHANGED', phase: migration.phase, message: 'Cancelled by the operator; what was done is undone.' }],
     })
     return `${migration.phase} undo`
@@ -164,7 +177,7 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const step = steps.findLast((candidate) => candidate.phase === phase.name)
     if (phase.undo && step && step.state !== 'UNDONE') {
       const undone = await undoPhase(dependencies, { migration, steps, phase, step, shutdown: shutdown.signal })
-      if (undone === 'COMMITTED') return goOnCommitted(migration, phase, list[position + 1])
+      if (undone === 'COMMITTED') return goOnCommitted(migration, list)
       // There is no source to go on from: its fence keeps it off until its verdict is acted on, which waits for the end of this.
       if (undone === 'GIVEN_UP' && migration.direction === 'BACK_TO_SYNC')
         return (await store.read(migration.id)).desired === 'CANCEL' ? cancel(migration) : fail(migration, phase, sourceAttestedDead())
@@ -188,9 +201,10 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     return undoLabel(previous)
   }
 
-  async function goOnCommitted(migration: MigrationRow, phase: Phase, next: Phase | undefined): Promise<string> {
+  async function goOnCommitted(migration: MigrationRow, list: readonly Phase[]): Promise<string> {
     await store.write(migration, {
       patch: {
+        phase: 'COMMIT',
         direction: 'FORWARD',
         endState: null,
         errorCode: null,
@@ -199,12 +213,22 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
         errorRetryable: null,
         problem: null,
       },
-      step: { phase: phase.name, state: 'DONE', endedAt: new Date() },
-      events: [
-        { kind: 'NOTICE', phase: phase.name, message: 'The destination holds the commit record, so the migration goes on forward.' },
-      ],
+      step: { phase: 'COMMIT', state: 'DONE', endedAt: new Date() },
+      events: [{ kind: 'NOTICE', phase: 'COMMIT', message: 'The destination holds the commit record, so the migration goes on forward.' }],
     })
-    return next?.name ?? 'END'
+    return list[commitOf(list) + 1]?.name ?? 'END'
+  }
+
+  /** Nothing at either site is this attempt's to touch any more, what it kept least of all. */
+  async function endOutdated(migration: MigrationRow): Promise<null> {
+    await gateway.closeMigration(migration.id)
+    const error = outdated(migration)
+    await store.end(
+      migration,
+      { state: 'FAILED', endState: null, copyKept: false, destinationVirtualMachineId: null, ...errorPatch(error) },
+      { kind: 'STATE_CHANGED', message: error.message },
+    )
+    return null
   }
 
   async function endUndone(migration: MigrationRow): Promise<null> {
@@ -223,13 +247,17 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   }
 
   return {
-    async advance(id) {
-      let mine = running.get(id)
+    async advance(key) {
+      const id = migrationIdOf(key)
+      let mine = running.get(key)
       if (!mine) {
-        mine = transition(id).finally(() => running.delete(id))
-        // The database is away, so nothing can be undone: whoever renews the lease meanwhile would hold the source's writes for as long.
-        mine.catch(() => leases.dropAllOf(id))
-        running.set(id, mine)
+        mine = transition(key).finally(() => running.delete(key))
+        mine.then(
+          (next) => next === null && known.delete(key),
+          // The database is away, so nothing can be undone: whoever renews the lease meanwhile would hold the source's writes for as long.
+          () => leases.dropAllOf(id),
+        )
+        running.set(key, mine)
       }
       const slice = new AbortController()
       try {
@@ -258,11 +286,45 @@ function positionOf(list: readonly Phase[], migration: MigrationRow): number {
   return position
 }
 
+function stepOf(migration: MigrationRow, steps: readonly StepRow[]): StepRow | undefined {
+  return steps.find(({ phase, switchover }) => phase === migration.phase && switchover === migration.switchover)
+}
+
+/** Of what is done, or undone, next; the length of the list after its last phase. */
+function nextPosition(list: readonly Phase[], migration: MigrationRow, steps: readonly StepRow[]): number {
+  const isDone = migration.direction === 'FORWARD' && stepOf(migration, steps)?.state === 'DONE'
+  return positionOf(list, migration) + (isDone ? 1 : 0)
+}
+
+/** -1 in what begins after a migration's end. */
+function commitOf(list: readonly Phase[]): number {
+  return list.findIndex(({ name }) => name === 'COMMIT')
+}
+
+/** Before anything of a switchover is done or undone, and before the way back gives up what is at the destination. */
+function mustBeKnown(list: readonly Phase[], position: number, { direction }: MigrationRow): boolean {
+  if (commitOf(list) < 0 || position >= list.length) return false
+  const isInSwitchover = position > list.findIndex(({ name }) => name === 'READY_TO_CUT_OVER')
+  return isInSwitchover || (direction !== 'FORWARD' && list[position]!.name === 'INSTANTIATE_DESTINATION')
+}
+
 function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): string {
   if (rollsBackMigrationId !== null) return 'the machine that its writes were to go to is off, as it was left'
   return copyKept
     ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
     : 'nothing is left at the destination'
+}
+
+function outdated({ id, attempt }: MigrationRow): PortolanError {
+  return new PortolanError(
+    'CONFLICT',
+    `The destination's records go on past attempt ${attempt} of migration ${id}, so this control plane's database is older than they are, as where a backup was put back; nothing was changed at either site.`,
+    {
+      retryable: false,
+      remedy:
+        'Read migrationVerdicts of the destination cloud: what is true of the machine is in its records. Then reconcileMigrations there.',
+    },
+  )
 }
 
 function sourceAttestedDead(): PortolanError {

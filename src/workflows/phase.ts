@@ -63,7 +63,7 @@ export interface PhaseContext {
   readonly repeated: boolean
   /** The same for every repetition within one try to switch over. `call` tells the calls of one phase apart. */
   operationId(call: string): string
-  /** The newest of each phase. */
+  /** The newest of each phase; an undo gets of its own phase what the try that it undoes has left, not what an earlier switchover has. */
   readonly results: Partial<PhaseResults>
   /** Writes down, in one transaction with the patch, what a phase that is still under way leaves for its repetition, here or in another process, and for its undo. */
   keep<Name extends keyof PhaseResults>(phase: Name, result: PhaseResults[Name], patch?: MigrationPatch): Promise<void>

@@ -145,6 +145,7 @@ function createReporter(context: PhaseContext, round: RoundRow) {
   let latest: RoundProgress | null = null
   let timer: NodeJS.Timeout | null = null
   let writing: Promise<void> = Promise.resolve()
+  let ended = false
   const sentBefore = store.bytesSent(migration).then((all) => all - round.bytesSent)
   sentBefore.catch(() => {})
   // What of the permitted downtime sending may take. A guess too short or too long only makes the ETA worse.
@@ -170,7 +171,9 @@ function createReporter(context: PhaseContext, round: RoundRow) {
     })
   }
 
+  /** What is told from now on would be written over the round's end. */
   async function flush(): Promise<void> {
+    ended = true
     if (timer) clearTimeout(timer)
     timer = null
     await writing
@@ -178,6 +181,7 @@ function createReporter(context: PhaseContext, round: RoundRow) {
 
   return {
     report(progress: RoundProgress) {
+      if (ended) return
       latest = progress
       timer ??= setTimeout(() => {
         timer = null

@@ -42,7 +42,11 @@ export async function untilHealthy(context: PhaseContext, vmId: string, check: H
   throw new PortolanError(
     'HEALTH_CHECK_FAILED',
     `The copy did not pass its health check (${check.kind}, port ${check.port}) within ${check.timeoutMs} ms: ${last}. The source goes on.`,
-    { retryable: false, remedy: 'See what the service needs in its new place, or allow the check more time.' },
+    {
+      retryable: false,
+      remedy:
+        'See what the service needs in its new place, then retry the migration; `changes.healthCheck` of `retryMigration` may allow the check more time.',
+    },
   )
 }
 
@@ -60,7 +64,16 @@ async function probe(endpoint: Endpoint, check: HealthCheck, signal: AbortSignal
   // Put together as text: a path such as //elsewhere must not name another host.
   const response = await fetch(`http://${host}:${endpoint.port}${check.path}`, { signal: limited, redirect: 'manual' })
   await response.body?.cancel()
-  if (response.status >= 400) throw new Error(`it answered with status ${response.status}`)
+  if (!response.ok) throw new Error(`it answered with status ${response.status}${pointsTo(response)}`)
+}
+
+/** Whatever the guest sends, in few characters, none of which would steer a terminal. */
+function pointsTo({ headers }: Response): string {
+  const location = headers
+    .get('location')
+    ?.replaceAll(/\p{Cc}/gu, ' ')
+    .slice(0, 200)
+  return location === undefined ? '' : `, which points to "${location}" and is not followed`
 }
 
 function probeTcp({ host, port }: Endpoint, signal: AbortSignal): Promise<void> {

@@ -41,6 +41,7 @@ describe('a blocker', () => {
     ['MEMORY_TOO_SMALL', { memoryBytes: gibibyte / 4 }, {}, {}],
     ['ALREADY_AT_DESTINATION', {}, { virtualMachines: [{ uniqueId: 'uuid-1', name: 'old' }] }, {}],
     ['NAME_NOT_TAKEN', {}, { nameFault: 'has no slash' }, {}],
+    ['DESTINATION_NOT_CHECKABLE', {}, { isolationFault: 'is nowhere' }, {}],
     ['NAME_IN_USE', {}, { namesAreUnique: true, virtualMachines: [{ uniqueId: 'uuid-2', name: 'victim' }] }, {}],
     ['ARCHITECTURE_DIFFERS', { architecture: 'aarch64' }, {}, {}],
     ['DESTINATION_DISK_TOO_SMALL', {}, { hosts: [{ ...host, freeDiskBytes: gibibyte }] }, {}],

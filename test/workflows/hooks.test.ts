@@ -5,7 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { LibsqlError } from '@libsql/client'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openDatabase, type Database } from '../../src/database/client.ts'
 import { webhookSecrets } from '../../src/database/tables/webhook-secret.ts'
 import type { Occupation } from '../../src/domain/phase-activity.ts'
@@ -202,6 +203,17 @@ describe('a webhook', () => {
   })
 })
 
+test.each(['FAIL', 'IGNORE'] as const)(
+  'a database that fails before a hook is sent is no failure of the hook: with the policy %s it is thrown as what it is',
+  async (onFailure) => {
+    const full = new LibsqlError('database or disk is full', 'SQLITE_FULL')
+    vi.spyOn(webhooks, 'deliver').mockRejectedValue(full)
+    const { run, said } = hooked(webhook({ retries: 2, onFailure }))
+    await expect(run()).rejects.toBe(full)
+    expect(said).toEqual([])
+  },
+)
+
 describe('where webhooks may go', () => {
   const connect =
     (url: string, allow: string[] = []) =>
@@ -297,6 +309,24 @@ describe('in a whole migration', () => {
       expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED' })
       const problem = 'The cutover came before the test had ended.'
       expect(await stage.testsOf(id)).toMatchObject([{ state: 'FAILED', problem, endedAt: expect.any(Date) as Date }])
+    } finally {
+      await stage.close()
+    }
+  })
+
+  test('a database that is full for a moment when a hook has ended well repeats its phase, and undoes nothing', async () => {
+    const stage = await setMigrationStage({ webhooks })
+    try {
+      const { write } = stage.store
+      let failures = 0
+      stage.store.write = (...asked) =>
+        asked[1].events?.some(({ message }) => message.includes('answered 200')) && failures++ === 0
+          ? Promise.reject(new LibsqlError('database or disk is full', 'SQLITE_FULL'))
+          : write(...asked)
+      const runner = stage.runner()
+      const id = await stage.start({ hooks: [webhook()] })
+      await expect(stage.drive(runner, id)).rejects.toThrow('disk is full')
+      expect(await stage.drive(runner, id)).toMatchObject({ state: 'COMPLETED' })
     } finally {
       await stage.close()
     }

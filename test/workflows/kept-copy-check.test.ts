@@ -55,6 +55,15 @@ test('a copy that its owner deleted is kept no more once a later migration makes
   await expectMoved(stage)
 })
 
+test('a machine that a later attempt of the same migration moved, which a database that was put back does not know, is not discarded', async () => {
+  const before = await stage.store.read(id)
+  await stage.operations.retryMigration(operator, request())
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', attempt: 2 })
+  changeCopy({ power: 'STOPPED' })
+  await stage.database.write((orm) => [orm.update(migrations).set(before).where(eq(migrations.id, id))])
+  await expectRefused({ code: 'CONFLICT', retryable: false, message: expect.stringContaining('its attempt 2') as string })
+})
+
 describe('where the database still calls the live machine a copy', () => {
   let later: string
   beforeEach(async () => {

@@ -1,7 +1,9 @@
+import { eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { migrationEvents } from '../../src/database/tables/migration.ts'
 import { ProviderError } from '../../src/plugin-sdk/index.ts'
 import type { CallHook } from './support/fake-clouds.ts'
-import { expectMoved, operator, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
+import { expectMoved, expectUndone, operator, quickTimings, setMigrationStage, type MigrationStage } from './support/migration-stage.ts'
 
 let stage: MigrationStage
 let hook: CallHook
@@ -151,5 +153,52 @@ describe('a source that loses its power in a round', () => {
       errorMessage: expect.stringContaining('The source virtual machine is off'),
     })
     expect(stage.world.look().calls.filter((call) => call === 'east.install')).toHaveLength(1)
+  })
+})
+
+describe('the way back of a source that runs', () => {
+  const failing = async (uninstall: () => ProviderError | null) => {
+    stage.health.status = 500
+    hook = (call, when) => {
+      const error = call === 'east.uninstall' && when === 'before' ? uninstall() : null
+      if (error) throw error
+    }
+    const id = await stage.start()
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorCode: 'HEALTH_CHECK_FAILED', problem: null })
+    const events = await stage.database.select().from(migrationEvents).where(eq(migrationEvents.migrationId, id))
+    return events.filter(({ phase, kind }) => phase === 'INSTALL_AGENTS' && kind === 'NOTICE').map(({ message }) => message)
+  }
+  const error = (code: 'UNREACHABLE' | 'UNAUTHORIZED' | 'INTERNAL') =>
+    new ProviderError(code, 'It did not work.', { retryable: true, remedy: 'Try again.' })
+
+  test.each(['UNREACHABLE', 'UNAUTHORIZED'] as const)(
+    'ends though its guest can not be logged in to any more (%s), says what is left in it, and shuts that out',
+    async (code) => {
+      const notices = await failing(() => error(code))
+      expect(notices).toEqual([expect.stringMatching(/east\/vm-1.*It did not work\..*next boot.*pkill/s)])
+      const { source, machines } = stage.world.look()
+      expect(source).toMatchObject({ power: 'RUNNING', fence: null, freeze: null })
+      expect(Object.values(machines)).toEqual([expect.objectContaining({ power: 'STOPPED' })])
+      expect(stage.closedMigrations).toHaveLength(1)
+      expect(await stage.isLocked()).toBe(false)
+    },
+  )
+
+  test.each([
+    ['its guest can be logged in to again before long', 'UNREACHABLE', 0],
+    [
+      'what fails in its guest, as while the kernel still freezes, has passed, however long that takes',
+      'INTERNAL',
+      2 * quickTimings.agentMs,
+    ],
+  ] as const)('removes the agent once %s', async (_, code, forMs) => {
+    let until: number | null = null
+    const notices = await failing(() => {
+      const isFirst = until === null
+      until ??= performance.now() + forMs
+      return isFirst || performance.now() < until ? error(code) : null
+    })
+    expect(notices).toEqual([])
+    await expectUndone(stage)
   })
 })

@@ -1052,6 +1052,25 @@ test.each(['SUSPENDED', 'STOPPED'] as const)(
   },
 )
 
+test('a source that its owner switches off before the fence of a second switchover is armed is left off by the way back, whatever the first one had armed', async () => {
+  let [written, asked] = [false, 0]
+  hook = (call, when) => {
+    if (when !== 'before') return
+    if (call === 'SOURCE.root' && !written) {
+      written = true
+      stage.world.change('write', (state) => void state.content++)
+    }
+    if (call === 'SOURCE.hook.run' && ++asked === 2)
+      stage.world.change("its owner's doing", ({ source }) => void Object.assign(source, { power: 'STOPPED', agentInstance: null }))
+  }
+  const action = { kind: 'COMMAND' as const, command: ['0'] }
+  const id = await stage.start({
+    hooks: [{ name: 'ask', phase: 'ARM_FENCE', when: 'BEFORE', timeoutMs: 2_000, retries: 0, onFailure: 'FAIL', action }],
+  })
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'FAILED', errorCode: 'HOOK_FAILED', switchover: 2 })
+  expect(stage.world.look().source).toMatchObject({ power: 'STOPPED', fence: null })
+})
+
 test('a source that lost its power once its fence was armed, though nobody could write that down, is started again by the way back', async () => {
   const id = await stage.start()
   hook = (call, when) => {

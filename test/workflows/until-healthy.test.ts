@@ -7,11 +7,12 @@ import { untilHealthy } from '../../src/workflows/until-healthy.ts'
 
 /** A service in a guest that is only coming up: what each question gets, in the order in which they come; the last one stays. */
 let answers: ('NOTHING' | number)[]
+let location: string
 let open: ServerResponse[]
 const server = createServer((_, response) => {
   const answer = answers.length > 1 ? answers.shift()! : answers[0]!
   if (answer === 'NOTHING') return void open.push(response)
-  response.writeHead(answer).end()
+  response.writeHead(answer, answer >= 300 && answer < 400 ? { location } : {}).end()
 })
 let port: number
 
@@ -54,4 +55,19 @@ test('it ends with the reason of whoever ends it', async () => {
   const waiting = untilHealthy(context, 'vm', check, cancelled.signal)
   cancelled.abort(new Error('cancelled by its operator'))
   await expect(waiting).rejects.toThrow('cancelled by its operator')
+})
+
+test('any status from 200 to 299 passes', async () => {
+  answers = [204]
+  await untilHealthy(context, 'vm', check, AbortSignal.timeout(4_000))
+})
+
+test('a redirect does not pass, and the error says where it points, without what would steer a terminal or fill a page', async () => {
+  answers = [302]
+  location = `https://elsewhere.example/\x9b2J${'x'.repeat(5_000)}`
+  const refused = await untilHealthy(context, 'vm', { ...check, timeoutMs: 300 }, AbortSignal.timeout(4_000)).catch(String)
+  expect(refused).toMatch(
+    /: it answered with status 302, which points to "https:\/\/elsewhere\.example\/ 2Jx+" and is not followed\. The source/,
+  )
+  expect(String(refused).length).toBeLessThan(500)
 })

@@ -1,7 +1,8 @@
 import { downtimeParts } from '../../domain/downtime.ts'
-import { done, type Phase } from '../phase.ts'
+import type { Downtime } from '../../domain/migration.ts'
+import { done, type Phase, type PhaseContext } from '../phase.ts'
 import { destinationVmId, resultOf } from './phase-facts.ts'
-import { completedEventKey, putRecord } from './site-records.ts'
+import { completedEventKey, putRecord, writtenAt } from './site-records.ts'
 import { wakeDestination } from './wake-destination.ts'
 
 /** The destination is the live copy from here on. */
@@ -15,20 +16,26 @@ export const expose: Phase = {
     const vmId = destinationVmId(context)
     await network.expose({ operationId: context.operationId('expose'), vmId, completedEventKey: completedEventKey(context), signal })
     await wakeDestination(context)
-    const exposedAt = new Date()
     await putRecord(context, 'completed', { uniqueId: resultOf(context, 'INSTANTIATE_DESTINATION').uniqueId, vmId })
-    const { freezingAt, frozenAt } = resultOf(context, 'FREEZE')
-    const downtime = downtimeParts({
-      freezing: freezingAt,
-      frozen: frozenAt,
-      remainderSent: resultOf(context, 'SEND_REMAINDER').sentAt,
-      verified: resultOf(context, 'SEAL_COPY').sealedAt,
-      answering: resultOf(context, 'HEALTH_CHECK').answeringAt,
-      exposed: exposedAt.getTime(),
-    })
-    await context.store.write(context.migration, { patch: { downtime, exposedAt } })
+    // The first one that was written holds: it may be older than the row, which a backup brought back.
+    const exposedAt = await writtenAt(context, 'completed')
+    await context.store.write(context.migration, { patch: { downtime: downtimeUntil(context, exposedAt), exposedAt } })
     return done
   },
   // After the commit there is no way back.
   undo: null,
+}
+
+/** Null where the rows don't tell: the switchover that was committed is not one that they know. */
+function downtimeUntil({ results }: PhaseContext, exposedAt: Date): Downtime | null {
+  const { FREEZE, SEND_REMAINDER, SEAL_COPY, HEALTH_CHECK } = results
+  if (!FREEZE || !SEND_REMAINDER || !SEAL_COPY || !HEALTH_CHECK) return null
+  return downtimeParts({
+    freezing: FREEZE.freezingAt,
+    frozen: FREEZE.frozenAt,
+    remainderSent: SEND_REMAINDER.sentAt,
+    verified: SEAL_COPY.sealedAt,
+    answering: HEALTH_CHECK.answeringAt,
+    exposed: exposedAt.getTime(),
+  })
 }

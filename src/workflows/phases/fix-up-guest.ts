@@ -50,7 +50,7 @@ function addressed({ migration }: PhaseContext, interfaces: PhaseResults['FREEZE
       `The guest shows no interface ${missing.mac}, which was to get other addresses; the copy was not booted.`,
       {
         retryable: false,
-        remedy: 'Correct the addressing, and start the migration again.',
+        remedy: 'Retry the migration with corrected addresses: `changes.addressing` of `retryMigration`.',
       },
     )
   return interfaces.map(({ mac, name }) => {

@@ -51,21 +51,31 @@ export async function decide(context: PhaseContext, decision: Outcome): Promise<
   } catch (error) {
     if (!(error instanceof ProviderError && error.code === 'CONFLICT')) throw error
   }
-  const key = keyOf(context, 'outcome')
-  const { records } = await context.destination()
-  const found = (await records.list({ keyPrefix: key, signal: context.signal })).find((record) => record.key === key)
+  const found = await find(context, 'outcome')
   const decided = found?.content['decision']
   if (found && (decided === 'COMMITTED' || decided === 'ABANDONED')) {
     // Whoever wrote it may have been killed before it was durable.
+    const { records } = await context.destination()
     await records.put({ operationId: context.operationId(`outcome.${decided}.again`), signal: context.signal, record: found })
     return decided
   }
   throw new Error(`The destination refused the outcome of migration ${context.migration.id} as a conflict, and shows no outcome.`)
 }
 
+/** When a record that is there was written first. */
+export async function writtenAt(context: PhaseContext, kind: RecordKind): Promise<Date> {
+  return new Date((await find(context, kind))?.writtenAt ?? Date.now())
+}
+
 /** Where the attempt's completed event is, if it is. */
 export function completedEventKey(context: PhaseContext): string {
   return keyOf(context, 'outcome')
+}
+
+async function find(context: PhaseContext, kind: RecordKind): Promise<SiteRecord | undefined> {
+  const key = keyOf(context, kind)
+  const { records } = await context.destination()
+  return (await records.list({ keyPrefix: key, signal: context.signal })).find((record) => record.key === key)
 }
 
 async function put(context: PhaseContext, kind: RecordKind, content: SiteRecord['content'], writtenAt = new Date()): Promise<void> {

@@ -138,9 +138,23 @@ async function judge(context: PhaseContext, remaining: readonly number[], round:
   if (policy === 'FORCE') return true
   throw new PortolanError(
     'NOT_CONVERGING',
-    `The source changes faster than it can be copied: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
-    { retryable: true, remedy: 'Permit a longer downtime, calm the workload, or choose the policy FORCE.' },
+    `${whyNotConverging(round)}: ${rates}; ${newest} ms are estimated to remain, and ${permittedDowntimeMs} ms are permitted.`,
+    {
+      retryable: true,
+      remedy:
+        'Calm the workload and retry the migration, or retry it with a longer downtime or the policy FORCE: `changes` of `retryMigration`, `permittedDowntimeMs` or `nonConvergencePolicy`.',
+    },
   )
+}
+
+/** What takes the longest of a switchover may well be the boot and the health check, which no round makes shorter. */
+function whyNotConverging({ rateBytesPerSecond, changeRateBytesPerSecond }: RoundResult): string {
+  const copied = rateBytesPerSecond ?? Number.NaN
+  const changed = changeRateBytesPerSecond ?? Number.NaN
+  if (changed > copied) return 'The source changes faster than it can be copied'
+  if (changed < copied)
+    return 'The source is copied faster than it changes, but the permitted downtime is shorter than the switchover takes even so'
+  return "The rounds don't get shorter"
 }
 
 /** Its operator's limit is what it waits for, and will be looser: no reason to give up, nor to force anything. */

@@ -68,7 +68,7 @@ export function createFakeClouds(
         const there = state.records[record.key]
         if (there && JSON.stringify(there.content) !== JSON.stringify(record.content))
           throw conflict(`The record ${record.key} is there with other content.`)
-        state.records[record.key] = record
+        state.records[record.key] ??= record
       }),
     list: ({ keyPrefix }) => call(`${site}.list`, (state) => Object.values(state.records).filter(({ key }) => key.startsWith(keyPrefix))),
   })
@@ -193,6 +193,7 @@ export function createFakeClouds(
       discardOverlay: (operation) =>
         once('west.discardOverlay', operation, (state) => {
           const kept = machine(state, operation.vmId)
+          if (kept.exposed) throw new ProviderError('CONFLICT', 'It was exposed.', { retryable: false, remedy: 'None.' })
           Object.assign(kept, { power: 'RUNNING', system: 'LANDING', sealed: false, overlay: false })
         }),
       testBoot: {

@@ -29,6 +29,7 @@ import type { Operations } from '../../../src/workflows/operations.ts'
 import type { MigrationTimings } from '../../../src/workflows/migration-settings.ts'
 import { createMigrationStore, type MigrationRow, type MigrationStore } from '../../../src/workflows/migration-store.ts'
 import { phaseLists as releasedLists, type PhaseLists } from '../../../src/workflows/phase-lists.ts'
+import { runKey } from '../../../src/workflows/migration-workflow.ts'
 import { createPhaseRunner, type PhaseRunner } from '../../../src/workflows/phase-runner.ts'
 import { refreshTopology } from '../../../src/workflows/topology-refresh.ts'
 import { webhookAddresses } from '../../../src/workflows/webhook-addresses.ts'
@@ -167,7 +168,8 @@ export async function setMigrationStage(
       return (await operations.startMigration(operator, { ...migrationRequest(change), idempotencyKey: `key-${keys++}` })).migrationId
     },
     async drive(runner, id) {
-      while ((await runner.advance(id)) !== null);
+      const key = runKey(await store.read(id))
+      while ((await runner.advance(key)) !== null);
       return store.read(id)
     },
     isLocked: async () => (await database.$count(activeMigrations)) > 0,
