@@ -10,7 +10,10 @@ describe('looks that share one virsh', () => {
   const text = fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('', '\n\n', "'; echo x", 'end-of-answer-', 'error: no\n'))
   const shared = fc.record({
     answers: fc.array(text, { minLength: 2, maxLength: 6 }),
-    keptShare: fc.oneof(fc.constant(1), fc.nat(99).map((percent) => percent / 100)),
+    keptShare: fc.oneof(
+      fc.constant(1),
+      fc.nat(99).map((percent) => percent / 100),
+    ),
     exitCode: fc.constantFrom(0, 0, 0, 1, null),
     stderr: fc.constantFrom('', '\n', 'error: lost'),
   })
