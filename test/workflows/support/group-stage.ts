@@ -81,7 +81,7 @@ export interface Script {
   cutOver(machine: number, context: PhaseContext): Promise<void>
 }
 
-/** The real queue and the real wait for a cutover, and between them a copy and a commit that only tell the script. */
+/** The real queue and the real wait for a cutover, and between them a copy and a cutover that only tell the script. */
 function scriptedPhases(script: Script): PhaseLists {
   const phase = (name: MigrationPhase, control: Phase['control'], work: (context: PhaseContext) => Promise<void>): Phase => ({
     name,
@@ -105,7 +105,8 @@ function scriptedPhases(script: Script): PhaseLists {
           await context.holdWhilePaused()
         }
       }),
-      phase('COMMIT', 'FORWARD_ONLY', (context) => script.cutOver(machine(context), context)),
+      // Not COMMIT: of one that may have committed a restarted control plane asks the destination, of which there is none.
+      phase('CLEAN_UP', 'FORWARD_ONLY', (context) => script.cutOver(machine(context), context)),
     ],
   }
 }
