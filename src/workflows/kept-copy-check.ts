@@ -6,7 +6,7 @@ import { ProviderError, type ProviderConnection } from '../plugin-sdk/index.ts'
 import { failureOf } from './failure.ts'
 import type { MigrationRow } from './migration-store.ts'
 import { providerIdOf } from './row-ids.ts'
-import { attemptsIn } from './verdict-records.ts'
+import { attemptsIn, type SiteAttempt } from './verdict-records.ts'
 
 /** Throws PortolanError where the machine may be a live one, or its cloud can't tell; retryable where that may pass. A copy that is gone passes. It only looks. */
 export async function requireKeptCopy(migration: MigrationRow, site: ProviderConnection, signal: AbortSignal): Promise<void> {
@@ -14,7 +14,7 @@ export async function requireKeptCopy(migration: MigrationRow, site: ProviderCon
   if (!destinationVirtualMachineId) return
   const vmId = providerIdOf(destinationCloudId, destinationVirtualMachineId)
   try {
-    await requireNotMovedTo(vmId, id, site, signal)
+    await requireNotMovedTo(vmId, migration, site, signal)
     await requireOff(vmId, site, signal)
   } catch (error) {
     const { code, message, retryable, remedy } = failureOf(error)
@@ -27,10 +27,17 @@ export async function requireKeptCopy(migration: MigrationRow, site: ProviderCon
 }
 
 /** Not only our own migrations: another control plane may use that site, or this one by another name. */
-async function requireNotMovedTo(vmId: string, migrationId: string, { records }: ProviderConnection, signal: AbortSignal): Promise<void> {
+async function requireNotMovedTo(
+  vmId: string,
+  { id: migrationId, attempt, state, endState }: MigrationRow,
+  { records }: ProviderConnection,
+  signal: AbortSignal,
+): Promise<void> {
   const attempts = attemptsIn(await records.list({ keyPrefix: recordKeyPrefix, signal })).filter((attempt) => attempt.vmId === vmId)
   const moved = attempts.filter(({ records: found }) => decideVerdict(found).verdict === 'MIGRATED')
-  const own = moved.find((attempt) => attempt.migrationId === migrationId)
+  // Where that site was given up as dead, nobody could write down there that it was rolled back.
+  const isRolledBack = (found: SiteAttempt) => found.attempt === attempt && (state === 'ROLLED_BACK' || endState === 'ROLLED_BACK')
+  const own = moved.find((found) => found.migrationId === migrationId && !isRolledBack(found))
   if (own)
     throw conflict(
       `The machine ${vmId} is no copy but what the migration moved, by the record of its attempt ${own.attempt}, which this control plane's database doesn't know, as where a backup was put back.`,

@@ -47,10 +47,10 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
     const steps = await store.steps(migration)
     if (migration.state === 'PENDING') known.add(key)
     const position = nextPosition(list, migration, steps)
-    if (!known.has(key) && mustBeKnown(list, position, migration)) {
+    if (!known.has(key) && mustBeKnown(list, position, migration, steps)) {
       const standing = await askDestination(dependencies, { migration, steps, phase: list[position]!, shutdown: shutdown.signal })
       if (standing === 'OUTDATED') return endOutdated(migration)
-      if (standing === 'COMMITTED' && position <= commitOf(list)) return goOnCommitted(migration, list)
+      if (standing === 'COMMITTED' && isBeforeCommit(list, position, migration)) return goOnCommitted(migration, list)
       known.add(key)
     }
     return migration.direction === 'FORWARD' ? forward(migration, list, steps) : backward(migration, list, steps)
@@ -206,6 +206,8 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
       patch: {
         phase: 'COMMIT',
         direction: 'FORWARD',
+        // A cancel that was asked for before anybody knew comes too late, as it does for every commit.
+        desired: 'RUN',
         endState: null,
         errorCode: null,
         errorMessage: null,
@@ -301,11 +303,18 @@ function commitOf(list: readonly Phase[]): number {
   return list.findIndex(({ name }) => name === 'COMMIT')
 }
 
-/** Before anything of a switchover is done or undone, and before the way back gives up what is at the destination. */
-function mustBeKnown(list: readonly Phase[], position: number, { direction }: MigrationRow): boolean {
+/** A commit that is repeated finds its own record, and its hooks are sent again. */
+function isBeforeCommit(list: readonly Phase[], position: number, { direction }: MigrationRow): boolean {
+  return position < commitOf(list) || (position === commitOf(list) && direction !== 'FORWARD')
+}
+
+/** Before anything of a switchover is done or undone, and before the way back gives up what it made at the destination, if it made anything. */
+function mustBeKnown(list: readonly Phase[], position: number, { direction }: MigrationRow, steps: readonly StepRow[]): boolean {
   if (commitOf(list) < 0 || position >= list.length) return false
   const isInSwitchover = position > list.findIndex(({ name }) => name === 'READY_TO_CUT_OVER')
-  return isInSwitchover || (direction !== 'FORWARD' && list[position]!.name === 'INSTANTIATE_DESTINATION')
+  const { name } = list[position]!
+  const givesUp = direction !== 'FORWARD' && name === 'INSTANTIATE_DESTINATION'
+  return isInSwitchover || (givesUp && steps.some(({ phase, result }) => phase === name && result !== null))
 }
 
 function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): string {

@@ -64,6 +64,18 @@ test('a machine that a later attempt of the same migration moved, which a databa
   await expectRefused({ code: 'CONFLICT', retryable: false, message: expect.stringContaining('its attempt 2') as string })
 })
 
+test('a machine that was rolled back is discarded though its site, which was given up, has no record of that', async () => {
+  await stage.operations.retryMigration(operator, request())
+  await stage.drive(stage.runner(), id)
+  await stage.operations.rollbackMigration(operator, request())
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: true })
+  stage.world.change('the record was never written', ({ records }) => {
+    for (const key of Object.keys(records)) if (key.endsWith('.rolled-back')) delete records[key]
+  })
+  await discard()
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'ROLLED_BACK', copyKept: false })
+})
+
 describe('where the database still calls the live machine a copy', () => {
   let later: string
   beforeEach(async () => {

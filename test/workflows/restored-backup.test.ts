@@ -72,6 +72,14 @@ describe('a migration that was committed since the backup', () => {
     expect(await afterPuttingBack(id)).toMatchObject({ exposedAt, downtime: null })
   })
 
+  test('goes on forward though it is cancelled before anybody knows', async () => {
+    const id = await moved('SYNC')
+    await putBack()
+    await stage.database.write((orm) => [orm.update(migrations).set({ desired: 'CANCEL' })])
+    expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'COMPLETED', desired: 'RUN' })
+    await expectMoved(stage)
+  })
+
   test('waits, and leaves the source as it is, as long as the destination does not answer', async () => {
     const id = await moved('SUSPEND_SOURCE')
     await putBack()
@@ -121,6 +129,48 @@ describe('a migration whose machine has gone on without it since the backup', ()
     expect(await afterPuttingBack(id)).toMatchObject({ state: 'FAILED', errorCode: 'CONFLICT', copyKept: false })
     await expectMoved(stage)
   })
+})
+
+test('a commit whose control plane was killed before its hooks were sent is repeated, and they are', async () => {
+  const id = await stage.start()
+  let commits = 0
+  const counted: PhaseLists = {
+    2: list.map((phase) => ({
+      ...phase,
+      do: async (context) => {
+        const outcome = await phase.do(context)
+        if (phase.name !== 'COMMIT' || ++commits > 1) return outcome
+        void first.close()
+        throw new Error('killed')
+      },
+    })),
+  }
+  const first = stage.runner(counted)
+  await expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
+  expect(await stage.drive(stage.runner(counted), id)).toMatchObject({ state: 'COMPLETED' })
+  expect(commits).toBe(2)
+  await expectMoved(stage)
+})
+
+test('an attempt that has made nothing yet ends after a restart though its destination does not answer', async () => {
+  const id = await stage.start()
+  const first = stage.runner({
+    2: list.map((phase) => ({
+      ...phase,
+      do: async (context) => {
+        if (phase.name !== 'INSTANTIATE_DESTINATION') return phase.do(context)
+        void first.close()
+        throw new Error('killed')
+      },
+    })),
+  })
+  await expect(stage.drive(first, id)).rejects.toThrow('The control plane is ending')
+  hook = (call) => {
+    if (call.startsWith('west.')) throw new ProviderError('UNREACHABLE', 'No answer.', { retryable: true, remedy: 'Wait.' })
+  }
+  await stage.database.write((orm) => [orm.update(migrations).set({ desired: 'CANCEL' })])
+  expect(await stage.drive(stage.runner(), id)).toMatchObject({ state: 'CANCELLED', copyKept: false })
+  expect(await stage.isLocked()).toBe(false)
 })
 
 test('a run that another control plane has followed by a retry is not run by the engine that never heard of its end', async () => {

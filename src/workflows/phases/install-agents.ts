@@ -23,7 +23,7 @@ export const installAgents: Phase = {
   },
 }
 
-/** There is no way into the guest, though its cloud answers. What fails inside it, as while its kernel still freezes, is none of these: a removal that was begun there is to be ended. */
+/** There is no way into the guest, or none that gets anywhere, though its cloud answers. What fails inside it, as while its kernel still freezes, is none of these: such a removal is to be ended. */
 const noLogin: readonly ProviderErrorCode[] = ['UNREACHABLE', 'TIMED_OUT', 'UNAUTHORIZED', 'INVALID_OPTIONS']
 
 /**
