@@ -8,14 +8,16 @@
  * What was done is in the database (migration_steps) before the next thing begins, so any process may go on from there. Within this process a
  * migration has at most one phase running: whoever asks again, the engine after a crash of its own for instance, joins it.
  */
-import { PortolanError, type ErrorCode } from '../domain/errors.ts'
+import type { PortolanError } from '../domain/errors.ts'
 import { isEnded } from '../domain/operator-actions.ts'
 import { notCopying, type MigrationPatch, type MigrationRow, type StepRow } from './migration-store.ts'
 import { migrationIdOf, runKey } from './migration-workflow.ts'
 import { askDestination, runPhase, ShuttingDown, undoPhase } from './phase-execution.ts'
 import type { PhaseDependencies } from './phase-context.ts'
 import { phaseList } from './phase-lists.ts'
+import { outdated, sourceAttestedDead, voidedTooOften } from './phase-runner-errors.ts'
 import { givenUpAfterMs, type Phase, type PhaseOutcome } from './phase.ts'
+import { commitOf, isBeforeCommit, mustBeKnown, nextPosition, positionOf, stepOf } from './run-position.ts'
 import { wait } from './wait.ts'
 
 export interface PhaseRunner {
@@ -281,77 +283,11 @@ export function createPhaseRunner(dependencies: PhaseDependencies): PhaseRunner 
   }
 }
 
-function positionOf(list: readonly Phase[], migration: MigrationRow): number {
-  const position = list.findIndex(({ name }) => name === migration.phase)
-  if (position < 0)
-    throw new Error(`The phase list ${migration.phaseListVersion} of migration ${migration.id} has no phase ${migration.phase}.`)
-  return position
-}
-
-function stepOf(migration: MigrationRow, steps: readonly StepRow[]): StepRow | undefined {
-  return steps.find(({ phase, switchover }) => phase === migration.phase && switchover === migration.switchover)
-}
-
-/** Of what is done, or undone, next; the length of the list after its last phase. */
-function nextPosition(list: readonly Phase[], migration: MigrationRow, steps: readonly StepRow[]): number {
-  const isDone = migration.direction === 'FORWARD' && stepOf(migration, steps)?.state === 'DONE'
-  return positionOf(list, migration) + (isDone ? 1 : 0)
-}
-
-/** -1 in what begins after a migration's end. */
-function commitOf(list: readonly Phase[]): number {
-  return list.findIndex(({ name }) => name === 'COMMIT')
-}
-
-/** A commit that is repeated finds its own record, and its hooks are sent again. */
-function isBeforeCommit(list: readonly Phase[], position: number, { direction }: MigrationRow): boolean {
-  return position < commitOf(list) || (position === commitOf(list) && direction !== 'FORWARD')
-}
-
-/** Before anything of a switchover is done or undone, and before the way back gives up what it made at the destination, if it made anything. */
-function mustBeKnown(list: readonly Phase[], position: number, { direction }: MigrationRow, steps: readonly StepRow[]): boolean {
-  if (commitOf(list) < 0 || position >= list.length) return false
-  const isInSwitchover = position > list.findIndex(({ name }) => name === 'READY_TO_CUT_OVER')
-  const { name } = list[position]!
-  const givesUp = direction !== 'FORWARD' && name === 'INSTANTIATE_DESTINATION'
-  return isInSwitchover || (givesUp && steps.some(({ phase, result }) => phase === name && result !== null))
-}
-
 function leftAtDestination({ copyKept, rollsBackMigrationId }: MigrationRow): string {
   if (rollsBackMigrationId !== null) return 'the machine that its writes were to go to is off, as it was left'
   return copyKept
     ? 'what was copied is kept at the destination, powered off, for a retry or until it is discarded'
     : 'nothing is left at the destination'
-}
-
-function outdated({ id, attempt }: MigrationRow): PortolanError {
-  return new PortolanError(
-    'CONFLICT',
-    `The destination's records go on past attempt ${attempt} of migration ${id}, so this control plane's database is older than they are, as where a backup was put back; nothing was changed at either site.`,
-    {
-      retryable: false,
-      remedy:
-        'Read migrationVerdicts of the destination cloud: what is true of the machine is in its records. Then reconcileMigrations there.',
-    },
-  )
-}
-
-function sourceAttestedDead(): PortolanError {
-  return new PortolanError(
-    'CLOUD_UNREACHABLE',
-    "The source can't be reached or is gone, and was attested dead, so the migration is undone.",
-    {
-      retryable: true,
-      remedy: 'Should the source return, it goes on by its verdict; then retry the migration, or discard the copy.',
-    },
-  )
-}
-
-function voidedTooOften(times: number, reason: string, code: ErrorCode = 'LEASE_LAPSED'): PortolanError {
-  return new PortolanError(code, `The switchover was voided ${times} times, the last time since ${reason}`, {
-    retryable: true,
-    remedy: "See the migration's events for why each one was void and mend that, then retry it: it goes on from what was copied.",
-  })
 }
 
 function errorPatch({ code, message, remedy, retryable }: PortolanError): MigrationPatch {
