@@ -38,7 +38,7 @@ test('the agent starts', async () => {
 
 test('its Node has all it needs, and leaves the programs of the guest their own libraries', async () => {
   const program = `
-    import { execFileSync } from 'node:child_process'
+    import { execFileSync, spawnSync } from 'node:child_process'
     import { randomBytes } from 'node:crypto'
     import { lookup } from 'node:dns/promises'
     import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
@@ -48,13 +48,14 @@ test('its Node has all it needs, and leaves the programs of the guest their own 
       zstd: zstdDecompressSync(zstdCompressSync(content)).equals(content),
       address: (await lookup('127.0.0.1')).address,
       child: execFileSync('sh', ['-c', 'echo "preloaded: $LD_LIBRARY_PATH"']).toString(),
-      extents: execFileSync(library('ld-linux-x86-64.so.2'), ['--library-path', library(''), library('filefrag'), '/usr/bin/busybox']).toString(),
+      extents: spawnSync(library('ld-linux-x86-64.so.2'), ['--library-path', library(''), library('filefrag'), '/usr/bin/busybox']).output.join(''),
     }))`
   await writeFile(join(guest, 'bundle', 'agent.mjs'), program)
   expect(JSON.parse((await inGuest('/bundle/run')).stdout)).toEqual({
     zstd: true,
     address: '127.0.0.1',
     child: 'preloaded: \n',
-    extents: expect.stringMatching(/busybox: \d+ extents? found/),
+    // A file system in RAM, as /tmp may be, has no extents to tell of; that it says so shows that the program runs.
+    extents: expect.stringMatching(/busybox: (\d+ extents? found|FIBMAP\/FIEMAP unsupported)/),
   })
 })
